@@ -1,0 +1,270 @@
+"""Pictures in and out: files of many kinds <-> uint8 arrays [height, width, channel] with one or three channels.
+
+The path "-" means standard input or output. What a user can mend raises UserError, in one line that names the path.
+"""
+
+import contextlib
+import io
+import os
+import secrets
+import stat
+import sys
+import warnings
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jaxtyping import UInt8
+from PIL import Image, UnidentifiedImageError
+
+from dfm.errors import UserError
+from dfm.shapes import typechecked
+
+Picture = UInt8[np.ndarray, "height width channel"]
+
+# named, because Pillow's longer list starts other programs (EPS) and takes almost any bytes for a picture (TGA)
+READABLE_FORMATS = ("PNG", "JPEG", "WEBP", "AVIF", "JPEG2000", "TIFF", "GIF", "BMP", "PPM")
+
+# suffix -> Pillow's format and options; a decoded picture stays as it is, but for JPEG, which cannot keep it
+WRITABLE_FORMATS: dict[str, tuple[str, dict[str, Any]]] = {
+    ".png": ("PNG", {}),
+    ".webp": ("WEBP", {"lossless": True}),
+    ".tif": ("TIFF", {}),
+    ".tiff": ("TIFF", {}),
+    ".bmp": ("BMP", {}),
+    ".ppm": ("PPM", {}),
+    ".jpg": ("JPEG", {"quality": 95, "subsampling": 0}),
+    ".jpeg": ("JPEG", {"quality": 95, "subsampling": 0}),
+}
+
+# EXIF tag 0x0112 -> what makes the picture upright
+ORIENTATIONS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+
+
+def load_picture(path: str | os.PathLike) -> Picture:
+    """A picture file as uint8 [height, width, channel]: one channel for grey, three for everything else.
+
+    EXIF orientation is applied; palettes and CMYK become RGB, 1-bit becomes grey, fully opaque alpha is dropped.
+    Refused: real transparency, more than 8 bits a channel, animations, damaged files, and sizes at which Pillow warns
+    of a decompression bomb.
+    """
+    name = "standard input" if os.fspath(path) == "-" else os.fspath(path)
+    data = _read_bytes(path, name)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # damaged metadata around sound pixels
+            warnings.simplefilter("error", Image.DecompressionBombWarning)
+            with Image.open(io.BytesIO(data), formats=READABLE_FORMATS) as image:
+                _refuse_unsupported(image, data, name)
+                image.load()
+                return _to_array(_upright(image), name)
+    except UserError:
+        raise
+    except UnidentifiedImageError:
+        known = ", ".join(READABLE_FORMATS)
+        raise UserError(f"{name}: not a picture, or damaged from its first bytes on (readable: {known})") from None
+    except (Image.DecompressionBombWarning, Image.DecompressionBombError):
+        raise UserError(f"{name}: more than {Image.MAX_IMAGE_PIXELS:,} pixels; scale it down first") from None
+    except Exception as error:  # Pillow's decoders raise a dozen kinds on damaged files
+        raise UserError(f"{name}: damaged or truncated picture ({_one_line(error)})") from None
+
+
+@typechecked
+def save_picture(path: str | os.PathLike, array: Picture) -> None:
+    """Writes a picture in the format of the path's suffix (none, or "-": PNG); the file appears only when complete."""
+    format_name, options = picture_format(path)
+    buffer = io.BytesIO()
+    try:
+        _to_image(array).save(buffer, format_name, **options)
+    except (OSError, ValueError) as error:
+        raise UserError(f"{path}: cannot be written as {format_name} ({_one_line(error)})") from None
+    write_atomically(path, buffer.getvalue())
+
+
+def picture_format(path: str | os.PathLike) -> tuple[str, dict[str, Any]]:
+    """Pillow's name of the format for this path and the options to save with; UserError for an unknown suffix."""
+    suffix = Path(path).suffix.lower() or ".png"
+    if suffix not in WRITABLE_FORMATS:
+        raise UserError(f"{path}: cannot write pictures of kind '{suffix}' (writable: {', '.join(WRITABLE_FORMATS)})")
+    return WRITABLE_FORMATS[suffix]
+
+
+def check_writable(path: str | os.PathLike) -> None:
+    """Raises UserError, before any work is done, where `write_atomically` could not write."""
+    if os.fspath(path) == "-":
+        if sys.stdout.isatty():
+            raise UserError("standard output is a terminal; give a file, or pipe it into a program")
+        return
+    try:
+        target = Path(os.path.realpath(path))
+        if target.is_dir():
+            raise UserError(f"{path}: is a folder, a file name is needed")
+        if not target.parent.is_dir():
+            raise UserError(f"{path}: the folder {target.parent} does not exist")
+        if _exists(target) and not os.access(target, os.W_OK):
+            raise UserError(f"{path}: exists and is write-protected")
+        if _is_replaceable(target):
+            # a real attempt: permission bits say nothing of read-only file systems
+            temporary = _temporary_path(target)
+            os.close(_create(temporary))
+            temporary.unlink()
+    except OSError as error:
+        raise UserError(f"{path}: cannot be written ({error.strerror})") from None
+
+
+def write_atomically(path: str | os.PathLike, data: bytes) -> None:
+    """Writes a file that is either complete or not there: into a temporary neighbour, then renamed.
+
+    Links are followed; devices and pipes are written to, never replaced; "-" writes to standard output.
+    """
+    if os.fspath(path) == "-":
+        _write_standard_output(data)
+        return
+    target = Path(os.path.realpath(path))
+    try:
+        if not _is_replaceable(target):
+            target.write_bytes(data)
+            return
+        temporary = _temporary_path(target)
+        try:
+            with open(_create(temporary), "wb") as file:
+                file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(temporary, target)
+        finally:
+            temporary.unlink(missing_ok=True)
+    except OSError as error:
+        raise UserError(f"{path}: cannot be written ({error.strerror})") from None
+
+
+@typechecked
+def downscale(array: Picture, longest_side: int) -> UInt8[np.ndarray, "new_height new_width channel"]:
+    """Shrinks to this longest side in pixels (Lanczos), keeping proportions; smaller pictures come back unchanged."""
+    height, width, _ = array.shape
+    scale = longest_side / max(height, width)
+    if scale >= 1:
+        return array
+    new_width, new_height = max(1, round(width * scale)), max(1, round(height * scale))
+    resized = np.array(_to_image(array).resize((new_width, new_height), Image.Resampling.LANCZOS))
+    return resized.reshape(new_height, new_width, -1)
+
+
+@typechecked
+def central_crop(array: Picture, size: int) -> UInt8[np.ndarray, "new_height new_width channel"]:
+    """The central square of `size` pixels; a side shorter than that stays whole."""
+    height, width, _ = array.shape
+    top, left = max(0, height - size) // 2, max(0, width - size) // 2
+    return array[top : top + size, left : left + size]
+
+
+def _read_bytes(path: str | os.PathLike, name: str) -> bytes:
+    try:
+        data = sys.stdin.buffer.read() if os.fspath(path) == "-" else Path(path).read_bytes()
+    except FileNotFoundError:
+        raise UserError(f"{name}: no such file") from None
+    except IsADirectoryError:
+        raise UserError(f"{name}: is a folder, not a picture") from None
+    except OSError as error:
+        raise UserError(f"{name}: cannot be read ({error.strerror})") from None
+    if not data:
+        raise UserError(f"{name}: is empty")
+    return data
+
+
+def _refuse_unsupported(image: Image.Image, data: bytes, name: str) -> None:
+    # MPO is a photograph with a preview or depth map behind it: the first picture is the one that everybody shows
+    frames = getattr(image, "n_frames", 1)
+    if frames > 1 and image.format != "MPO":
+        raise UserError(f"{name}: holds {frames} pictures (animation or pages); extract one of them first")
+    if _bits_per_channel(image, data) > 8:
+        raise UserError(f"{name}: has more than 8 bits per channel, which is not supported; convert it to 8 bits first")
+
+
+def _bits_per_channel(image: Image.Image, data: bytes) -> int:
+    """Bit depth from the file itself, because Pillow cuts 16-bit RGB to 8 bits without a word."""
+    stored = 8
+    if image.format == "PNG":
+        stored = data[24]  # IHDR is always first: 8 signature, 4 length, 4 name, 4 width, 4 height
+    elif image.format == "TIFF":
+        stored = max(image.tag_v2.get(258, (1,)))  # type: ignore[attr-defined]
+    elif image.format == "PPM":
+        decoder_arguments = image.tile[0].args  # type: ignore[attr-defined]
+        if isinstance(decoder_arguments, tuple) and isinstance(decoder_arguments[-1], int):
+            stored = decoder_arguments[-1].bit_length()  # of the largest value
+    elif image.format == "JPEG2000" and (size_marker := data.find(b"\xff\x4f\xff\x51")) >= 0:
+        stored = (data[size_marker + 42] & 0x7F) + 1  # Ssiz of the first component
+    elif image.format == "AVIF" and (configuration := data.find(b"av1C")) >= 0:
+        stored = 10 if data[configuration + 6] & 0x40 else 8  # high_bitdepth
+    by_mode = {"I": 32, "F": 32}.get(image.mode, 16 if image.mode.startswith("I;16") else 8)
+    return max(stored, by_mode)
+
+
+def _upright(image: Image.Image) -> Image.Image:
+    orientation = 1
+    # not ImageOps.exif_transpose: it fails on damaged metadata around sound pixels
+    with contextlib.suppress(Exception):
+        orientation = image.getexif().get(0x0112, 1)
+    return image.transpose(ORIENTATIONS[orientation]) if orientation in ORIENTATIONS else image
+
+
+def _to_array(image: Image.Image, name: str) -> Picture:
+    if image.has_transparency_data:
+        image = image.convert("LA" if image.mode in ("L", "LA", "La") else "RGBA")
+        if image.getextrema()[-1][0] < 255:  # type: ignore[index]
+            raise UserError(
+                f"{name}: has transparent pixels, which are not supported; flatten it onto a background first, "
+                "for example with ImageMagick: magick IN.png -background white -flatten OUT.png"
+            )
+        image = image.convert("L" if image.mode == "LA" else "RGB")
+    if image.mode not in ("L", "RGB"):
+        image = image.convert("L" if image.mode == "1" else "RGB")
+    return np.array(image).reshape(image.height, image.width, -1)
+
+
+def _to_image(array: Picture) -> Image.Image:
+    return Image.fromarray(array[..., 0] if array.shape[-1] == 1 else array)
+
+
+def _write_standard_output(data: bytes) -> None:
+    try:
+        sys.stdout.buffer.write(data)
+        sys.stdout.buffer.flush()
+    except BrokenPipeError:
+        # otherwise the interpreter flushes once more at exit and prints a traceback
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        raise UserError("standard output was closed before everything was written") from None
+    except OSError as error:
+        raise UserError(f"standard output: cannot be written ({error.strerror})") from None
+
+
+def _temporary_path(target: Path) -> Path:
+    return target.parent / f".dfm-{secrets.token_hex(8)}.tmp"
+
+
+def _create(path: Path) -> int:
+    # tempfile would make it 0600; this honours the umask
+    return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0), 0o666)
+
+
+def _exists(path: Path) -> bool:
+    with contextlib.suppress(FileNotFoundError):
+        os.lstat(path)
+        return True
+    return False
+
+
+def _is_replaceable(path: Path) -> bool:
+    return not _exists(path) or stat.S_ISREG(os.lstat(path).st_mode)
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split()) or type(error).__name__
