@@ -1,0 +1,88 @@
+"""Writes the golden .dfm files of tests/golden/, which every later version must read, byte for byte and forever.
+
+    python scripts/make_golden.py [--output_dir tests/golden]
+
+Existing files are never overwritten: a new format version adds files beside the old ones. Beside each NAME.dfm stands
+NAME.json, what a reader must find in it: the header, the step indices, and the SHA-256 of all coefficients.
+"""
+
+import argparse
+import dataclasses
+import hashlib
+import json
+from pathlib import Path
+
+import numpy as np
+
+from dfm.codec import container
+
+GOLDEN_DIR = Path(__file__).parents[1] / "tests" / "golden"
+
+
+def golden_coefficients(header: container.Header) -> list:
+    """Layers that look like a fit, made from integers alone so that they are the same on every machine.
+
+    Their spread falls with the number of ones in k; the first layer holds the largest integer, the last is all zero."""
+    layers = []
+    for number, (inputs, outputs) in enumerate(header.layer_sizes):
+        arrays = {}
+        for name in ("cos", "sin") if header.basis == "cos_sin" else ("cas",):
+            order = np.array([k.bit_count() for k in range(2**inputs)])[:, None]
+            index = np.arange(2**inputs * outputs, dtype=np.int64).reshape(-1, outputs) + 1000 * number + len(name)
+            # Sum of four residues: a bell-shaped stand-in for random numbers.
+            noise = sum(index * index * factor % 97 - 48 for factor in (31, 37, 41, 43))
+            values = noise // (4 * (order + 1)) * (number < len(header.widths))
+            if number == 0:
+                values[-1, -1] = 2047
+            if name == "sin":
+                values[0] = 0
+            arrays[name] = values.astype(np.int32)
+        layers.append(container.QuantizedLayer(70 + 5 * (number % 3), arrays))
+    if header.precision == "quantized":
+        return layers
+    return [container.dequantize(layer) for layer in layers]
+
+
+def golden_headers() -> dict[str, container.Header]:
+    """Name -> header of each golden file."""
+    grey = container.Header(13, 7, 1, (3, 2), "cas", "quantized", 1.0, 0x01234567)
+    return {
+        "v1_quantized_cos_sin": container.Header(400, 300, 3, (6, 6, 5, 4), "cos_sin", "quantized", 0.75, 0xDEADBEEF),
+        "v1_quantized_cas": grey,
+        "v1_float16_cos_sin": dataclasses.replace(grey, basis="cos_sin", precision="float16", channels=3),
+        "v1_float32_cas": dataclasses.replace(grey, precision="float32"),
+    }
+
+
+def describe(data: bytes) -> dict:
+    """What NAME.json holds."""
+    header, layers = container.read(data)
+    digest = hashlib.sha256()
+    for layer in layers:
+        arrays = layer.coefficients if isinstance(layer, container.QuantizedLayer) else layer
+        for name, values in arrays.items():
+            # dtype and shape too: equal bytes of another type are another net
+            digest.update(f"{name} {values.dtype.name} {values.shape}".encode())
+            digest.update(values.astype(values.dtype.newbyteorder("<")).tobytes())
+    steps = [layer.step_index for layer in layers if isinstance(layer, container.QuantizedLayer)]
+    return {"header": dataclasses.asdict(header), "step_indices": steps, "coefficients_sha256": digest.hexdigest()}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--output_dir", type=Path, default=GOLDEN_DIR)
+    output_dir = parser.parse_args().output_dir
+    output_dir.mkdir(parents=True, exist_ok=True)
+    for name, header in golden_headers().items():
+        path = output_dir / f"{name}.dfm"
+        if path.exists():
+            print(f"{path} exists: kept")
+            continue
+        data = container.write(header, golden_coefficients(header))
+        path.write_bytes(data)
+        path.with_suffix(".json").write_text(json.dumps(describe(data), indent=2) + "\n")
+        print(f"{path}: {len(data)} bytes")
+
+
+if __name__ == "__main__":
+    main()
