@@ -9,9 +9,9 @@ so that, with c_k = a_k - i b_k and Phi = sum_j phi_j,
 
     sum_k a_k cos(2 pi k.x) + b_k sin(2 pi k.x) = Re[ exp(i Phi) sum_t d_t prod_j (sin phi_j if t_j else cos phi_j) ]
 
-where d = (Walsh-Hadamard transform of c over k, times i^|t|) does not depend on the point. The products are *real*, which
-halves the arithmetic of the product form in exp(2 pi i x_j), and they split into two groups of inputs: one matrix product
-with the first group's products, then a short weighted sum over the second's. `_split` balances the two arrays.
+where d = (Walsh-Hadamard transform of c over k, times i^|t|) does not depend on the point. The products are *real*,
+which halves the arithmetic of the product form in exp(2 pi i x_j), and they split into two groups of inputs: one matrix
+product with the first group's products, then a short weighted sum over the second's. `_split` balances the two arrays.
 """
 
 from collections.abc import Mapping, Sequence
@@ -85,8 +85,8 @@ def split_coefficients(
 def cos_sin_pi(x: Array) -> tuple[Array, Array]:
     """(cos pi x, sin pi x), element-wise, to about one unit in the last place of float32.
 
-    Reduced to an eighth of a turn and evaluated as Taylor polynomials: XLA's sine and cosine are several times slower on
-    a CPU and lose accuracy in the product pi x. float64 uses the library functions, whose accuracy it needs.
+    Reduced to an eighth of a turn and evaluated as Taylor polynomials: XLA's sine and cosine are several times slower
+    on a CPU and lose accuracy in the product pi x. float64 uses the library functions, whose accuracy it needs.
     """
     quarter_turns = jnp.round(2.0 * x)
     rest = x - 0.5 * quarter_turns  # exact: both are multiples of x's last place
@@ -123,9 +123,8 @@ def _half_angle_coefficients(cos: Array, sin: Array) -> tuple[Array, Array]:
     m = frequencies.bit_length() - 1
     real, imaginary = cos.reshape(*batch, *(2,) * m, n), -sin.reshape(*batch, *(2,) * m, n)
     for axis in range(len(batch), len(batch) + m):
-        (real0, real1), (imaginary0, imaginary1) = (
-            (jax.lax.index_in_dim(part, bit, axis, keepdims=False) for bit in (0, 1)) for part in (real, imaginary)
-        )
+        real0, real1 = jnp.moveaxis(real, axis, 0)
+        imaginary0, imaginary1 = jnp.moveaxis(imaginary, axis, 0)
         # t = 0: c_0 + c_1.  t = 1: i (c_1 - c_0).
         real = jnp.stack([real0 + real1, imaginary0 - imaginary1], axis)
         imaginary = jnp.stack([imaginary0 + imaginary1, real1 - real0], axis)
@@ -133,7 +132,7 @@ def _half_angle_coefficients(cos: Array, sin: Array) -> tuple[Array, Array]:
 
 
 def _products(factors: Sequence[Array]) -> Array:
-    """All products of one entry of each [..., points, 2] factor: [..., points, 2^len(factors)], first factor fastest."""
+    """Products of one entry of each [..., points, 2] factor: [..., points, 2^len(factors)], first factor fastest."""
     if len(factors) == 1:
         return factors[0]
     middle = len(factors) // 2
@@ -167,10 +166,10 @@ def fourier_layer(
 
     Args:
         x: points; leading axes are batch axes.
-        coefficients: {"cos": a, "sin": b}, or {"cas": a} for the Hartley kernel a_k (cos + sin)(2 pi k.x), which has one
-            coefficient a frequency and output. Each is [2^m, n], or [*batch, 2^m, n] for one set an example; bit j of
-            the row index is k_j. The thesis writes two coefficients, but the sizes of its generators (352 and 3,672)
-            fit one: "cos_sin" is our default for compression, "cas" for generated coefficients.
+        coefficients: {"cos": a, "sin": b}, or {"cas": a} for the Hartley kernel a_k (cos + sin)(2 pi k.x), which has
+            one coefficient a frequency and output. Each is [2^m, n], or [*batch, 2^m, n] for one set an example; bit j
+            of the row index is k_j. The thesis writes two coefficients, but the sizes of its generators (352 and
+            3,672) fit one: "cos_sin" is our default for compression, "cas" for generated coefficients.
         residual: add x; None adds it where n = m, as the thesis does.
 
     Returns:
@@ -198,7 +197,7 @@ def fourier_layer(
 
 @typechecked
 def fourier_net(layers: Sequence[Mapping[str, Array]], x: Float[Array, "*batch points inputs"]) -> Array:
-    """Composition of Fourier layers with tanh at the end (Asadi 2022, Eq. 4.6): [*batch, points, channels] in (-1, 1)."""
+    """Composition of Fourier layers, tanh at the end (Asadi 2022, Eq. 4.6): [*batch, points, channels] in (-1, 1)."""
     for layer in layers:
         x = fourier_layer(x, layer)
     return jnp.tanh(x)
