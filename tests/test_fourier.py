@@ -1,0 +1,446 @@
+"""The Fourier layer and net against the literal Eq. 4.5 and 4.6, in value and derivatives; counts, order and errors."""
+
+import functools
+import math
+import subprocess
+import sys
+
+import jax
+import jax.extend
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from literal_fourier import literal_layer, literal_net
+
+from dfm.models.fourier import (
+    COEFFICIENT_NAMES,
+    FourierLayer,
+    FourierNet,
+    coefficient_count,
+    cos_sin_pi,
+    fourier_layer,
+    fourier_net,
+    hidden_widths,
+    layer_sizes,
+    split_coefficients,
+)
+
+TOLERANCE = 1e-5  # relative to the largest entry
+BASES = ("cos_sin", "cas")
+CORNERS = [(1, 1), (1, 9), (9, 1), (9, 9), (8, 8), (8, 3), (2, 8)]
+RANDOM = [tuple(map(int, shape)) for shape in np.random.default_rng(0).integers(1, 10, (6, 2))]
+LAYERS = [(m, n, "cos_sin") for m, n in CORNERS + RANDOM] + [(m, n, "cas") for m, n in [(1, 1), (4, 4), (6, 3), (2, 6)]]
+
+# Compiling is nearly all of this file's time. Tests of the arithmetic itself use jax.jit as users do.
+quick_jit = functools.partial(jax.jit, compiler_options={"xla_backend_optimization_level": 0})
+layer_jit = quick_jit(fourier_layer, static_argnums=2)
+net_jit = quick_jit(fourier_net)
+
+
+def random_coefficients(rng, m, n, basis, batch=()):
+    shape = (*batch, 2**m, n)
+    return {name: rng.normal(0, 2 ** (-m / 2), shape).astype(np.float32) for name in COEFFICIENT_NAMES[basis]}
+
+
+def random_layer(m, n, basis, points=33, reach=3.0):
+    """(x, coefficients, cotangent) in float32 NumPy, |x| up to `reach`."""
+    rng = np.random.default_rng([m, n, len(basis)])
+    x = rng.uniform(-reach, reach, (points, m)).astype(np.float32)
+    return x, random_coefficients(rng, m, n, basis), rng.normal(size=(points, n)).astype(np.float32)
+
+
+def on_device(tree):
+    return jax.tree.map(jnp.asarray, tree)
+
+
+def in_float64(function, *arguments):
+    """The literal form's float32 phases are off by 1e-5 themselves, so the oracle is evaluated in float64."""
+    with jax.enable_x64(True):
+        arguments = jax.tree.map(lambda array: jnp.asarray(array, jnp.float64), arguments)
+        return jax.tree.map(np.asarray, quick_jit(function)(*arguments))
+
+
+def assert_close(found, expected, tolerance=TOLERANCE):
+    for leaf, reference in zip(jax.tree.leaves(found), jax.tree.leaves(expected), strict=True):
+        assert leaf.shape == reference.shape
+        error = np.abs(np.asarray(leaf, np.float64) - reference).max()
+        assert error <= tolerance * np.abs(reference).max()
+
+
+def weighted_sum(layer, x, coefficients, cotangent):
+    y = layer(x, coefficients)
+    # + y^2: linear in y alone, the coefficients would have no second derivatives
+    return (cotangent * (y + 0.5 * y * y)).sum(), y
+
+
+@pytest.mark.parametrize("m, n, basis", LAYERS)
+def test_value_and_gradients_equal_the_literal_form(m, n, basis):
+    arguments = random_layer(m, n, basis)
+
+    def value_and_gradients(layer):
+        return jax.value_and_grad(functools.partial(weighted_sum, layer), argnums=(0, 1), has_aux=True)
+
+    (_, y), gradients = jax.jit(value_and_gradients(fourier_layer))(*on_device(arguments))
+    (_, reference), reference_gradients = in_float64(value_and_gradients(literal_layer), *arguments)
+    assert y.dtype == jnp.float32
+    assert_close(y, reference)
+    assert_close(gradients, reference_gradients)
+
+
+def gradient(layer, cotangent):
+    return jax.grad(lambda arguments: weighted_sum(layer, *arguments, cotangent)[0])
+
+
+def forward_over_reverse(layer, arguments, direction, cotangent):
+    return jax.jvp(gradient(layer, cotangent), (arguments,), (direction,))[1]
+
+
+def reverse_over_reverse(layer, arguments, direction, cotangent):
+    return jax.vjp(gradient(layer, cotangent), arguments)[1](direction)[0]
+
+
+@pytest.mark.parametrize("m, n, basis", [(1, 2, "cas"), (3, 3, "cos_sin"), (5, 5, "cas"), (7, 2, "cos_sin")])
+def test_hessian_vector_products_equal_the_literal_form(m, n, basis):
+    x, coefficients, cotangent = random_layer(m, n, basis, points=9)
+    direction_x, direction_coefficients, _ = random_layer(m, n, basis, points=9, reach=1.0)
+    arguments = ((x, coefficients), (direction_x, direction_coefficients), cotangent)
+    reference = in_float64(functools.partial(forward_over_reverse, literal_layer), *arguments)
+    for product in (forward_over_reverse, reverse_over_reverse):
+        assert_close(quick_jit(functools.partial(product, fourier_layer))(*on_device(arguments)), reference)
+
+
+def test_full_hessian_in_every_mode():
+    x, coefficients, cotangent = random_layer(3, 2, "cos_sin", points=2)
+
+    def loss(layer, x):
+        return weighted_sum(layer, x, on_device(coefficients), cotangent)[0]
+
+    reference = in_float64(jax.hessian(functools.partial(loss, literal_layer)), x)
+    for outer in (jax.jacfwd, jax.jacrev):
+        for inner in (jax.jacfwd, jax.jacrev):
+            assert_close(quick_jit(outer(inner(functools.partial(loss, fourier_layer))))(x), reference)
+
+
+def test_jacobian_by_forward_mode():
+    x, coefficients, _ = random_layer(5, 4, "cas", points=6)
+    found = quick_jit(jax.jacfwd(fourier_layer, argnums=(0, 1)))(*on_device((x, coefficients)))
+    assert_close(found, in_float64(jax.jacrev(literal_layer, argnums=(0, 1)), x, coefficients))
+
+
+@pytest.mark.parametrize("m, n, basis", [(2, 6, "cas"), (5, 5, "cos_sin"), (7, 3, "cos_sin")])
+def test_one_coefficient_set_an_example(m, n, basis):
+    rng = np.random.default_rng(5)
+    x = rng.uniform(-1, 1, (3, 17, m)).astype(np.float32)
+    cotangent = rng.normal(size=(3, 17, n)).astype(np.float32)
+    arguments = (x, random_coefficients(rng, m, n, basis, batch=(3,)), cotangent)
+    gradients = quick_jit(jax.value_and_grad(functools.partial(weighted_sum, fourier_layer), (0, 1), has_aux=True))
+    (_, found), found_gradients = gradients(*on_device(arguments))
+    for example in range(3):
+        one = on_device(jax.tree.map(lambda array, i=example: array[i], arguments))
+        (_, y), one_gradients = gradients(*one)
+        assert_close(found[example], y, 1e-6)
+        assert_close(jax.tree.map(lambda array, i=example: array[i], found_gradients), one_gradients, 1e-6)
+        assert_close(y, in_float64(literal_layer, *jax.tree.map(np.asarray, one[:2])))
+
+
+def test_two_batch_axes_and_coefficients_shared_by_all_examples():
+    rng = np.random.default_rng(6)
+    x = jnp.asarray(rng.uniform(-1, 1, (2, 3, 5, 4)), jnp.float32)
+    shared = on_device(random_coefficients(rng, 4, 4, "cos_sin"))
+    own = on_device(random_coefficients(rng, 4, 4, "cos_sin", batch=(2, 3)))
+    assert_close(layer_jit(x, shared), layer_jit(x.reshape(-1, 4), shared).reshape(x.shape), 1e-6)
+    assert_close(layer_jit(x, own), quick_jit(jax.vmap(jax.vmap(fourier_layer)))(x, own), 1e-6)
+
+
+def test_vmap_over_coefficients_alone_equals_repeated_points():
+    """What a decoder does: one pixel grid, one generated coefficient set a picture."""
+    rng = np.random.default_rng(7)
+    x = jnp.asarray(rng.uniform(0, 1, (11, 2)), jnp.float32)
+    layers = [on_device(random_coefficients(rng, m, n, "cas", batch=(4,))) for m, n in layer_sizes((3, 3), 1)]
+    layers = jax.tree.map(lambda array: 0.2 * array, layers)  # large ones amplify rounding from layer to layer
+    found = quick_jit(jax.vmap(fourier_net, in_axes=(0, None)))(layers, x)
+    assert_close(found, net_jit(layers, jnp.broadcast_to(x, (4, 11, 2))))
+    assert_close(found[2], in_float64(literal_net, *jax.tree.map(np.asarray, ([one_of(a, 2) for a in layers], x))))
+
+
+def one_of(layer, index):
+    return {name: array[index] for name, array in layer.items()}
+
+
+@pytest.mark.xfail(reason="an empty array cannot be reshaped to [..., -1]", raises=ZeroDivisionError)
+def test_no_points_give_no_outputs():
+    coefficients = on_device(random_coefficients(np.random.default_rng(0), 3, 2, "cas"))
+    assert layer_jit(jnp.zeros((0, 3)), coefficients).shape == (0, 2)
+
+
+def test_residual_only_where_widths_agree_unless_told_otherwise():
+    zeros = {"cas": jnp.zeros((8, 3))}
+    x = jnp.asarray(np.random.default_rng(1).normal(size=(4, 3)), jnp.float32)
+    np.testing.assert_array_equal(layer_jit(x, zeros), x)
+    np.testing.assert_array_equal(layer_jit(x, zeros, False), 0)
+    np.testing.assert_array_equal(layer_jit(x, {"cas": jnp.zeros((8, 2))}), 0)
+
+
+def test_sine_at_frequency_zero_has_no_effect():
+    x, coefficients, _ = on_device(random_layer(4, 4, "cos_sin"))
+    other = {**coefficients, "sin": coefficients["sin"].at[0].add(1.0)}
+    assert_close(layer_jit(x, other), layer_jit(x, coefficients), 1e-6)
+
+
+def test_the_layer_is_periodic_far_from_zero():
+    """Whole turns are taken off exactly, before anything is rounded: multiples of 1/64 stay exact at 1,000 turns."""
+    rng = np.random.default_rng(2)
+    x = jnp.asarray(rng.integers(-64, 64, (50, 5)) / 64, jnp.float32)
+    turns = jnp.asarray(rng.integers(-1000, 1000, (50, 5)), jnp.float32)
+    coefficients = on_device(random_coefficients(rng, 5, 3, "cos_sin"))
+    np.testing.assert_allclose(layer_jit(x + turns, coefficients), layer_jit(x, coefficients), atol=2e-6)
+
+
+@pytest.mark.parametrize("x_dtype, coefficient_dtype", [("bfloat16", "bfloat16"), ("bfloat16", "float32"),
+                                                        ("float16", "float16"), ("float32", "bfloat16")])
+def test_narrow_floats_are_promoted_to_float32(x_dtype, coefficient_dtype):
+    x, coefficients, _ = on_device(random_layer(4, 4, "cos_sin"))
+    x = x.astype(x_dtype)
+    coefficients = {name: array.astype(coefficient_dtype) for name, array in coefficients.items()}
+    found = layer_jit(x, coefficients)
+    wide = {name: array.astype(jnp.float32) for name, array in coefficients.items()}
+    assert found.dtype == jnp.float32
+    assert_close(found, layer_jit(x.astype(jnp.float32), wide), 1e-6)
+
+
+@pytest.mark.parametrize("message, m, shapes, residual", [
+    ("rows of coefficients", 3, {"cas": (4, 2)}, None),
+    ("rows of coefficients", 2, {"cos": (8, 2), "sin": (8, 2)}, None),
+    ("coefficients are", 2, {"cos": (4, 2)}, None),
+    ("coefficients are", 2, {"cas": (4, 2), "sin": (4, 2)}, None),
+    ("coefficients are", 2, {}, None),
+    ("no residual", 2, {"cas": (4, 3)}, True),
+])
+def test_wrong_coefficients_are_refused_in_words(message, m, shapes, residual):
+    coefficients = {name: jnp.zeros(shape) for name, shape in shapes.items()}
+    with pytest.raises(ValueError, match=message):
+        fourier_layer(jnp.zeros((5, m)), coefficients, residual)
+
+
+@pytest.mark.xfail(reason="the shape of sin is not checked against that of cos")
+@pytest.mark.parametrize("sin_shape", [(2, 4), (4, 3), (8, 2), (4, 1), (3, 4, 2)])
+def test_cosine_and_sine_coefficients_of_unequal_shape_are_refused(sin_shape):
+    """[2, 4] holds as many numbers as [4, 2] and must not be reshaped into it in silence."""
+    with pytest.raises(ValueError):
+        fourier_layer(jnp.zeros((5, 2)), {"cos": jnp.zeros((4, 2)), "sin": jnp.zeros(sin_shape)})
+
+
+# --- how it is computed ---
+
+
+def phase_elements(jaxpr) -> int:
+    """Elements that enter a sine, a cosine or the range reduction of `cos_sin_pi` (its rounding), sub-jaxprs too."""
+    total = 0
+    for equation in jaxpr.eqns:
+        if equation.primitive.name in ("sin", "cos", "round"):
+            total += math.prod(equation.invars[0].aval.shape)
+        total += sum(phase_elements(inner) for inner in jax.extend.core.jaxprs_in_params(equation.params))
+    return total
+
+
+@pytest.mark.parametrize("passes", ["forward", "gradients"])
+def test_phases_grow_with_m_and_not_with_two_to_the_m(passes):
+    m, points = 8, 64
+    arguments = on_device(random_layer(m, m, "cos_sin", points))
+
+    def phases(layer):
+        function = functools.partial(weighted_sum, layer)
+        if passes == "gradients":
+            function = jax.grad(function, argnums=(0, 1), has_aux=True)
+        return phase_elements(jax.make_jaxpr(function)(*arguments).jaxpr)
+
+    assert phases(literal_layer) >= 2 * 2**m * points  # the count sees what it must see
+    assert points <= phases(fourier_layer) <= 4 * (m + 1) * points
+
+
+# --- cosine and sine ---
+
+
+def exact_cos_sin_pi(x):
+    """Float64 after an exact reduction to one turn: pi x itself would be rounded."""
+    turn = math.pi * np.fmod(np.asarray(x, np.float64), 2.0)
+    return np.cos(turn), np.sin(turn)
+
+
+def test_cos_sin_pi_against_float64():
+    rng = np.random.default_rng(3)
+    near = rng.uniform(-4, 4, 200_000)
+    far = rng.choice([-1, 1], 50_000) * 2.0 ** rng.uniform(-30, 40, 50_000)
+    x = np.concatenate([near, far, np.arange(-64, 65) / 16, np.nextafter(np.float32(0.25), [-1, 1])]).astype(np.float32)
+    for found, expected in zip(jax.jit(cos_sin_pi)(x), exact_cos_sin_pi(x), strict=True):
+        assert found.dtype == jnp.float32
+        np.testing.assert_allclose(found, expected, rtol=0, atol=1.5e-7)
+
+
+def test_sine_is_relatively_accurate_near_its_zeros():
+    x = (2.0 ** np.arange(-40, -2)).astype(np.float32)
+    np.testing.assert_allclose(cos_sin_pi(jnp.asarray(x))[1], np.sin(np.pi * x.astype(np.float64)), rtol=3e-7)
+
+
+def test_multiples_of_half_a_unit_are_exact():
+    halves = np.concatenate([np.arange(-40, 41), [2**24 - 1, -(2**24) + 1, 2**31, 2**40, -(2**40)]])
+    cosine, sine = cos_sin_pi(jnp.asarray(halves / 2, jnp.float32))
+    np.testing.assert_array_equal(cosine, np.array([1, 0, -1, 0])[halves % 4])
+    np.testing.assert_array_equal(sine, np.array([0, 1, 0, -1])[halves % 4])
+
+
+def test_infinities_and_nan_give_nan():
+    for part in cos_sin_pi(jnp.array([jnp.inf, -jnp.inf, jnp.nan])):
+        assert np.isnan(part).all()
+
+
+FLOAT64_PROGRAM = """
+import jax, jax.numpy as jnp, numpy as np
+from literal_fourier import literal_layer
+from test_fourier import exact_cos_sin_pi, quick_jit, random_layer
+from dfm.models.fourier import cos_sin_pi, fourier_layer
+x = np.concatenate([np.random.default_rng(0).uniform(-50, 50, 10_000), np.arange(-40, 41) / 2])
+for found, expected in zip(cos_sin_pi(jnp.asarray(x)), exact_cos_sin_pi(x)):
+    assert found.dtype == jnp.float64
+    np.testing.assert_allclose(found, expected, rtol=0, atol=1e-12)
+for m, n, basis in [(5, 5, "cos_sin"), (6, 2, "cas")]:
+    x, coefficients, cotangent = jax.tree.map(lambda array: jnp.asarray(array, jnp.float64), random_layer(m, n, basis))
+    def everything(layer):
+        y, pull = jax.vjp(layer, x, coefficients)
+        return y, pull(cotangent)
+    both = quick_jit(lambda: (everything(fourier_layer), everything(literal_layer)))()
+    for found, expected in zip(*map(jax.tree.leaves, both)):
+        assert found.dtype == jnp.float64
+        assert abs(found - expected).max() <= 1e-12 * abs(expected).max()
+    narrow = jax.tree.map(lambda array: array.astype(jnp.float32), (x, coefficients))
+    assert jax.eval_shape(fourier_layer, *narrow).dtype == jnp.float32
+    assert jax.eval_shape(fourier_layer, narrow[0], coefficients).dtype == jnp.float64
+print("float64 agrees")
+"""
+
+
+def test_float64_parity_in_a_process_of_its_own(pytestconfig):
+    program = f"import sys; sys.path.insert(0, {str(pytestconfig.rootpath / 'tests')!r})\n"
+    program += "import jax; jax.config.update('jax_enable_x64', True)\n" + FLOAT64_PROGRAM
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=300,
+                          cwd=pytestconfig.rootpath)
+    assert done.returncode == 0 and "float64 agrees" in done.stdout, done.stderr[-3000:]
+
+
+# --- the net ---
+
+
+def initialised(net, inputs=2, seed=0):
+    return quick_jit(net.init)(jax.random.key(seed), jnp.zeros((1, inputs)))
+
+
+@pytest.mark.parametrize("width, depth, channels, basis, count", [
+    (8, 6, 3, "cos_sin", 22_080),  # the thesis' compression net
+    (4, 6, 1, "cas", 352),  # its decoder's outputs for MNIST
+    (6, 10, 3, "cas", 3_672),  # and for CIFAR-10
+    ((6, 5, 3), None, 3, "cos_sin", 2 * (4 * 6 + 64 * 5 + 32 * 3 + 8 * 3)),
+])
+def test_coefficient_counts(width, depth, channels, basis, count):
+    assert coefficient_count(hidden_widths(width, depth), channels, basis) == count
+    shapes = jax.eval_shape(FourierNet(width, depth, channels, basis).init, jax.random.key(0), jnp.zeros((1, 2)))
+    assert sum(leaf.size for leaf in jax.tree.leaves(shapes)) == count
+
+
+def test_layers_of_a_tapering_net():
+    assert hidden_widths([6, 5, 3], None) == hidden_widths((6, 5, 3), 3) == (6, 5, 3)
+    assert hidden_widths(4, 3) == (4, 4, 4)
+    assert layer_sizes((6, 5, 3), 1) == [(2, 6), (6, 5), (5, 3), (3, 1)]
+    params = initialised(FourierNet([6, 5, 3], channels=1))["params"]
+    assert {name: layer["sin"].shape for name, layer in params.items()} == {
+        "layers_0": (4, 6), "layers_1": (64, 5), "layers_2": (32, 3), "layers_3": (8, 1)}
+
+
+@pytest.mark.parametrize("width, depth", [(4, None), (0, 3), (4, 0), (-1, 2), ([], None), ([4, 0], None), ([4, 4], 3)])
+def test_impossible_widths_are_refused(width, depth):
+    with pytest.raises(ValueError):
+        hidden_widths(width, depth)
+    with pytest.raises(ValueError):
+        FourierNet(width, depth).init(jax.random.key(0), jnp.zeros((1, 2)))
+
+
+@pytest.mark.parametrize("width, basis", [((5, 5), "cos_sin"), ((6, 4, 4), "cas")])
+def test_net_equals_the_literal_form(width, basis):
+    # 0.05: larger coefficients make deep compositions amplify rounding
+    net = FourierNet(width, channels=3, basis=basis, coefficient_init=jax.nn.initializers.normal(0.05))
+    variables = initialised(net)
+    x = np.random.default_rng(8).uniform(0, 1, (100, 2)).astype(np.float32)
+    layers = [variables["params"][f"layers_{i}"] for i in range(len(width) + 1)]
+
+    def loss(net, layers, x):
+        y = net(layers, x)
+        return (y * y).sum(), y
+
+    (_, y), gradients = quick_jit(jax.value_and_grad(functools.partial(loss, fourier_net), has_aux=True))(
+        layers, jnp.asarray(x))
+    (_, reference), expected = in_float64(jax.value_and_grad(functools.partial(loss, literal_net), has_aux=True),
+                                          jax.tree.map(np.asarray, layers), x)
+    assert_close(y, reference)
+    assert_close(gradients, expected)
+    assert_close(quick_jit(net.apply)(variables, jnp.asarray(x)), reference)
+
+
+def test_explicit_coefficients_equal_own_parameters():
+    net = FourierNet(4, 1, coefficient_init=jax.nn.initializers.normal(0.2))
+    variables = initialised(net)
+    x = jax.random.uniform(jax.random.key(1), (2, 9, 2))
+    layers = [variables["params"][f"layers_{i}"] for i in range(2)]
+    apply = quick_jit(net.apply)
+    np.testing.assert_array_equal(apply({}, x, layers), apply(variables, x))
+    apply = quick_jit(FourierLayer(4).apply)
+    np.testing.assert_array_equal(apply({}, x, layers[0]), apply({"params": layers[0]}, x))
+
+
+def test_output_is_bounded_by_tanh():
+    net = FourierNet(4, 2, coefficient_init=jax.nn.initializers.normal(1.0))
+    y = quick_jit(net.apply)(initialised(net), jax.random.uniform(jax.random.key(1), (500, 2)))
+    assert y.shape == (500, 3)
+    assert float(jnp.abs(y).max()) <= 1.0
+    assert float(y.min()) < -0.5 and float(y.max()) > 0.5
+
+
+@pytest.mark.parametrize("basis", BASES)
+def test_initial_coefficients_have_the_variance_of_the_thesis(basis):
+    leaves = jax.tree.leaves(initialised(FourierNet(8, 6, basis=basis)))
+    values = np.concatenate([leaf.ravel() for leaf in leaves]).astype(np.float64)
+    assert np.mean(values**2) == pytest.approx(2e-10, rel=0.1)
+
+
+def test_split_coefficients_order():
+    """Layers in order, cos before sin, row-major, bit 0 of the row for the first input."""
+    layers = split_coefficients(jnp.arange(24.0), (2,), 1, "cos_sin")
+    expected = [{"cos": [[0, 1], [2, 3], [4, 5], [6, 7]], "sin": [[8, 9], [10, 11], [12, 13], [14, 15]]},
+                {"cos": [[16], [17], [18], [19]], "sin": [[20], [21], [22], [23]]}]
+    assert [list(layer) for layer in layers] == [["cos", "sin"]] * 2
+    assert jax.tree.map(lambda array: array.tolist(), layers) == expected
+
+
+@pytest.mark.parametrize("row, phase", [(0, lambda x1, x2: 0 * x1), (1, lambda x1, x2: x1), (2, lambda x1, x2: x2),
+                                        (3, lambda x1, x2: x1 + x2)])
+def test_meaning_of_each_coefficient(row, phase):
+    x = np.random.default_rng(9).uniform(-1, 1, (20, 2)).astype(np.float32)
+    turn = 2 * np.pi * phase(*x.T.astype(np.float64))
+    for offset, expected in ((0, np.cos(turn)), (4, np.sin(turn))):
+        vector = jnp.zeros(12).at[offset + row].set(1.0)
+        layer = split_coefficients(vector, (1,), 1, "cos_sin")[0]
+        np.testing.assert_allclose(layer_jit(jnp.asarray(x), layer)[:, 0], expected, atol=1e-6)
+
+
+@pytest.mark.parametrize("basis", BASES)
+def test_split_coefficients_of_a_batch(basis):
+    widths, channels = (3, 2), 1
+    count = coefficient_count(widths, channels, basis)
+    vectors = jax.random.normal(jax.random.key(0), (2, 5, count))
+    layers = split_coefficients(vectors, widths, channels, basis)
+    assert [layer[COEFFICIENT_NAMES[basis][0]].shape for layer in layers] == [(2, 5, 4, 3), (2, 5, 8, 2), (2, 5, 4, 1)]
+    one = split_coefficients(vectors[1, 4], widths, channels, basis)
+    jax.tree.map(lambda many, single: np.testing.assert_array_equal(many[1, 4], single), layers, one)
+    flat = jnp.concatenate([layer[name].reshape(2, 5, -1) for layer in layers for name in COEFFICIENT_NAMES[basis]], -1)
+    np.testing.assert_array_equal(flat, vectors)
+    for wrong in (count - 1, count + 1, 0):
+        with pytest.raises(ValueError, match="coefficients for a net that needs"):
+            split_coefficients(jnp.zeros(wrong), widths, channels, basis)
