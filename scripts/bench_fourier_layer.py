@@ -14,8 +14,9 @@ and backward pass of the mean squared error, with its gradients for the points (
 How: all forms get the same float32 inputs and must agree before anything is timed. The forms take turns, --repeats
 rounds; each turn begins with an untimed call, so that a peer's still spinning threads and a cold cache are not billed
 to the form that follows. The median over the rounds counts. Measure on an idle machine: beside one busy process
-PyTorch's spinning threads wait for each other and take four times as long (OMP_WAIT_POLICY=passive halves that), so
-its ratio would flatter us. The load average at the start is recorded, and a high one gives a warning.
+PyTorch's spinning threads wait for each other and take about four times as long (a third of that under
+OMP_WAIT_POLICY=passive), so its ratio would flatter us. The load average at the start is recorded, and a high one
+gives a warning.
 
 Aims at width 8 on two CPU cores: forward 3x and forward + backward 2.5x the speed of literal; forward + backward 2x
 the speed of torch.
