@@ -19,13 +19,13 @@ from typing import Literal
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import linen as nn
-from jaxtyping import Array, Float
+from jaxtyping import Array, ArrayLike, Float
 
 from dfm.shapes import typechecked
 
 Basis = Literal["cos_sin", "cas"]
-Coefficients = Mapping[str, Float[Array, "*batch frequencies outputs"]]
 COEFFICIENT_NAMES: dict[str, tuple[str, ...]] = {"cos_sin": ("cos", "sin"), "cas": ("cas",)}
 
 
@@ -35,10 +35,10 @@ def hidden_widths(width: int | Sequence[int], depth: int | None) -> tuple[int, .
     Raises:
         ValueError: neither a positive width with a positive depth, nor a list of positive widths (of length `depth`).
     """
-    if isinstance(width, int):
+    if isinstance(width, int | np.integer):
         if depth is None:
             raise ValueError("one width needs a depth")
-        widths = (width,) * depth
+        widths = (int(width),) * depth
     else:
         widths = tuple(width)
         if depth not in (None, len(widths)):
@@ -132,40 +132,50 @@ def _half_angle_coefficients(cos: Array, sin: Array) -> tuple[Array, Array]:
 
 
 def _products(factors: Sequence[Array]) -> Array:
-    """Products of one entry of each [..., points, 2] factor: [..., points, 2^len(factors)], first factor fastest."""
+    """Products of one entry of each [points, 2] factor: [points, 2^len(factors)], the first factor the fastest."""
     if len(factors) == 1:
         return factors[0]
     middle = len(factors) // 2
     low, high = _products(factors[:middle]), _products(factors[middle:])
-    return (high[..., :, None] * low[..., None, :]).reshape(*low.shape[:-1], -1)
+    return (high[:, :, None] * low[:, None, :]).reshape(len(low), 2 ** len(factors))
 
 
 def _fourier_sum(x: Array, cos: Array, sin: Array) -> Array:
-    """sum_k cos_k cos(2 pi k.x) + sin_k sin(2 pi k.x) by XLA; an accelerator's kernel would replace this function."""
+    """sum_k cos_k cos(2 pi k.x) + sin_k sin(2 pi k.x) by XLA; an accelerator's kernel would replace this function.
+
+    Only the matrix product sees the batch axes: XLA's CPU loops are split by their outermost axis, and with a short one
+    in front (a batch of one picture) the element-wise work took seven times as long.
+    """
     m, n = x.shape[-1], cos.shape[-1]
     low = _split(m, n)
-    cosine, sine = cos_sin_pi(x)
-    factors = [jnp.stack([cosine[..., j], sine[..., j]], -1) for j in range(m)]
+    batch = jnp.broadcast_shapes(x.shape[:-2], cos.shape[:-2])
+    points = jnp.broadcast_to(x, (*batch, *x.shape[-2:])).reshape(-1, m)
+    points = points - jnp.round(points)  # exact, as the sum has period 1 in each input; large x.sum() would be rounded
+    cosine, sine = cos_sin_pi(points)
+    factors = [jnp.stack([cosine[:, j], sine[:, j]], -1) for j in range(m)]
     # [..., 2^m, 2n] -> [..., 2^low, 2^(m - low) * 2n]: bit 0 is the fastest, so the low inputs are the last of axis -2
     matrix = jnp.concatenate(_half_angle_coefficients(cos, sin), -1)
     matrix = matrix.reshape(*matrix.shape[:-2], 2 ** (m - low), 2**low, 2 * n)
     matrix = jnp.swapaxes(matrix, -3, -2).reshape(*matrix.shape[:-3], 2**low, -1)
-    sums = _products(factors[:low]) @ matrix
-    if low < m:
-        sums = sums.reshape(*sums.shape[:-1], 2 ** (m - low), 2 * n)
-        sums = (sums * _products(factors[low:])[..., None]).sum(-2)
-    total_cosine, total_sine = cos_sin_pi(x.sum(-1, keepdims=True))
-    return total_cosine * sums[..., :n] - total_sine * sums[..., n:]
+    features = _products(factors[:low])
+    if cos.ndim > 2:
+        features = features.reshape(*batch, x.shape[-2], 2**low)
+    # highest: on a GPU the default is TF32, and decoded pixels depend on it
+    sums = jnp.matmul(features, matrix, precision="highest").reshape(-1, 2 ** (m - low), 2 * n)
+    sums = (sums * _products(factors[low:])[..., None]).sum(1) if low < m else sums[:, 0]
+    total_cosine, total_sine = cos_sin_pi(points.sum(-1, keepdims=True))
+    y = total_cosine * sums[:, :n] - total_sine * sums[:, n:]
+    return y.reshape(*batch, x.shape[-2], n)
 
 
 @typechecked
 def fourier_layer(
-    x: Float[Array, "*batch points m"], coefficients: Mapping[str, Array], residual: bool | None = None
+    x: Float[ArrayLike, "*points_batch points m"], coefficients: Mapping[str, ArrayLike], residual: bool | None = None
 ) -> Float[Array, "*batch points n"]:
     """Fourier layer, y = sum_k a_k cos(2 pi k.x) + b_k sin(2 pi k.x) [+ x], k in {0,1}^m (Asadi 2022, Eq. 4.5).
 
     Args:
-        x: points; leading axes are batch axes.
+        x: points; leading axes are batch axes, broadcast against those of the coefficients.
         coefficients: {"cos": a, "sin": b}, or {"cas": a} for the Hartley kernel a_k (cos + sin)(2 pi k.x), which has
             one coefficient a frequency and output. Each is [2^m, n], or [*batch, 2^m, n] for one set an example; bit j
             of the row index is k_j. The thesis writes two coefficients, but the sizes of its generators (352 and
@@ -184,7 +194,10 @@ def fourier_layer(
         cos, sin = coefficients["cos"], coefficients["sin"]
     else:
         raise ValueError(f'coefficients are {{"cos", "sin"}} or {{"cas"}}, not {sorted(coefficients)}')
+    x, cos, sin = jnp.asarray(x), jnp.asarray(cos), jnp.asarray(sin)
     m, n = x.shape[-1], cos.shape[-1]
+    if cos.shape != sin.shape:
+        raise ValueError(f"cos is {cos.shape} and sin {sin.shape}: their shapes must agree")
     if cos.shape[-2] != 2**m:
         raise ValueError(f"{cos.shape[-2]} rows of coefficients for {m} inputs, which need {2**m}")
     if residual and m != n:
@@ -196,7 +209,7 @@ def fourier_layer(
 
 
 @typechecked
-def fourier_net(layers: Sequence[Mapping[str, Array]], x: Float[Array, "*batch points inputs"]) -> Array:
+def fourier_net(layers: Sequence[Mapping[str, ArrayLike]], x: Float[ArrayLike, "*batch points inputs"]) -> Array:
     """Composition of Fourier layers, tanh at the end (Asadi 2022, Eq. 4.6): [*batch, points, channels] in (-1, 1)."""
     for layer in layers:
         x = fourier_layer(x, layer)

@@ -1,0 +1,55 @@
+"""The fixed ladder of nets that rate control chooses from, and the scale of `quality`."""
+
+import functools
+from collections.abc import Sequence
+
+from dfm.errors import UserError
+from dfm.models.fourier import coefficient_count
+
+BITS_PER_COEFFICIENT = {"quantized": 5.3, "float16": 16.0, "float32": 32.0}
+OVERHEAD_BYTES = 34  # header and checksums; step sizes and scales of a quantised net
+LOWEST_RATE, HIGHEST_RATE = 0.05, 2.0  # bits per pixel at quality 0 and 100
+SMALLEST_STEP = 1.04  # each net has at least 4 % more coefficients than the one before
+MOST_RESIDUAL_LAYERS = 6
+
+
+@functools.cache
+def ladder(channels: int, basis: str = "cos_sin") -> tuple[tuple[int, ...], ...]:
+    """Hidden widths of the nets on offer, by growing coefficient count.
+
+    Widths w, ..., w, and between those w + 1, ..., w + 1, w, ..., w (scripts/study_recipe.py: at one size, wide and
+    shallow beats narrow and deep until about two residual layers are left).
+    """
+    nets: list[tuple[int, ...]] = [(2,), (3,), (2, 2), (3, 3)]
+    for width in range(3, 12):
+        for depth in range(3, MOST_RESIDUAL_LAYERS + 2):
+            nets += [(width + 1,) * wider + (width,) * (depth - wider) for wider in range(depth)]
+    nets.sort(key=lambda widths: coefficient_count(widths, channels, basis))
+    rungs: list[tuple[int, ...]] = []
+    for widths in nets:
+        count = coefficient_count(widths, channels, basis)
+        if not rungs or count >= SMALLEST_STEP * coefficient_count(rungs[-1], channels, basis):
+            rungs.append(widths)
+    return tuple(rungs)
+
+
+def widths_for(wanted_bytes: float, channels: int, basis: str, precision: str) -> tuple[int, ...]:
+    """The largest net of the ladder whose file is expected to take at most `wanted_bytes`; else the smallest net."""
+    fitting = [
+        widths
+        for widths in ladder(channels, basis)
+        if expected_bytes(widths, channels, basis, precision) <= wanted_bytes
+    ]
+    return fitting[-1] if fitting else ladder(channels, basis)[0]
+
+
+def bits_per_pixel(quality: float) -> float:
+    """Target rate of a quality: geometric from `LOWEST_RATE` at 0 to `HIGHEST_RATE` at 100."""
+    if not 0 <= quality <= 100:
+        raise UserError(f"quality {quality:g} is outside 0 ... 100")
+    return LOWEST_RATE * (HIGHEST_RATE / LOWEST_RATE) ** (quality / 100)
+
+
+def expected_bytes(widths: Sequence[int], channels: int, basis: str, precision: str) -> float:
+    """About how many bytes the file of such a net takes, at its nominal number of bits a coefficient."""
+    return OVERHEAD_BYTES + coefficient_count(widths, channels, basis) * BITS_PER_COEFFICIENT[precision] / 8

@@ -1,0 +1,256 @@
+"""Fitting one Fourier net to each of a batch of pictures: recipes, and the training loop.
+
+The loop runs inside jit, `CHUNK_STEPS` steps a call. Pictures that share an architecture are fitted side by side: every
+coefficient array has a leading picture axis, which is sharded over the devices where their number divides it. Adam
+works element by element, so pictures do not influence each other.
+"""
+
+import functools
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from jaxtyping import Array, Float, Int, PRNGKeyArray, UInt8
+
+from dfm.codec.painting import coordinates
+from dfm.models.fourier import COEFFICIENT_NAMES, fourier_net, layer_sizes
+from dfm.shapes import typechecked
+
+CHUNK_STEPS = 50
+MAX_RETREATS = 6  # halvings of one picture's learning rate
+Layers = list[dict[str, Array]]  # coefficient arrays [picture, 2^m, n]
+Progress = Callable[[int, int, float], None]  # steps done, steps in all, mean PSNR in dB of the latest chunk
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How a net is started and trained.
+
+    Attributes:
+        learning_rate: Adam's rate; see `scaled_rates`.
+        schedule: "cosine" (to zero, after a linear warm-up over `warmup_fraction` of the steps) or "constant".
+        batch_pixels: random pixels a step (all of them, in order, for smaller pictures).
+        first_scale, hidden_scale, last_scale: standard deviation of a layer's output at the start; every coefficient of
+            a layer with m inputs has standard deviation scale / sqrt(2^m).
+        coefficient_std: one standard deviation for all coefficients in place of the three scales.
+        scaled_rates: a layer with m inputs, of r between the first and the last, learns at
+            learning_rate * 2^(6 - m) / r: its 2^m coefficients move an output together, as do the layers of a stack.
+        first_rate, last_rate: factors on the first and the last layer's rate, where rates are scaled.
+        input_scale: pixel coordinates in [0, 1] are multiplied by it (the net has period 1 in each).
+        quantized_fraction: share of the steps, at the end, in which rounded coefficients are trained.
+        retreats: whether a diverging fit goes back to its best state and goes on at half the rate.
+    """
+
+    learning_rate: float
+    schedule: str = "cosine"
+    warmup_fraction: float = 0.1
+    batch_pixels: int = 2**12
+    first_scale: float = 0.45
+    hidden_scale: float = 0.03
+    last_scale: float = 0.05
+    coefficient_std: float | None = None
+    scaled_rates: bool = True
+    first_rate: float = 0.33
+    last_rate: float = 0.66
+    input_scale: float = 0.75
+    quantized_fraction: float = 0.25
+    retreats: bool = True
+
+
+# Asadi 2022, section 5.1.3: Adam, constant 4e-4, 2^14 pixels a step, Gaussian weights of variance 2e-10.
+THESIS = Recipe(
+    learning_rate=4e-4,
+    schedule="constant",
+    warmup_fraction=0.0,
+    batch_pixels=2**14,
+    coefficient_std=2e-10**0.5,
+    scaled_rates=False,
+    input_scale=1.0,
+    quantized_fraction=0.0,
+    retreats=False,
+)
+DEFAULT = Recipe(learning_rate=13e-3)
+
+
+class Pixels(NamedTuple):
+    """A batch of pictures as lists of pixels in raster order, padded to the longest."""
+
+    values: Float[Array, "picture pixel channel"]  # in [-1, 1]
+    heights: Int[Array, "picture"]
+    widths: Int[Array, "picture"]
+
+
+class FitState(NamedTuple):
+    layers: Layers
+    moments: Any  # optax state of scale_by_adam
+    rate: Float[Array, "picture"]  # factor on the recipe's learning rate
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """The part of the training that one call of `train` does: steps `start` ... `stop` of `total`."""
+
+    start: int
+    stop: int
+    total: int
+
+
+@typechecked
+def stack_pictures(pictures: Sequence[UInt8[np.ndarray, "_ _ _"]]) -> Pixels:
+    """Pictures [H, W, C] of one channel count to one padded batch with values in [-1, 1]."""
+    longest = max(picture.shape[0] * picture.shape[1] for picture in pictures)
+    values = np.zeros((len(pictures), longest, pictures[0].shape[-1]), np.float32)
+    for row, picture in zip(values, pictures, strict=True):
+        row[: picture.shape[0] * picture.shape[1]] = picture.reshape(-1, picture.shape[-1]) / np.float32(127.5) - 1
+    heights, widths = (jnp.array([picture.shape[axis] for picture in pictures]) for axis in (0, 1))
+    return Pixels(jnp.array(values), heights, widths)
+
+
+def initial_layers(
+    recipe: Recipe, widths: Sequence[int], channels: int, basis: str, pictures: int, key: PRNGKeyArray
+) -> Layers:
+    """Gaussian coefficients, [pictures, 2^m, n] each, with the recipe's standard deviations."""
+    sizes = layer_sizes(widths, channels)
+    scales = [recipe.first_scale] + [recipe.hidden_scale] * (len(sizes) - 2) + [recipe.last_scale]
+    layers: Layers = []
+    for (m, n), scale in zip(sizes, scales, strict=True):
+        std = recipe.coefficient_std or scale / 2 ** (m / 2)
+        layer = {}
+        for name in COEFFICIENT_NAMES[basis]:
+            key, subkey = jax.random.split(key)
+            layer[name] = std * jax.random.normal(subkey, (pictures, 2**m, n))
+        layers.append(layer)
+    return layers
+
+
+def start(recipe: Recipe, widths: Sequence[int], pixels: Pixels, basis: str, key: PRNGKeyArray) -> FitState:
+    """Freshly drawn nets, one a picture; the picture axis is sharded over all devices where it can be."""
+    pictures, _, channels = pixels.values.shape
+    layers = initial_layers(recipe, widths, channels, basis, pictures, key)
+    state = FitState(layers, optax.scale_by_adam().init(layers), jnp.ones(pictures))
+    devices = jax.devices()
+    if len(devices) > 1 and pictures % len(devices) == 0:
+        mesh = jax.make_mesh((len(devices),), ("picture",), axis_types=(jax.sharding.AxisType.Auto,))
+        sharding = jax.sharding.NamedSharding(mesh, jax.P("picture"))
+        whole = jax.sharding.NamedSharding(mesh, jax.P())
+        state = jax.tree.map(lambda leaf: jax.device_put(leaf, sharding if leaf.ndim else whole), state)
+    return state
+
+
+def round_to_steps(layers: Layers, steps: Float[Array, "picture layer"]) -> Layers:
+    """Coefficients rounded to multiples of their layer's step, or as they are where it is 0.
+
+    Gradients pass straight through.
+    """
+
+    def rounded(coefficient: Array, step: Array) -> Array:
+        step = step[:, None, None]
+        multiple = jnp.round(coefficient / jnp.where(step > 0, step, 1)) * step
+        return coefficient + jax.lax.stop_gradient(jnp.where(step > 0, multiple - coefficient, 0))
+
+    return [{name: rounded(c, steps[:, i]) for name, c in layer.items()} for i, layer in enumerate(layers)]
+
+
+def _rate(recipe: Recipe, step: Array, total_steps: Array) -> Array:
+    """Learning rate of a step, for a layer with six inputs."""
+    if recipe.schedule == "constant":
+        return jnp.float32(recipe.learning_rate)
+    warmup = jnp.maximum(1.0, recipe.warmup_fraction * total_steps)
+    decay = 0.5 * (1 + jnp.cos(jnp.pi * jnp.clip((step - warmup) / jnp.maximum(1.0, total_steps - warmup), 0, 1)))
+    return recipe.learning_rate * jnp.minimum((step + 1) / warmup, decay)
+
+
+@functools.partial(jax.jit, static_argnums=0, donate_argnums=1)
+def _train_chunk(
+    recipe: Recipe, state: FitState, pixels: Pixels, steps: Array, key: PRNGKeyArray, first, last, total
+) -> tuple[FitState, Float[Array, "picture"]]:
+    """Steps first ... last - 1; returns the state and each picture's mean loss over them."""
+    pictures, longest, _ = pixels.values.shape
+    counts = (pixels.heights * pixels.widths)[:, None]
+    batch = min(recipe.batch_pixels, longest)
+    adam = optax.scale_by_adam()
+    inputs = [next(iter(layer.values())).shape[-2].bit_length() - 1 for layer in state.layers]
+    factors = [1.0] * len(inputs)
+    if recipe.scaled_rates:
+        residual_layers = max(1, len(inputs) - 2)
+        factors = [2.0 ** (6 - m) / residual_layers for m in inputs]
+        factors[0], factors[-1] = recipe.first_rate, recipe.last_rate
+
+    def loss(layers: Layers, index: Array) -> tuple[Array, Array]:
+        targets = jnp.take_along_axis(pixels.values, index[..., None], 1)
+        x = coordinates(index, pixels.heights[:, None], pixels.widths[:, None]) * recipe.input_scale
+        errors = fourier_net(round_to_steps(layers, steps), x) - targets
+        each = jnp.mean(errors**2, (1, 2))
+        return each.sum(), each  # the sum: each picture's gradient is then its own
+
+    def step(number: Array, carry: tuple[FitState, Array]) -> tuple[FitState, Array]:
+        state, losses = carry
+        if batch < longest:
+            index = jax.random.randint(jax.random.fold_in(key, number), (pictures, batch), 0, counts)
+        else:
+            index = jnp.arange(longest) % counts
+        gradients, each = jax.grad(loss, has_aux=True)(state.layers, index)
+        updates, moments = adam.update(gradients, state.moments)
+        rate = (_rate(recipe, number, total) * state.rate)[:, None, None]
+        layers = [
+            {name: layer[name] - rate * factor * update[name] for name in layer}
+            for layer, update, factor in zip(state.layers, updates, factors, strict=True)
+        ]
+        return FitState(layers, moments, state.rate), losses + each
+
+    state, losses = jax.lax.fori_loop(first, last, step, (state, jnp.zeros(pictures)))
+    return state, losses / (last - first)
+
+
+def train(
+    recipe: Recipe, state: FitState, pixels: Pixels, key: PRNGKeyArray, schedule: Schedule,
+    steps: Float[Array, "picture layer"] | None = None, progress: Progress | None = None,
+) -> FitState:  # fmt: skip
+    """Steps `schedule.start` ... `schedule.stop`; with `steps`, of coefficients rounded to these step sizes.
+
+    A fit that diverges (loss not finite, five times its best, or no better than one flat colour after a tenth of the
+    steps) goes back to its best state and goes on at half the rate; the steps lost are not repeated.
+    """
+    if steps is None:  # a step of 0 rounds nothing: one program serves both parts of the training
+        steps = jnp.zeros((len(pixels.heights), len(state.layers)))
+    counts = np.asarray(pixels.heights * pixels.widths)
+    flat = np.array([np.var(v[:n], 0).mean() for v, n in zip(np.asarray(pixels.values), counts, strict=True)])
+    best_loss, best = np.full(len(counts), np.inf), jax.tree.map(jnp.copy, state)
+    retreats = np.zeros(len(counts), int)
+    for first in range(schedule.start, schedule.stop, CHUNK_STEPS):
+        last = min(first + CHUNK_STEPS, schedule.stop)
+        state, losses = _train_chunk(recipe, state, pixels, steps, key, first, last, schedule.total)
+        loss = np.asarray(losses, np.float64)
+        if recipe.retreats:
+            flat_still = (loss > 0.99 * flat + 1e-4) & (last > max(100, 0.1 * schedule.total))
+            bad = (~np.isfinite(loss) | (loss > 5 * best_loss) | flat_still) & (retreats < MAX_RETREATS)
+            if bad.any():
+                state = _go_back(state, best, jnp.array(bad))
+            retreats += bad
+            better = ~bad & (loss < best_loss) & (loss < 0.97 * flat)
+            best_loss = np.where(better, loss, best_loss)
+            if better.any():
+                best = _select(jnp.array(better), state, best)
+        if progress is not None:
+            progress(last, schedule.total, float(np.mean(10 * np.log10(4 / np.maximum(loss, 1e-12)))))
+    return state
+
+
+@jax.jit
+def _select(chosen: Array, one: FitState, other: FitState) -> FitState:
+    """Of each picture `one` where chosen, else `other`. Scalars (Adam's step count, shared) come from `one`."""
+
+    def pick(a: Array, b: Array) -> Array:
+        return jnp.where(chosen.reshape(-1, *(1,) * (a.ndim - 1)), a, b) if a.ndim else a
+
+    return jax.tree.map(pick, one, other)
+
+
+@jax.jit
+def _go_back(state: FitState, best: FitState, bad: Array) -> FitState:
+    slower = jnp.where(bad, state.rate / 2, state.rate)
+    return _select(~bad, state, best)._replace(rate=slower)

@@ -1,0 +1,288 @@
+"""Command line of the codec: encode, decode, info and bench. `dfm --help` and `dfm COMMAND --help` show examples."""
+
+import argparse
+import json
+import os
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NoReturn
+
+from dfm import __version__
+from dfm.errors import UserError
+
+EXAMPLES = """examples:
+  dfm encode photo.png -o photo.dfm --quality 60
+  dfm encode photo.png -o photo.dfm --target-bytes 40000 --effort 5
+  dfm encode photo.png -o photo.dfm --preset thesis
+  dfm encode holiday/ -o compressed/            every picture of a folder, fitted side by side
+  dfm decode photo.dfm -o photo.png --verify
+  dfm info photo.dfm --json
+  dfm bench holiday/ --codecs dfm,jpeg,webp,avif --output results.json --plot curves.png
+"""
+EPILOGS = {
+    "encode": "\n".join(EXAMPLES.splitlines()[:5]),
+    "decode": "\n".join(["examples:", EXAMPLES.splitlines()[5], "  dfm decode photo.dfm -o - > photo.png"]),
+    "info": "\n".join(["examples:", EXAMPLES.splitlines()[6]]),
+    "bench": "\n".join(["examples:", EXAMPLES.splitlines()[7]]),
+}
+PICTURE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".avif", ".bmp", ".tif", ".tiff", ".ppm", ".pgm", ".jp2", ".gif")
+
+
+class Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        raise UserError(f"{message} (see {self.prog} --help)")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs one command; returns the exit code: 0, or 2 after one line that says what is wrong."""
+    _keep_compiled_code()
+    try:
+        args = _parser().parse_args(arguments)
+        return args.run(args)
+    except UserError as error:
+        print(f"dfm: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("dfm: interrupted; nothing was written", file=sys.stderr)
+        return 130
+    except BrokenPipeError:
+        sys.stdout = open(os.devnull, "w")  # noqa: SIM115  (Python would complain again at exit)
+        return 141
+
+
+def _parser() -> Parser:
+    parser = Parser(
+        prog="dfm",
+        description="Compress single pictures with Deep Fourier Machines.",
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("-V", "--version", action="version", version=f"dfm {__version__}")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND", parser_class=Parser)
+
+    def command(name: str, run: Any, text: str) -> Parser:
+        raw = argparse.RawDescriptionHelpFormatter
+        sub = commands.add_parser(name, help=text, description=text, epilog=EPILOGS[name], formatter_class=raw)
+        sub.set_defaults(run=run)
+        return sub
+
+    encode = command("encode", run_encode, "Fit a net to a picture, or to each of a folder, and write its file.")
+    encode.add_argument("input", help="picture, folder of pictures, or - for standard input")
+    encode.add_argument("-o", "--output", required=True, help=".dfm file, folder where the input is one, or -")
+    target = encode.add_mutually_exclusive_group()
+    target.add_argument("-q", "--quality", type=float, metavar="0..100", help="rate by quality; default 75")
+    target.add_argument("--target-bytes", type=int, metavar="N", help="the file is never larger")
+    target.add_argument("--target-psnr", type=float, metavar="DB", help="the picture is never worse; fits several nets")
+    encode.add_argument("--preset", choices=("default", "thesis"), default="default",
+                        help="thesis: the experiment of Asadi 2022, literally (88 kB of float32 weights)")  # fmt: skip
+    encode.add_argument("-e", "--effort", type=int, metavar="1..9",
+                        help="1, 3, 5, 7, 9: 300, 1,000, 3,000, 10,000, 30,000 steps; default 3, thesis 7")  # fmt: skip
+    encode.add_argument("--precision", choices=("quantized", "float16", "float32"), help="how weights are stored")
+    encode.add_argument("--basis", choices=("cos_sin", "cas"), default="cos_sin", help="functions of a layer")
+    encode.add_argument("--widths", type=_widths, metavar="W,W,...", help="hidden widths in place of the ladder's")
+    encode.add_argument("--seed", type=int, default=0, metavar="N", help="of the start and the pixels drawn; default 0")
+    _common(encode)
+
+    decode = command("decode", run_decode, "Paint the picture of a .dfm file.")
+    decode.add_argument("input", help=".dfm file, or - for standard input")
+    decode.add_argument("-o", "--output", required=True, help="picture, format by suffix; - for PNG on standard output")
+    decode.add_argument("--verify", action="store_true", help="say whether the pixels are exactly the encoder's")
+    _common(decode)
+
+    info = command("info", run_info, "Print what a .dfm file holds, without painting it.")
+    info.add_argument("input", help=".dfm file, or - for standard input")
+    info.add_argument("--json", action="store_true", help="one JSON object")
+
+    from dfm.codec import rate_distortion
+
+    bench = command("bench", rate_distortion.run_from_args, "Rate-distortion curves of several codecs on a folder.")
+    rate_distortion.add_arguments(bench)
+    return parser
+
+
+def _common(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--json", action="store_true", help="one JSON object on standard output")
+    parser.add_argument("--quiet", action="store_true", help="no progress bar and no report")
+    parser.add_argument("--no-overwrite", action="store_true", help="refuse to replace an existing output")
+
+
+def run_encode(args: argparse.Namespace) -> int:
+    from dfm.codec import picture
+
+    if args.input != "-" and Path(args.input).is_dir():
+        sources = sorted(p for p in Path(args.input).iterdir() if p.suffix.lower() in PICTURE_SUFFIXES)
+        if not sources:
+            raise UserError(f"{args.input}: no pictures in this folder")
+        if not Path(args.output).is_dir():
+            raise UserError(f"{args.output}: the output of a folder must be an existing folder")
+        inputs = [str(source) for source in sources]
+        outputs = [str(Path(args.output) / f"{source.stem}.dfm") for source in sources]
+        if len(set(outputs)) < len(outputs):
+            raise UserError(f"{args.input}: two pictures differ only in their suffix, so their files would collide")
+    else:
+        inputs, outputs = [args.input], [args.output]
+    for output in outputs:
+        _check_output(output, args)
+    images = [picture.load_picture(path) for path in inputs]
+
+    from dfm import codec
+
+    start = time.perf_counter()
+    with _ProgressBar(args.quiet) as bar:
+        files = codec.encode_batch(
+            images, quality=args.quality, target_bytes=args.target_bytes, target_psnr=args.target_psnr,
+            preset=args.preset, effort=args.effort, seed=args.seed, precision=args.precision, basis=args.basis,
+            widths=args.widths, progress=bar.update,
+        )  # fmt: skip
+    seconds = time.perf_counter() - start
+    reports = []
+    for image, data, source, output in zip(images, files, inputs, outputs, strict=True):
+        picture.write_atomically(output, data)
+        size = len(data) if output == "-" else Path(output).stat().st_size
+        reports.append({"input": source, "output": output, **_measure(data, size, image), "encode_seconds": seconds})
+    _print_reports(reports, args, folder=len(inputs) > 1 or inputs != [args.input])
+    return 0
+
+
+def _measure(data: bytes, size: int, image: Any) -> dict[str, Any]:
+    """What the finished file is worth: size and quality of its decode against the original."""
+    from dfm import codec
+    from dfm.metrics.picture_quality import psnr, ssim
+
+    decoded = codec.decode(data)
+    facts = _facts(data) | {"bytes": size}
+    return facts | {"psnr": psnr(decoded, image), "ssim": ssim(decoded, image)}
+
+
+def _print_reports(reports: list[dict[str, Any]], args: argparse.Namespace, folder: bool) -> None:
+    from dfm.results import dump
+
+    stream = sys.stderr if args.output == "-" else sys.stdout  # the file itself may be on standard output
+    if args.json:
+        print(dump(reports if folder else reports[0]), file=stream)
+    elif not args.quiet:
+        for report in reports:
+            print(
+                f"{report['output']}: {report['bytes']:,} bytes, {report['bits_per_pixel']:.3f} bits per pixel, "
+                f"PSNR {report['psnr']:.2f} dB, SSIM {report['ssim']:.4f}, {report['encode_seconds']:.1f} s, "
+                f"{report['parameters']:,} parameters in widths {report['widths']}",
+                file=stream,
+            )
+
+
+def run_decode(args: argparse.Namespace) -> int:
+    from dfm import codec
+    from dfm.codec import picture
+    from dfm.results import dump
+
+    picture.picture_format(args.output)
+    _check_output(args.output, args)
+    data = _read_file(args.input)
+    start = time.perf_counter()
+    decoded = codec.decode(data)
+    seconds = time.perf_counter() - start
+    picture.save_picture(args.output, decoded)
+    report = _facts(data) | {"output": args.output, "decode_seconds": seconds}
+    if args.verify:
+        report["identical_to_reference"] = codec.is_reference_decode(data, decoded)
+    stream = sys.stderr if args.output == "-" else sys.stdout
+    if args.json:
+        print(dump(report), file=stream)
+    elif not args.quiet:
+        print(f"{args.output}: {report['width']} x {report['height']}, {seconds:.1f} s", file=stream)
+        if args.verify:
+            same = report["identical_to_reference"]
+            print("identical to the encoder's decode" if same else "not identical to the encoder's decode", file=stream)
+    return 0
+
+
+def run_info(args: argparse.Namespace) -> int:
+    facts = _facts(_read_file(args.input))
+    if args.json:
+        print(json.dumps(facts))
+    else:
+        for name, value in facts.items():
+            print(f"{name:16} {value:,.4g}" if isinstance(value, float) else f"{name:16} {value}")
+    return 0
+
+
+def _facts(data: bytes) -> dict[str, Any]:
+    from dfm.codec import container
+
+    header, _ = container.read(data)  # all of it, so that damage is found here too
+    return {
+        "bytes": len(data),
+        "bits_per_pixel": 8 * len(data) / (header.width * header.height),
+        "width": header.width,
+        "height": header.height,
+        "channels": header.channels,
+        "parameters": header.coefficient_count,
+        "widths": list(header.widths),
+        "basis": header.basis,
+        "precision": header.precision,
+        "input_scale": header.input_scale,
+        "pixel_checksum": f"{header.pixel_checksum:08x}",
+        "format_version": container.VERSION,
+    }
+
+
+def _read_file(path: str) -> bytes:
+    try:
+        return sys.stdin.buffer.read() if path == "-" else Path(path).read_bytes()
+    except FileNotFoundError:
+        raise UserError(f"{path}: no such file") from None
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read ({error.strerror})") from None
+
+
+def _check_output(path: str, args: argparse.Namespace) -> None:
+    from dfm.codec.picture import check_writable
+
+    check_writable(path)
+    if args.no_overwrite and path != "-" and Path(path).exists():
+        raise UserError(f"{path}: exists already")
+
+
+def _widths(text: str) -> tuple[int, ...]:
+    try:
+        return tuple(int(word) for word in text.split(","))
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a list of integers such as 6,6,5") from None
+
+
+def _keep_compiled_code() -> None:
+    """Compiled programs are kept between runs: a fit starts seconds earlier. JAX_COMPILATION_CACHE_DIR overrides."""
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "dfm" / "jax"
+    os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(cache))
+    os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.5")
+
+
+class _ProgressBar:
+    """Step, PSNR so far and time left, on standard error."""
+
+    def __init__(self, quiet: bool):
+        self.quiet, self.bar = quiet, None
+
+    def __enter__(self) -> "_ProgressBar":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self.bar is not None:
+            self.bar.close()
+
+    def update(self, done: int, total: int, decibels: float) -> None:
+        if self.quiet:
+            return
+        if self.bar is None:
+            from tqdm import tqdm
+
+            self.bar = tqdm(total=total, unit="step", file=sys.stderr, dynamic_ncols=True)
+        self.bar.total = total
+        self.bar.set_postfix_str(f"PSNR {decibels:.2f} dB", refresh=False)
+        self.bar.update(done - self.bar.n)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
