@@ -9,28 +9,19 @@ from dfm.models.fourier import coefficient_count
 BITS_PER_COEFFICIENT = {"quantized": 5.3, "float16": 16.0, "float32": 32.0}
 OVERHEAD_BYTES = 34  # header and checksums; step sizes and scales of a quantised net
 LOWEST_RATE, HIGHEST_RATE = 0.05, 2.0  # bits per pixel at quality 0 and 100
-SMALLEST_STEP = 1.04  # each net has at least 4 % more coefficients than the one before
-MOST_RESIDUAL_LAYERS = 6
+DEPTH = 4  # hidden vectors of every net but the smallest
 
 
 @functools.cache
 def ladder(channels: int, basis: str = "cos_sin") -> tuple[tuple[int, ...], ...]:
     """Hidden widths of the nets on offer, by growing coefficient count.
 
-    Widths w, ..., w, and between those w + 1, ..., w + 1, w, ..., w (scripts/study_recipe.py: at one size, wide and
-    shallow beats narrow and deep until about two residual layers are left).
+    (w, w, w, w), and between those with some of the first widths w + 1. One depth for all, because neighbours of unequal
+    depth are not in the order of their sizes (scripts/study_recipe.py, part "shapes").
     """
-    nets: list[tuple[int, ...]] = [(2,), (3,), (2, 2), (3, 3)]
-    for width in range(3, 12):
-        for depth in range(3, MOST_RESIDUAL_LAYERS + 2):
-            nets += [(width + 1,) * wider + (width,) * (depth - wider) for wider in range(depth)]
-    nets.sort(key=lambda widths: coefficient_count(widths, channels, basis))
-    rungs: list[tuple[int, ...]] = []
-    for widths in nets:
-        count = coefficient_count(widths, channels, basis)
-        if not rungs or count >= SMALLEST_STEP * coefficient_count(rungs[-1], channels, basis):
-            rungs.append(widths)
-    return tuple(rungs)
+    nets = [(2,), (2, 2), (2, 2, 2)]
+    nets += [(width + 1,) * wider + (width,) * (DEPTH - wider) for width in range(2, 11) for wider in range(DEPTH)]
+    return tuple(sorted(nets, key=lambda widths: coefficient_count(widths, channels, basis)))
 
 
 def widths_for(wanted_bytes: float, channels: int, basis: str, precision: str) -> tuple[int, ...]:
