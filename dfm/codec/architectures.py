@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dfm.errors import UserError
 from dfm.models.fourier import coefficient_count
 
-BITS_PER_COEFFICIENT = {"quantized": 5.3, "float16": 16.0, "float32": 32.0}
+BITS_PER_COEFFICIENT = {"quantized": 4.7, "float16": 16.0, "float32": 32.0}
 OVERHEAD_BYTES = 34  # header and checksums; step sizes and scales of a quantised net
 LOWEST_RATE, HIGHEST_RATE = 0.05, 2.0  # bits per pixel at quality 0 and 100
 DEPTH = 4  # hidden vectors of every net but the smallest

@@ -33,6 +33,7 @@ class Recipe:
     Attributes:
         learning_rate: Adam's rate; see `scaled_rates`.
         schedule: "cosine" (to zero, after a linear warm-up over `warmup_fraction` of the steps) or "constant".
+        adam_b2: decay of Adam's second moment a step; 0.999 forgets the large early gradients too late.
         batch_pixels: random pixels a step (all of them, in order, for smaller pictures).
         first_scale, hidden_scale, last_scale: standard deviation of a layer's output at the start; every coefficient of
             a layer with m inputs has standard deviation scale / sqrt(2^m).
@@ -48,6 +49,7 @@ class Recipe:
     learning_rate: float
     schedule: str = "cosine"
     warmup_fraction: float = 0.1
+    adam_b2: float = 0.99
     batch_pixels: int = 2**12
     first_scale: float = 0.45
     hidden_scale: float = 0.03
@@ -66,6 +68,7 @@ THESIS = Recipe(
     learning_rate=4e-4,
     schedule="constant",
     warmup_fraction=0.0,
+    adam_b2=0.999,
     batch_pixels=2**14,
     coefficient_std=2e-10**0.5,
     scaled_rates=False,
@@ -131,7 +134,7 @@ def start(recipe: Recipe, widths: Sequence[int], pixels: Pixels, basis: str, key
     """Freshly drawn nets, one a picture; the picture axis is sharded over all devices where it can be."""
     pictures, _, channels = pixels.values.shape
     layers = initial_layers(recipe, widths, channels, basis, pictures, key)
-    state = FitState(layers, optax.scale_by_adam().init(layers), jnp.ones(pictures))
+    state = FitState(layers, optax.scale_by_adam(b2=recipe.adam_b2).init(layers), jnp.ones(pictures))
     devices = jax.devices()
     if len(devices) > 1 and pictures % len(devices) == 0:
         mesh = jax.make_mesh((len(devices),), ("picture",), axis_types=(jax.sharding.AxisType.Auto,))
@@ -172,7 +175,7 @@ def _train_chunk(
     pictures, longest, _ = pixels.values.shape
     counts = (pixels.heights * pixels.widths)[:, None]
     batch = min(recipe.batch_pixels, longest)
-    adam = optax.scale_by_adam()
+    adam = optax.scale_by_adam(b2=recipe.adam_b2)
     inputs = [next(iter(layer.values())).shape[-2].bit_length() - 1 for layer in state.layers]
     factors = [1.0] * len(inputs)
     if recipe.scaled_rates:
