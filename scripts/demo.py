@@ -1,0 +1,126 @@
+"""Compresses and decodes a real photograph, and compares it with JPEG of as many bytes. A few minutes on two cores.
+
+    bash scripts/demo.sh      # installs, then runs this
+    python scripts/demo.py [--picture PATH] [--bits_per_pixel 0.3] [--effort 5]
+
+The photograph is one that scikit-learn ships, with its longer side at 256 pixels. Left in results/demo/: original.png,
+photo.dfm (the compressed file), decoded.png, jpeg.png (the better of the two JPEG) and comparison.png.
+"""
+
+import argparse
+import os
+import sys
+import time
+import warnings
+from pathlib import Path
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from dfm import compress
+from dfm.codec import baselines
+from dfm.codec.picture import downscale, load_picture, save_picture
+from dfm.errors import UserError
+from dfm.metrics.picture_quality import psnr, ssim
+
+LABELS = {"jpeg": "JPEG (Pillow's default)", "jpeg-opt": "JPEG (optimised, 4:4:4)"}
+
+
+def run_dfm(*words: str) -> None:
+    """One command of `dfm`, shown as it would be typed; its own message stands where it fails."""
+    print(f"\n$ dfm {' '.join(words)}", flush=True)
+    code = compress.main(words)
+    if code:
+        sys.exit(code)
+
+
+def jpegs(original: np.ndarray, most_bytes: int) -> list[tuple[str, bytes, np.ndarray]]:
+    """(label, file, decoded picture) of each kind of JPEG, at most as large as asked or as small as it can be."""
+    made = []
+    for name, label in LABELS.items():
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # said in words below
+            data = baselines.encode_to_size(name, original, most_bytes)
+        if len(data) > most_bytes:
+            print(f"{label} cannot be smaller than {len(data):,} bytes here: {len(data) - most_bytes:,} more than ours")
+        made.append((label, data, baselines.CODECS[name].decode(data)))
+    return made
+
+
+def table(rows: list[tuple[str, bytes, np.ndarray]], original: np.ndarray) -> list[str]:
+    pixels = original.shape[0] * original.shape[1]
+    lines = [f"{'':26} {'bytes':>7} {'bits/pixel':>10} {'PSNR dB':>8} {'SSIM':>7}"]
+    for label, data, decoded in rows:
+        quality = f"{psnr(decoded, original):8.2f} {ssim(decoded, original):7.4f}"
+        lines.append(f"{label:26} {len(data):7,} {8 * len(data) / pixels:10.3f} {quality}")
+    return lines
+
+
+def draw(rows: list[tuple[str, bytes, np.ndarray]], original: np.ndarray) -> Figure:
+    """The original and the decoded pictures side by side."""
+    height, width, _ = original.shape
+    figure = Figure(figsize=(4 * (len(rows) + 1), 4 * height / width + 0.8), layout="constrained")
+    panels = [("original", original, f"{original.size:,} bytes raw")]
+    for label, data, decoded in rows:
+        panels.append((label, decoded, f"{len(data):,} bytes, {psnr(decoded, original):.2f} dB"))
+    for axes, (label, picture, caption) in zip(figure.subplots(1, len(panels)), panels, strict=True):
+        axes.imshow(np.repeat(picture, 3, -1) if picture.shape[-1] == 1 else picture, interpolation="nearest")
+        axes.set(xticks=[], yticks=[], title=label)
+        axes.set_xlabel(caption)
+    return figure
+
+
+def parse_arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--picture", metavar="PATH", help="another picture than scikit-learn's flower.jpg")
+    parser.add_argument("--longest_side", type=int, default=256, help="it is shrunk to this (%(default)s)")
+    parser.add_argument("--bits_per_pixel", type=float, default=0.3, help="rate of the file (%(default)s)")
+    parser.add_argument("--effort", type=int, default=5, help="1 to 9; 5 is 3,000 steps (%(default)s)")
+    parser.add_argument("--output", default="results/demo", help="folder for what is made (%(default)s)")
+    return parser.parse_args()
+
+
+def load_original(path: str | None, longest_side: int) -> np.ndarray:
+    if path is None:
+        from sklearn.datasets import load_sample_image
+
+        return downscale(np.array(load_sample_image("flower.jpg")), longest_side)
+    return downscale(load_picture(path), longest_side)
+
+
+def main() -> int:
+    arguments = parse_arguments()
+    start = time.perf_counter()
+    original = load_original(arguments.picture, arguments.longest_side)
+    folder = Path(arguments.output)
+    os.makedirs(folder, exist_ok=True)
+    save_picture(folder / "original.png", original)
+    height, width, channels = original.shape
+    target_bytes = int(arguments.bits_per_pixel * height * width / 8)
+    print(f"{width} x {height} pixels, {channels} channels: {original.size:,} bytes raw, to at most {target_bytes:,}")
+
+    compressed, decoded = str(folder / "photo.dfm"), str(folder / "decoded.png")
+    run_dfm("encode", str(folder / "original.png"), "-o", compressed, "--target-bytes", str(target_bytes),
+            "--effort", str(arguments.effort))  # fmt: skip
+    run_dfm("decode", compressed, "-o", decoded, "--verify")
+
+    print()
+    data = Path(compressed).read_bytes()
+    others = jpegs(original, len(data))
+    rows = [("Deep Fourier Machine", data, load_picture(decoded)), *others]
+    print("\n".join(table(rows, original)))
+    best = max(others, key=lambda row: psnr(row[2], original))
+    difference = psnr(rows[0][2], original) - psnr(best[2], original)
+    print(f"{difference:+.2f} dB against the better JPEG, {best[0]}, of {len(best[1]):,} bytes")
+    save_picture(folder / "jpeg.png", best[2])
+    draw(rows, original).savefig(folder / "comparison.png", dpi=100)
+    print(f"{time.perf_counter() - start:.0f} s in all; look at {folder / 'comparison.png'}")
+    return 0
+
+
+if __name__ == "__main__":
+    try:
+        sys.exit(main())
+    except UserError as error:
+        print(f"demo: {error}", file=sys.stderr)
+        sys.exit(2)
