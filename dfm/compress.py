@@ -27,7 +27,6 @@ EPILOGS = {
     "info": "\n".join(["examples:", EXAMPLES.splitlines()[6]]),
     "bench": "\n".join(["examples:", EXAMPLES.splitlines()[7]]),
 }
-PICTURE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".avif", ".bmp", ".tif", ".tiff", ".ppm", ".pgm", ".jp2", ".gif")
 
 
 class Parser(argparse.ArgumentParser):
@@ -95,10 +94,9 @@ def _parser() -> Parser:
     info.add_argument("input", help=".dfm file, or - for standard input")
     info.add_argument("--json", action="store_true", help="one JSON object")
 
-    from dfm.codec import rate_distortion
+    from dfm.codec import bench
 
-    bench = command("bench", rate_distortion.run_from_args, "Rate-distortion curves of several codecs on a folder.")
-    rate_distortion.add_arguments(bench)
+    bench.add_arguments(command("bench", bench.run_from_args, "Rate-distortion curves of several codecs on a folder."))
     return parser
 
 
@@ -112,7 +110,7 @@ def run_encode(args: argparse.Namespace) -> int:
     from dfm.codec import picture
 
     if args.input != "-" and Path(args.input).is_dir():
-        sources = sorted(p for p in Path(args.input).iterdir() if p.suffix.lower() in PICTURE_SUFFIXES)
+        sources = sorted(p for p in Path(args.input).iterdir() if p.suffix.lower() in picture.PICTURE_SUFFIXES)
         if not sources:
             raise UserError(f"{args.input}: no pictures in this folder")
         if not Path(args.output).is_dir():

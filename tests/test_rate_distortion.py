@@ -9,8 +9,10 @@ import pytest
 from PIL import Image
 
 from dfm import results
-from dfm.codec import rate_distortion
-from dfm.codec.rate_distortion import Codec, baseline_codec, bd_rate, plot, run, summarise
+from dfm.codec import bench
+from dfm.codec.bench_codecs import Codec, baseline_codec
+from dfm.codec.rate_distortion import bd_rate, run, summarise
+from dfm.codec.rate_distortion_plot import plot
 from dfm.errors import UserError
 
 FIELDS = {"picture", "codec", "setting", "bytes", "bits_per_pixel", "psnr", "ssim", "mse", "encode_seconds",
@@ -203,7 +205,7 @@ def test_bd_rates_of_a_run():
 
 def parsed(*arguments):
     parser = argparse.ArgumentParser()
-    rate_distortion.add_arguments(parser)
+    bench.add_arguments(parser)
     return parser.parse_args([str(argument) for argument in arguments])
 
 
@@ -221,7 +223,7 @@ def test_command_line(tmp_path, folder, capsys):
     output, picture = tmp_path / "summary.json", tmp_path / "curves.png"
     args = parsed(folder, "--codecs", "jpeg,webp,coin", "--coin-steps", 2, "--rates", "8", "--output", output,
                   "--plot", picture, "--pictures", "second", "--json")
-    assert rate_distortion.run_from_args(args) == 0
+    assert bench.run_from_args(args) == 0
     out, err = capsys.readouterr()
     printed = json.loads(out)
     assert printed["pictures"] == ["second"] and "rows" not in printed
@@ -230,7 +232,7 @@ def test_command_line(tmp_path, folder, capsys):
     assert "[25/25] second coin 8bpp" in err and "left" in err
     assert Image.open(picture).width > 100
     args.json = False
-    assert rate_distortion.run_from_args(args) == 0
+    assert bench.run_from_args(args) == 0
     out, err = capsys.readouterr()
     assert "BD-rate of webp against jpeg" in out
     assert "[" not in err
@@ -254,28 +256,28 @@ def test_mistakes_are_found_before_any_work(tmp_path, folder, monkeypatch, argum
     monkeypatch.chdir(tmp_path)
     args = parsed(folder, "--codecs", "jpeg", "--output", "summary.json", *arguments)
     with pytest.raises(UserError, match=message.replace("(", r"\(")):
-        rate_distortion.run_from_args(args)
+        bench.run_from_args(args)
     assert not list(tmp_path.glob("*.jsonl"))
 
 
 def test_bad_folders(tmp_path, folder):
     with pytest.raises(UserError, match="no such folder"):
-        rate_distortion.load_pictures(tmp_path / "nowhere", "as-is")
+        bench.load_pictures(tmp_path / "nowhere", "as-is")
     empty = tmp_path / "empty"
     empty.mkdir()
     with pytest.raises(UserError, match="holds no pictures"):
-        rate_distortion.load_pictures(empty, "as-is")
+        bench.load_pictures(empty, "as-is")
     (folder / "broken.png").write_bytes(b"\x89PNG not really")
     with pytest.raises(UserError, match=r"broken\.png"):
-        rate_distortion.load_pictures(folder, "as-is")
+        bench.load_pictures(folder, "as-is")
 
 
 def test_kodak_protocols_crop_and_check(tmp_path):
     Image.new("RGB", (768, 512)).save(tmp_path / "kodim01.png")
     Image.new("RGB", (512, 768)).save(tmp_path / "kodim04.png")
-    crops = rate_distortion.load_pictures(tmp_path, "kodak-256")
+    crops = bench.load_pictures(tmp_path, "kodak-256")
     assert [(name, image.shape) for name, image in crops] == [("kodim01", (256, 256, 3)), ("kodim04", (256, 256, 3))]
-    assert rate_distortion.load_pictures(tmp_path, "kodak")[0][1].shape == (512, 768, 3)
+    assert bench.load_pictures(tmp_path, "kodak")[0][1].shape == (512, 768, 3)
 
 
 def test_published_curves_are_for_full_size_kodak_only(tmp_path, pictures):

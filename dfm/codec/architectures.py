@@ -16,8 +16,8 @@ DEPTH = 4  # hidden vectors of every net but the smallest
 def ladder(channels: int, basis: str = "cos_sin") -> tuple[tuple[int, ...], ...]:
     """Hidden widths of the nets on offer, by growing coefficient count.
 
-    (w, w, w, w), and between those with some of the first widths w + 1. One depth for all, because neighbours of unequal
-    depth are not in the order of their sizes (scripts/study_recipe.py, part "shapes").
+    (w, w, w, w), and between those with some of the first widths w + 1. One depth for all, because neighbours of
+    unequal depth are not in the order of their sizes (scripts/study_recipe.py, part "shapes").
     """
     nets = [(2,), (2, 2), (2, 2, 2)]
     nets += [(width + 1,) * wider + (width,) * (DEPTH - wider) for width in range(2, 11) for wider in range(DEPTH)]

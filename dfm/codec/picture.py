@@ -24,6 +24,7 @@ Picture = UInt8[np.ndarray, "height width channel"]
 
 # named, because Pillow's longer list starts other programs (EPS) and takes almost any bytes for a picture (TGA)
 READABLE_FORMATS = ("PNG", "JPEG", "WEBP", "AVIF", "JPEG2000", "TIFF", "GIF", "BMP", "PPM")
+PICTURE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".avif", ".jp2", ".tif", ".tiff", ".gif", ".bmp", ".ppm", ".pgm")
 
 # suffix -> Pillow's format and options; a decoded picture stays as it is, but for JPEG, which cannot keep it
 WRITABLE_FORMATS: dict[str, tuple[str, dict[str, Any]]] = {

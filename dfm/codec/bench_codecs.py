@@ -1,0 +1,107 @@
+"""The codecs of a rate-distortion run: ours, the classical ones and COIN, each with the settings of its curve."""
+
+import dataclasses
+import difflib
+from collections.abc import Callable, Sequence
+
+from dfm.codec import baselines
+from dfm.codec.picture import Picture
+from dfm.errors import UserError
+
+QUALITIES = (5, 10, 15, 20, 30, 40, 50, 60, 70, 80, 90, 95)  # on CompressAI's ladder, which is every fifth
+COIN_STEPS = 3000  # the paper's 50,000 are hours a picture on a CPU; summaries and plots name the number used
+COIN_LEARNING_RATE = 1e-3  # the paper's 2e-4 belongs to 50,000 steps, see coin.py
+COIN_BATCH_PIXELS = 8192
+
+
+@dataclasses.dataclass(frozen=True)
+class Codec:
+    """A codec as a run sees it.
+
+    Attributes:
+        name: in results; description: the options in words.
+        settings: points of its curve: "q30" a quality, "0.3bpp" a target size, "10x28" layers x width.
+        encode: (picture, setting) -> bytes of a file.
+        decode: (bytes, channels) -> uint8 [H, W, channels].
+        options: everything else that the bytes depend on; rows measured with other options are not taken up again.
+    """
+
+    name: str
+    description: str
+    settings: tuple[str, ...]
+    encode: Callable[[Picture, str], bytes]
+    decode: Callable[[bytes, int], Picture]
+    options: dict = dataclasses.field(default_factory=dict)
+
+
+def baseline_codec(name: str, qualities: Sequence[int] = QUALITIES) -> Codec:
+    """A codec of `baselines.CODECS` at these qualities."""
+    baseline = baselines.CODECS[name]
+    return Codec(name, baseline.description, tuple(f"q{quality}" for quality in qualities),
+                 lambda image, setting: baseline.encode(image, int(setting[1:])), baseline.decode,
+                 {baseline.library: baseline.library_version()})
+
+
+def dfm_codec(settings: Sequence[str], effort: int = 3, seed: int = 0) -> Codec:
+    """Our codec at target sizes ("0.3bpp") or qualities ("q60")."""
+    import dfm.codec
+
+    def encode(image: Picture, setting: str) -> bytes:
+        if setting.startswith("q"):
+            return dfm.codec.encode(image, quality=int(setting[1:]), effort=effort, seed=seed)
+        return dfm.codec.encode(image, target_bytes=int(target_bytes(image, setting)), effort=effort, seed=seed)
+
+    return Codec("dfm", f"Deep Fourier Machine, effort {effort}", tuple(settings), encode,
+                 lambda data, channels: dfm.codec.decode(data), {"effort": effort, "seed": seed})
+
+
+def coin_codec(settings: Sequence[str], total_steps: int = COIN_STEPS, seed: int = 0,
+               learning_rate: float = COIN_LEARNING_RATE, batch_pixels: int | None = COIN_BATCH_PIXELS) -> Codec:
+    """The peer: SIREN with float16 weights, at target sizes ("0.3bpp") or layers x width ("10x28")."""
+
+    from dfm.codec import coin
+
+    def encode(image: Picture, setting: str) -> bytes:
+        if setting.endswith("bpp"):
+            height, picture_width, channels = image.shape
+            width, depth = coin.size_for_bytes(height * picture_width, target_bytes(image, setting), channels)
+        else:
+            depth, width = (int(part) for part in setting.split("x"))
+        return coin.encode_coin(image, width, depth, total_steps, learning_rate, seed, batch_pixels=batch_pixels)
+
+    batch = "full batch" if batch_pixels is None else f"{batch_pixels} pixels a step"
+    return Codec("coin", f"COIN-style SIREN (own implementation), float16 weights, {total_steps:,} Adam steps "
+                 f"at {learning_rate:g} (paper: {coin.PAPER_STEPS:,} at {coin.PAPER_LEARNING_RATE:g}), {batch}",
+                 tuple(settings), encode,
+                 lambda data, channels: coin.decode_coin(data),
+                 {"steps": total_steps, "learning_rate": learning_rate, "batch_pixels": batch_pixels, "seed": seed})
+
+
+def target_bytes(image: Picture, setting: str) -> float:
+    """Bytes that a setting such as "0.3bpp" allows for this picture."""
+    return float(setting.removesuffix("bpp")) * image.shape[0] * image.shape[1] / 8
+
+
+def known_codecs() -> list[str]:
+    """Names that `--codecs` takes."""
+    return ["dfm", *baselines.CODECS, "coin"]
+
+
+def make_codecs(names: Sequence[str], rates: Sequence[float], effort: int, seed: int, coin_steps: int) -> list[Codec]:
+    """Codecs by name, dfm and coin at these rates in bits per pixel."""
+    if not names:
+        raise UserError(f"no codec given; known: {', '.join(known_codecs())}")
+    if coin_steps < 1:
+        raise UserError(f"--coin-steps must be positive, not {coin_steps}")
+    settings = [f"{rate:g}bpp" for rate in rates]
+    names = [known_name(name, known_codecs(), "codec") for name in dict.fromkeys(names)]
+    makers = {"dfm": lambda: dfm_codec(settings, effort, seed), "coin": lambda: coin_codec(settings, coin_steps, seed)}
+    return [makers[name]() if name in makers else baseline_codec(name) for name in names]
+
+
+def known_name(name: str, known: list[str], what: str) -> str:
+    """`name`, if it is known; else a UserError that lists the known ones and the nearest."""
+    if name in known:
+        return name
+    nearest = difflib.get_close_matches(name, known, n=1, cutoff=0)
+    raise UserError(f"unknown {what} {name!r}; known: {', '.join(known)}; nearest: {nearest[0]}")
