@@ -83,9 +83,9 @@ def draw(original: Picture, strip: Sequence[tuple[dict, Picture]], title: str) -
     captions = [f"original\n{original.size:,} bytes raw"]
     for numbers, _ in strip:
         captions.append(
-            f"loss {numbers['loss']:.3g} (mean of its box {numbers['mean_loss']:.3g})\n{numbers['psnr']:.2f} dB, {numbers['bytes']:,} bytes "
-            f"({numbers['percent']:.1f} %)\n{numbers['recipe_name']} recipe, width {numbers['width']}, depth "
-            f"{numbers['depth']}"
+            f"loss {numbers['loss']:.3g} (mean of its box {numbers['mean_loss']:.3g})\n"
+            f"{numbers['psnr']:.2f} dB, {numbers['bytes']:,} bytes ({numbers['percent']:.1f} %)\n"
+            f"{numbers['recipe_name']} recipe, width {numbers['width']}, depth {numbers['depth']}"
         )
     pictures = [original, *(painted for _, painted in strip)]
     for axes, picture, caption in zip(figure.subplots(1, len(pictures)), pictures, captions, strict=True):

@@ -42,8 +42,7 @@ from matplotlib.figure import Figure
 from dfm import codec
 from dfm.codec import baselines, container
 from dfm.codec.encoder import effort_steps
-from dfm.codec.picture import load_picture
-from dfm.compress import PICTURE_SUFFIXES
+from dfm.codec.picture import PICTURE_SUFFIXES, load_picture
 from dfm.errors import UserError
 from dfm.metrics.picture_quality import psnr, ssim
 from dfm.models.fourier import coefficient_count

@@ -39,8 +39,7 @@ from figure_5_1 import Picture, ProgressBar, exit_in_words, fit_nets, integers, 
 from dfm import codec
 from dfm.codec import architectures, encoder, fitting, painting
 from dfm.codec.fitting import DEFAULT, THESIS, Recipe
-from dfm.codec.picture import central_crop, downscale, load_picture
-from dfm.compress import PICTURE_SUFFIXES
+from dfm.codec.picture import PICTURE_SUFFIXES, central_crop, downscale, load_picture
 from dfm.errors import UserError
 from dfm.metrics.picture_quality import psnr
 from dfm.models.fourier import coefficient_count
