@@ -134,7 +134,7 @@ def run_encode(args: argparse.Namespace) -> int:
             preset=args.preset, effort=args.effort, seed=args.seed, precision=args.precision, basis=args.basis,
             widths=args.widths, progress=bar.update,
         )  # fmt: skip
-    seconds = time.perf_counter() - start
+    seconds = (time.perf_counter() - start) / len(files)  # pictures of a folder are fitted together
     reports = []
     for image, data, source, output in zip(images, files, inputs, outputs, strict=True):
         picture.write_atomically(output, data)

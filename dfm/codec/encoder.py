@@ -28,6 +28,7 @@ RECIPES = {"default": fitting.DEFAULT, "thesis": fitting.THESIS}
 EFFORT_STEPS = {1: 300, 3: 1_000, 5: 3_000, 7: 10_000, 9: 30_000}
 SMALLEST_TARGET = 64  # bytes: about 30 of header and side information, and the smallest net
 SIZE_MARGIN = 0.985  # trained with rounding, coefficients move a little and the file grows or shrinks by about 1 %
+MOST_GROUP_PICTURES, MOST_GROUP_PIXELS = 64, 2**26  # fitted at once: 0.8 GB of float32 pixels
 MOST_FITS = 8  # of one search for a PSNR
 DB_PER_OCTAVE = 2.5  # first guess: PSNR gained by twice the bytes
 CLOSE_ENOUGH_DB = 0.15
@@ -146,16 +147,25 @@ def _plan(
 def _encode_plans(
     pictures: Sequence[Picture], plans: Sequence[Plan], settings: Settings, progress: Progress | None
 ) -> list[bytes]:
-    groups = defaultdict(list)
+    by_net = defaultdict(list)
     for number, (picture, plan) in enumerate(zip(pictures, plans, strict=True)):
-        groups[plan.widths, picture.shape[-1]].append(number)
+        by_net[plan.widths, picture.shape[-1]].append(number)
+    groups = [group for numbers in by_net.values() for group in _within_memory(numbers, pictures)]
     files: dict[int, bytes] = {}
-    for done, ((widths, _), numbers) in enumerate(groups.items()):
+    for done, numbers in enumerate(groups):
         report = progress and _offset(progress, done * settings.total_steps, len(groups) * settings.total_steps)
         limits = [plans[number].most_bytes for number in numbers]
+        widths = plans[numbers[0]].widths
         group = _encode_group([pictures[number] for number in numbers], widths, limits, settings, report)
         files.update(zip(numbers, group, strict=True))
     return [files[number] for number in range(len(pictures))]
+
+
+def _within_memory(numbers: list[int], pictures: Sequence[Picture]) -> list[list[int]]:
+    """Cut a group so that its pixels, padded to the largest picture, are at most `MOST_GROUP_PIXELS`."""
+    largest = max(pictures[number].shape[0] * pictures[number].shape[1] for number in numbers)
+    count = max(1, min(MOST_GROUP_PICTURES, MOST_GROUP_PIXELS // largest))
+    return [numbers[first : first + count] for first in range(0, len(numbers), count)]
 
 
 def _offset(progress: Progress, before: int, total: int) -> Progress:

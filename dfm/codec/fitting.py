@@ -17,6 +17,7 @@ import optax
 from jaxtyping import Array, Float, Int, PRNGKeyArray, UInt8
 
 from dfm.codec.painting import coordinates
+from dfm.errors import UserError
 from dfm.models.fourier import COEFFICIENT_NAMES, fourier_net, layer_sizes
 from dfm.shapes import typechecked
 
@@ -217,6 +218,9 @@ def train(
 
     A fit that diverges (loss not finite, five times its best, or no better than one flat colour after a tenth of the
     steps) goes back to its best state and goes on at half the rate; the steps lost are not repeated.
+
+    Raises:
+        UserError: the last steps' loss is not finite.
     """
     if steps is None:  # a step of 0 rounds nothing: one program serves both parts of the training
         steps = jnp.zeros((len(pixels.heights), len(state.layers)))
@@ -240,6 +244,8 @@ def train(
                 best = _select(jnp.array(better), state, best)
         if progress is not None:
             progress(last, schedule.total, float(np.mean(10 * np.log10(4 / np.maximum(loss, 1e-12)))))
+    if schedule.stop > schedule.start and not np.isfinite(loss).all():
+        raise UserError("the fit diverged and did not recover: another seed or net may do")
     return state
 
 
