@@ -261,7 +261,8 @@ class _ProgressBar:
     """Step, PSNR so far and time left, on standard error."""
 
     def __init__(self, quiet: bool):
-        self.quiet, self.bar = quiet, None
+        self.quiet = quiet
+        self.bar: Any = None
 
     def __enter__(self) -> "_ProgressBar":
         return self

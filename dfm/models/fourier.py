@@ -54,7 +54,7 @@ def layer_sizes(widths: Sequence[int], channels: int, inputs: int = 2) -> list[t
     return list(zip(sizes[:-1], sizes[1:], strict=True))
 
 
-def coefficient_count(widths: Sequence[int], channels: int, basis: Basis = "cos_sin", inputs: int = 2) -> int:
+def coefficient_count(widths: Sequence[int], channels: int, basis: str = "cos_sin", inputs: int = 2) -> int:
     """Number of coefficients of the net: 2^m n a layer and coefficient array."""
     return sum(len(COEFFICIENT_NAMES[basis]) * 2**m * n for m, n in layer_sizes(widths, channels, inputs))
 
