@@ -3,20 +3,40 @@
     python scripts/make_golden.py [--output_dir tests/golden]
 
 Existing files are never overwritten: a new format version adds files beside the old ones. Beside each NAME.dfm stands
-NAME.json, what a reader must find in it: the header, the step indices, and the SHA-256 of all coefficients.
+NAME.json, what a reader must find in it: the header, the step indices, and the SHA-256 of all coefficients. Nets that
+were fitted to a picture (NAME has "picture" in it) have their reference decode beside them too, as NAME.png; the
+pictures are scikit-learn's photographs, 48 pixels wide. About half a minute.
 """
 
 import argparse
 import dataclasses
 import hashlib
 import json
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
+from dfm import codec
 from dfm.codec import container
+from dfm.codec.picture import downscale, save_picture
 
 GOLDEN_DIR = Path(__file__).parents[1] / "tests" / "golden"
+
+# Arguments of fit_picture: fits differ from machine to machine, so these files can be read for ever but not made again
+GOLDEN_PICTURES: dict[str, dict[str, Any]] = {
+    "v1_picture_quantized_cos_sin": dict(photograph="china.jpg", height=31, width=47, channels=3, widths=(4, 4, 3)),
+    "v1_picture_quantized_cas": dict(
+        photograph="flower.jpg", height=32, width=48, channels=1, widths=(5, 5, 4), basis="cas"
+    ),
+    "v1_picture_float16_cas": dict(
+        photograph="flower.jpg", height=32, width=30, channels=3, widths=(4, 3, 3), basis="cas", precision="float16"
+    ),
+    "v1_picture_float32_cos_sin": dict(
+        photograph="china.jpg", height=32, width=48, channels=1, widths=(3, 3, 2), precision="float32"
+    ),
+}
 
 
 def golden_coefficients(header: container.Header) -> list:
@@ -54,6 +74,14 @@ def golden_headers() -> dict[str, container.Header]:
     }
 
 
+def fit_picture(photograph: str, height: int, width: int, channels: int, **options: Any) -> bytes:
+    """A corner of one of scikit-learn's photographs, 48 pixels wide, as a file; grey is its green."""
+    from sklearn.datasets import load_sample_image
+
+    picture = downscale(load_sample_image(photograph), 48)[:height, :width]
+    return codec.encode(picture if channels == 3 else picture[..., 1:2], **options)
+
+
 def describe(data: bytes) -> dict:
     """What NAME.json holds."""
     header, layers = container.read(data)
@@ -73,14 +101,21 @@ def main() -> None:
     parser.add_argument("--output_dir", type=Path, default=GOLDEN_DIR)
     output_dir = parser.parse_args().output_dir
     output_dir.mkdir(parents=True, exist_ok=True)
-    for name, header in golden_headers().items():
+    makers = {
+        name: partial(lambda header: container.write(header, golden_coefficients(header)), header)
+        for name, header in golden_headers().items()
+    }
+    makers |= {name: partial(fit_picture, **arguments) for name, arguments in GOLDEN_PICTURES.items()}
+    for name, make in makers.items():
         path = output_dir / f"{name}.dfm"
         if path.exists():
             print(f"{path} exists: kept")
             continue
-        data = container.write(header, golden_coefficients(header))
+        data = make()
         path.write_bytes(data)
         path.with_suffix(".json").write_text(json.dumps(describe(data), indent=2) + "\n")
+        if name in GOLDEN_PICTURES:
+            save_picture(path.with_suffix(".png"), codec.decode(data))
         print(f"{path}: {len(data)} bytes")
 
 
