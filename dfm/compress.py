@@ -1,11 +1,12 @@
 """Command line of the codec: encode, decode, info and bench. `dfm --help` and `dfm COMMAND --help` show examples."""
 
 import argparse
+import contextlib
 import json
 import os
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -179,7 +180,8 @@ def run_decode(args: argparse.Namespace) -> int:
     _check_output(args.output, args)
     data = _read_file(args.input)
     start = time.perf_counter()
-    decoded = codec.decode(data)
+    with _named(args.input):
+        decoded = codec.decode(data)
     seconds = time.perf_counter() - start
     picture.save_picture(args.output, decoded)
     report = _facts(data) | {"output": args.output, "decode_seconds": seconds}
@@ -197,7 +199,9 @@ def run_decode(args: argparse.Namespace) -> int:
 
 
 def run_info(args: argparse.Namespace) -> int:
-    facts = _facts(_read_file(args.input))
+    data = _read_file(args.input)
+    with _named(args.input):
+        facts = _facts(data)
     if args.json:
         print(json.dumps(facts))
     else:
@@ -233,6 +237,15 @@ def _read_file(path: str) -> bytes:
         raise UserError(f"{path}: no such file") from None
     except OSError as error:
         raise UserError(f"{path}: cannot be read ({error.strerror})") from None
+
+
+@contextlib.contextmanager
+def _named(path: str) -> Iterator[None]:
+    """Errors about a file's content begin with its path."""
+    try:
+        yield
+    except UserError as error:
+        raise UserError(f"{path}: {error}") from None
 
 
 def _check_output(path: str, args: argparse.Namespace) -> None:

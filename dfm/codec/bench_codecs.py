@@ -91,6 +91,8 @@ def make_codecs(names: Sequence[str], rates: Sequence[float], effort: int, seed:
     """Codecs by name, dfm and coin at these rates in bits per pixel."""
     if not names:
         raise UserError(f"no codec given; known: {', '.join(known_codecs())}")
+    if effort not in range(1, 10):
+        raise UserError(f"effort {effort} is outside 1 ... 9")
     if coin_steps < 1:
         raise UserError(f"--coin-steps must be positive, not {coin_steps}")
     settings = [f"{rate:g}bpp" for rate in rates]

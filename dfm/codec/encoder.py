@@ -1,5 +1,6 @@
 """Pictures to .dfm files: which net, how it is trained and rounded, and the search for a size or a quality."""
 
+import math
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -16,7 +17,7 @@ from dfm.codec.fitting import Recipe, Schedule
 from dfm.codec.painting import paint_file
 from dfm.errors import UserError
 from dfm.metrics.picture_quality import psnr
-from dfm.models.fourier import COEFFICIENT_NAMES
+from dfm.models.fourier import COEFFICIENT_NAMES, coefficient_count
 
 Picture = UInt8[np.ndarray, "height width channel"]
 Progress = Callable[[int, int, float], None]
@@ -28,6 +29,7 @@ RECIPES = {"default": fitting.DEFAULT, "thesis": fitting.THESIS}
 EFFORT_STEPS = {1: 300, 3: 1_000, 5: 3_000, 7: 10_000, 9: 30_000}
 SMALLEST_TARGET = 64  # bytes: about 30 of header and side information, and the smallest net
 SIZE_MARGIN = 0.985  # trained with rounding, coefficients move a little and the file grows or shrinks by about 1 %
+STARTS = ((700, 4), (1500, 2))  # (coefficients fewer than, starts); larger nets have one
 MOST_GROUP_PICTURES, MOST_GROUP_PIXELS = 64, 2**26  # fitted at once: 0.8 GB of float32 pixels
 MOST_FITS = 8  # of one search for a PSNR
 DB_PER_OCTAVE = 2.5  # first guess: PSNR gained by twice the bytes
@@ -102,7 +104,14 @@ def encode_batch(
         raise UserError(f"unknown precision {precision!r}; known: {', '.join(container.PRECISIONS)}")
     if basis not in COEFFICIENT_NAMES:
         raise UserError(f"unknown basis {basis!r}; known: {', '.join(COEFFICIENT_NAMES)}")
-    steps = THESIS_STEPS if preset == "thesis" and effort is None else effort_steps(effort or DEFAULT_EFFORT)
+    if effort is None and preset == "thesis":
+        steps = THESIS_STEPS
+    else:
+        steps = effort_steps(DEFAULT_EFFORT if effort is None else effort)
+    if not 0 <= seed < 2**32:
+        raise UserError(f"seed {seed} is outside 0 ... 2^32 - 1")
+    if target_psnr is not None and not math.isfinite(target_psnr):
+        raise UserError(f"a PSNR of {target_psnr} dB is no target")
     settings = Settings(RECIPES[preset], steps, precision, basis, seed)
 
     if target_psnr is not None:
@@ -127,6 +136,9 @@ def _plan(
 ) -> Plan:
     height, width, channels = picture.shape
     least = max(SMALLEST_TARGET, -(-height * width // container.MAX_PIXELS_PER_BYTE))
+    if widths is not None:
+        header = _header(picture, tuple(widths), settings)  # refuses widths out of bounds
+        least = max(least, -(-header.coefficient_count // container.MAX_COEFFICIENTS_PER_BYTE))
     if target_bytes is not None and target_bytes < least:
         raise UserError(f"{target_bytes} bytes are too few for {width} x {height} pixels: {least} at least")
     if widths is not None and target_bytes is None and quality is None:
@@ -156,7 +168,7 @@ def _encode_plans(
         report = progress and _offset(progress, done * settings.total_steps, len(groups) * settings.total_steps)
         limits = [plans[number].most_bytes for number in numbers]
         widths = plans[numbers[0]].widths
-        group = _encode_group([pictures[number] for number in numbers], widths, limits, settings, report)
+        group = _best_of_starts([pictures[number] for number in numbers], widths, limits, settings, report)
         files.update(zip(numbers, group, strict=True))
     return [files[number] for number in range(len(pictures))]
 
@@ -200,11 +212,34 @@ def _encode_group(
     for one, net, chosen, fineness in zip(each, _nets(state), indices, finenesses, strict=True):
         header, weight, limit = one
         quantized = quantization.quantize(net, chosen)
-        if limit is not None and len(container.write(header, quantized)) > limit:
-            coarser = min(fineness - 1, _fineness(*one, net, 1.0))
-            quantized = quantization.quantize(net, quantization.step_indices(net, weight, coarser))
+        while limit is not None and len(container.write(header, quantized)) > limit:
+            fineness = min(fineness - 1, _fineness(*one, net, 1.0))
+            quantized = quantization.quantize(net, quantization.step_indices(net, weight, fineness))
         files.append(_file(header, quantized))
     return files
+
+
+def _best_of_starts(
+    pictures: Sequence[Picture], widths: tuple[int, ...], limits: Sequence[int | None], settings: Settings,
+    progress: Progress | None,
+) -> list[bytes]:  # fmt: skip
+    """`_encode_group` from several starts where the net is small, keeping each picture's best file.
+
+    Small nets end several dB apart from different starts, and cost little.
+    """
+    if settings.recipe is fitting.THESIS:
+        starts = 1
+    else:
+        coefficients = coefficient_count(widths, pictures[0].shape[-1], settings.basis)
+        starts = next((starts for most, starts in STARTS if coefficients < most), 1)
+    files = _encode_group(list(pictures) * starts, widths, list(limits) * starts, settings, progress)
+    if starts == 1:
+        return files
+    best = []
+    for number, picture in enumerate(pictures):
+        rivals = files[number :: len(pictures)]
+        best.append(max(rivals, key=lambda data: psnr(paint_file(*container.read(data)), picture)))  # noqa: B023
+    return best
 
 
 def _header(picture: Picture, widths: tuple[int, ...], settings: Settings) -> Header:
@@ -276,7 +311,7 @@ def _encode_to_psnr(picture: Picture, target: float, settings: Settings, progres
         rung = min(inside, key=lambda i: abs(np.log(expected[i] / wanted)))
         report = progress and _offset(progress, fit * settings.total_steps, (fit + 1) * settings.total_steps)
         limit = round(expected[rung]) if settings.precision == "quantized" else None
-        data = _encode_group([picture], rungs[rung], [limit], settings, report)[0]
+        data = _best_of_starts([picture], rungs[rung], [limit], settings, report)[0]
         decibels = psnr(paint_file(*container.read(data)), picture)
         reached = max(reached, decibels)
         if decibels >= target:

@@ -216,8 +216,8 @@ def train(
 ) -> FitState:  # fmt: skip
     """Steps `schedule.start` ... `schedule.stop`; with `steps`, of coefficients rounded to these step sizes.
 
-    A fit that diverges (loss not finite, five times its best, or no better than one flat colour after a tenth of the
-    steps) goes back to its best state and goes on at half the rate; the steps lost are not repeated.
+    A fit that diverges (loss not finite, five times its best, or after a tenth of the steps no better than one flat
+    colour and than before) goes back to its best state and goes on at half the rate; the steps lost are not repeated.
 
     Raises:
         UserError: the last steps' loss is not finite.
@@ -232,19 +232,22 @@ def train(
         last = min(first + CHUNK_STEPS, schedule.stop)
         state, losses = _train_chunk(recipe, state, pixels, steps, key, first, last, schedule.total)
         loss = np.asarray(losses, np.float64)
+        finite = np.isfinite(loss)
         if recipe.retreats:
-            flat_still = (loss > 0.99 * flat + 1e-4) & (last > max(100, 0.1 * schedule.total))
-            bad = (~np.isfinite(loss) | (loss > 5 * best_loss) | flat_still) & (retreats < MAX_RETREATS)
+            better = loss < best_loss
+            if better.any():
+                best = _select(jnp.array(better), state, best)
+            enough = last > max(100, 0.1 * schedule.total)
+            stuck = enough & (loss > 0.99 * flat + 1e-4) & (loss > 0.97 * best_loss)
+            bad = (~finite | (loss > 5 * best_loss) | stuck) & (retreats < MAX_RETREATS)
+            best_loss = np.where(better, loss, best_loss)
             if bad.any():
                 state = _go_back(state, best, jnp.array(bad))
             retreats += bad
-            better = ~bad & (loss < best_loss) & (loss < 0.97 * flat)
-            best_loss = np.where(better, loss, best_loss)
-            if better.any():
-                best = _select(jnp.array(better), state, best)
+            finite |= bad
         if progress is not None:
             progress(last, schedule.total, float(np.mean(10 * np.log10(4 / np.maximum(loss, 1e-12)))))
-    if schedule.stop > schedule.start and not np.isfinite(loss).all():
+    if schedule.stop > schedule.start and not finite.all():
         raise UserError("the fit diverged and did not recover: another seed or net may do")
     return state
 

@@ -52,7 +52,7 @@ def step_indices(
 
     No layer's is finer than the coder's integers allow: clipped coefficients would cost far more than coarse ones.
     """
-    relative = INDICES_PER_OCTAVE * np.log2(np.maximum(sensitivity, 1e-12) / np.max(sensitivity))
+    relative = INDICES_PER_OCTAVE * np.log2(np.maximum(sensitivity, 1e-12) / max(np.max(sensitivity), 1e-12))
     largest = np.array([max(np.abs(c).max() for c in layer.values()) for layer in net])
     finest = np.floor(INDICES_PER_OCTAVE * np.log2(step_size(0) * entropy.MAX / np.maximum(largest, 1e-30)))
     return np.clip(np.minimum(np.round(relative) + fineness, finest), 0, STEP_INDICES - 1).astype(int)
