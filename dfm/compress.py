@@ -45,7 +45,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"dfm: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
-        print("dfm: interrupted; nothing was written", file=sys.stderr)
+        print("dfm: interrupted; unfinished outputs were not written", file=sys.stderr)
         return 130
     except BrokenPipeError:
         sys.stdout = open(os.devnull, "w")  # noqa: SIM115  (Python would complain again at exit)
@@ -115,7 +115,7 @@ def run_encode(args: argparse.Namespace) -> int:
         if not sources:
             raise UserError(f"{args.input}: no pictures in this folder")
         if not Path(args.output).is_dir():
-            raise UserError(f"{args.output}: the output of a folder must be an existing folder")
+            raise UserError(f"{args.output}: the output of a folder must be an existing folder (mkdir it first)")
         inputs = [str(source) for source in sources]
         outputs = [str(Path(args.output) / f"{source.stem}.dfm") for source in sources]
         if len(set(outputs)) < len(outputs):
@@ -266,6 +266,10 @@ def _widths(text: str) -> tuple[int, ...]:
 def _keep_compiled_code() -> None:
     """Compiled programs are kept between runs: a fit starts seconds earlier. JAX_COMPILATION_CACHE_DIR overrides."""
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "dfm" / "jax"
+    try:
+        cache.mkdir(parents=True, exist_ok=True)
+    except OSError:
+        return
     os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(cache))
     os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.5")
 
@@ -291,9 +295,12 @@ class _ProgressBar:
             from tqdm import tqdm
 
             self.bar = tqdm(total=total, unit="step", file=sys.stderr, dynamic_ncols=True)
+        self.bar.set_description("compiling" if decibels != decibels else "fitting", refresh=False)
         self.bar.total = total
-        self.bar.set_postfix_str(f"PSNR {decibels:.2f} dB", refresh=False)
+        if decibels == decibels:
+            self.bar.set_postfix_str(f"PSNR {decibels:.2f} dB", refresh=False)
         self.bar.update(done - self.bar.n)
+        self.bar.refresh()
 
 
 if __name__ == "__main__":

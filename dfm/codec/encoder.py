@@ -34,26 +34,31 @@ MOST_GROUP_PICTURES, MOST_GROUP_PIXELS = 64, 2**26  # fitted at once: 0.8 GB of 
 MOST_FITS = 8  # of one search for a PSNR
 DB_PER_OCTAVE = 2.5  # first guess: PSNR gained by twice the bytes
 CLOSE_ENOUGH_DB = 0.15
-HIGHEST_SEARCHED_RATE = 4.0  # bits per pixel
+HIGHEST_SEARCHED_RATE, SMALLEST_SEARCHED_BYTES = 4.0, 4000  # bits per pixel, and for tiny pictures bytes
+SECANT_FITS = 3
 
 
 @dataclass(frozen=True)
 class Plan:
-    """What to fit to one picture: hidden widths, and the most bytes its file may take (None: as many as it takes)."""
+    """What to fit to one picture: hidden widths, and the most bytes its file may take."""
 
     widths: tuple[int, ...]
-    most_bytes: int | None
+    most_bytes: int
 
 
 @dataclass(frozen=True)
 class Settings:
     """What all fits of one call share."""
 
-    recipe: Recipe
+    preset: str
     total_steps: int
     precision: str
     basis: str
     seed: int
+
+    @property
+    def recipe(self) -> Recipe:
+        return RECIPES[self.preset]
 
 
 def effort_steps(effort: int) -> int:
@@ -83,8 +88,8 @@ def encode_batch(
         seed: of the initial coefficients and of the pixels drawn.
         precision: "quantized" (the default), "float16" or "float32" (the thesis preset's).
         basis: "cos_sin" or "cas".
-        widths: hidden widths, in place of the ladder's choice; without a rate target the file is as large as it is.
-        progress: called with (steps done, steps in all, PSNR in dB of the latest steps).
+        widths: hidden widths, in place of the ladder's choice; without a rate target, 4.7 bits a coefficient.
+        progress: called with (steps done, steps in all, PSNR in dB of the latest steps; NaN while compiling).
 
     Raises:
         UserError: contradicting or impossible options.
@@ -112,7 +117,7 @@ def encode_batch(
         raise UserError(f"seed {seed} is outside 0 ... 2^32 - 1")
     if target_psnr is not None and not math.isfinite(target_psnr):
         raise UserError(f"a PSNR of {target_psnr} dB is no target")
-    settings = Settings(RECIPES[preset], steps, precision, basis, seed)
+    settings = Settings(preset, steps, precision, basis, seed)
 
     if target_psnr is not None:
         if widths is not None:
@@ -143,7 +148,7 @@ def _plan(
         raise UserError(f"{target_bytes} bytes are too few for {width} x {height} pixels: {least} at least")
     if widths is not None and target_bytes is None and quality is None:
         expected = architectures.expected_bytes(widths, channels, settings.basis, settings.precision)
-        return Plan(tuple(widths), round(expected) if settings.precision == "quantized" else None)
+        return Plan(tuple(widths), round(expected))
     if target_bytes is not None:
         wanted = float(target_bytes)
     else:
@@ -162,7 +167,9 @@ def _encode_plans(
     by_net = defaultdict(list)
     for number, (picture, plan) in enumerate(zip(pictures, plans, strict=True)):
         by_net[plan.widths, picture.shape[-1]].append(number)
-    groups = [group for numbers in by_net.values() for group in _within_memory(numbers, pictures)]
+    groups = []
+    for (widths, channels), numbers in by_net.items():
+        groups += _within_memory(numbers, pictures, _starts(widths, channels, settings))
     files: dict[int, bytes] = {}
     for done, numbers in enumerate(groups):
         report = progress and _offset(progress, done * settings.total_steps, len(groups) * settings.total_steps)
@@ -173,10 +180,10 @@ def _encode_plans(
     return [files[number] for number in range(len(pictures))]
 
 
-def _within_memory(numbers: list[int], pictures: Sequence[Picture]) -> list[list[int]]:
-    """Cut a group so that its pixels, padded to the largest picture, are at most `MOST_GROUP_PIXELS`."""
+def _within_memory(numbers: list[int], pictures: Sequence[Picture], starts: int) -> list[list[int]]:
+    """Cut a group so that its pixels, padded to the largest picture, times starts, are at most `MOST_GROUP_PIXELS`."""
     largest = max(pictures[number].shape[0] * pictures[number].shape[1] for number in numbers)
-    count = max(1, min(MOST_GROUP_PICTURES, MOST_GROUP_PIXELS // largest))
+    count = max(1, min(MOST_GROUP_PICTURES, MOST_GROUP_PIXELS // largest) // starts)
     return [numbers[first : first + count] for first in range(0, len(numbers), count)]
 
 
@@ -185,17 +192,20 @@ def _offset(progress: Progress, before: int, total: int) -> Progress:
 
 
 def _encode_group(
-    pictures: Sequence[Picture], widths: tuple[int, ...], limits: Sequence[int | None], settings: Settings,
+    pictures: Sequence[Picture], widths: tuple[int, ...], limits: Sequence[int], settings: Settings,
     progress: Progress | None,
 ) -> list[bytes]:  # fmt: skip
     """Files of pictures that share widths and channels."""
     recipe, total = settings.recipe, settings.total_steps
     headers = [_header(picture, widths, settings) for picture in pictures]
     pixels = fitting.stack_pictures(pictures)
+    if settings.precision != "quantized":
+        _refuse_large_floats(headers, limits)
+    if progress is not None:
+        progress(0, total, math.nan)  # compiling takes seconds, in which nothing else can be said
     key = jax.random.key(settings.seed)
     state = fitting.start(recipe, widths, pixels, settings.basis, key)
     if settings.precision != "quantized":
-        _refuse_large_floats(headers, limits)
         state = fitting.train(recipe, state, pixels, key, Schedule(0, total, total), progress=progress)
         return [_file(header, net) for header, net in zip(headers, _nets(state), strict=True)]
 
@@ -212,26 +222,30 @@ def _encode_group(
     for one, net, chosen, fineness in zip(each, _nets(state), indices, finenesses, strict=True):
         header, weight, limit = one
         quantized = quantization.quantize(net, chosen)
-        while limit is not None and len(container.write(header, quantized)) > limit:
+        while len(container.write(header, quantized)) > limit:
             fineness = min(fineness - 1, _fineness(*one, net, 1.0))
             quantized = quantization.quantize(net, quantization.step_indices(net, weight, fineness))
         files.append(_file(header, quantized))
     return files
 
 
+def _starts(widths: tuple[int, ...], channels: int, settings: Settings) -> int:
+    """How many starts a net gets; the thesis' experiment has one."""
+    if settings.preset == "thesis":
+        return 1
+    coefficients = coefficient_count(widths, channels, settings.basis)
+    return next((starts for most, starts in STARTS if coefficients < most), 1)
+
+
 def _best_of_starts(
-    pictures: Sequence[Picture], widths: tuple[int, ...], limits: Sequence[int | None], settings: Settings,
+    pictures: Sequence[Picture], widths: tuple[int, ...], limits: Sequence[int], settings: Settings,
     progress: Progress | None,
 ) -> list[bytes]:  # fmt: skip
     """`_encode_group` from several starts where the net is small, keeping each picture's best file.
 
     Small nets end several dB apart from different starts, and cost little.
     """
-    if settings.recipe is fitting.THESIS:
-        starts = 1
-    else:
-        coefficients = coefficient_count(widths, pictures[0].shape[-1], settings.basis)
-        starts = next((starts for most, starts in STARTS if coefficients < most), 1)
+    starts = _starts(widths, pictures[0].shape[-1], settings)
     files = _encode_group(list(pictures) * starts, widths, list(limits) * starts, settings, progress)
     if starts == 1:
         return files
@@ -255,10 +269,8 @@ def _nets(state: fitting.FitState) -> list[list[dict[str, np.ndarray]]]:
     return [[{name: c[i] for name, c in layer.items()} for layer in layers] for i in range(count)]
 
 
-def _fineness(header: Header, sensitivity: np.ndarray, limit: int | None, net: list, margin: float) -> int:
+def _fineness(header: Header, sensitivity: np.ndarray, limit: int, net: list, margin: float) -> int:
     """The finest rounding whose file keeps within `margin * limit` bytes."""
-    if limit is None:
-        return quantization.STEP_INDICES - 1
 
     def size(fineness: int) -> int:
         indices = quantization.step_indices(net, sensitivity, fineness)
@@ -275,7 +287,7 @@ def _fineness(header: Header, sensitivity: np.ndarray, limit: int | None, net: l
     return fineness
 
 
-def _refuse_large_floats(headers: Sequence[Header], limits: Sequence[int | None]) -> None:
+def _refuse_large_floats(headers: Sequence[Header], limits: Sequence[int]) -> None:
     """Refused before the fit: the size of a float file is known."""
     for header, limit in zip(headers, limits, strict=True):
         zeros = [
@@ -283,7 +295,7 @@ def _refuse_large_floats(headers: Sequence[Header], limits: Sequence[int | None]
             for m, n in header.layer_sizes
         ]
         size = len(container.write(header, zeros))
-        if limit is not None and size > limit:
+        if size > limit:
             raise UserError(f"{limit} bytes are too few: the smallest {header.precision} file takes {size}")
 
 
@@ -301,17 +313,19 @@ def _encode_to_psnr(picture: Picture, target: float, settings: Settings, progres
     rungs = architectures.ladder(channels, settings.basis)
     expected = [architectures.expected_bytes(w, channels, settings.basis, settings.precision) for w in rungs]
     pixels = picture.shape[0] * picture.shape[1]
-    largest = max(HIGHEST_SEARCHED_RATE * pixels / 8, expected[0])
+    largest = max(HIGHEST_SEARCHED_RATE * pixels / 8, SMALLEST_SEARCHED_BYTES)
     top = max(i for i, size in enumerate(expected) if size <= largest)
     low, high = -1, top + 1  # rungs known to miss, and to reach, the target
     best, reached = None, -np.inf
     wanted = 0.5 * pixels / 8
     fit = 0
     while (inside := range(low + 1, high)) and (best is None or fit < MOST_FITS):
-        rung = min(inside, key=lambda i: abs(np.log(expected[i] / wanted)))
+        if fit < SECANT_FITS:
+            rung = min(inside, key=lambda i: abs(np.log(expected[i] / wanted)))
+        else:
+            rung = inside[len(inside) // 2]
         report = progress and _offset(progress, fit * settings.total_steps, (fit + 1) * settings.total_steps)
-        limit = round(expected[rung]) if settings.precision == "quantized" else None
-        data = _best_of_starts([picture], rungs[rung], [limit], settings, report)[0]
+        data = _best_of_starts([picture], rungs[rung], [round(expected[rung])], settings, report)[0]
         decibels = psnr(paint_file(*container.read(data)), picture)
         reached = max(reached, decibels)
         if decibels >= target:

@@ -22,7 +22,7 @@ from dfm.models.fourier import COEFFICIENT_NAMES, fourier_net, layer_sizes
 from dfm.shapes import typechecked
 
 CHUNK_STEPS = 50
-MAX_RETREATS = 6  # halvings of one picture's learning rate
+MAX_RETREATS, MAX_STUCK_RETREATS = 6, 3  # halvings of one picture's learning rate
 Layers = list[dict[str, Array]]  # coefficient arrays [picture, 2^m, n]
 Progress = Callable[[int, int, float], None]  # steps done, steps in all, mean PSNR in dB of the latest chunk
 
@@ -184,20 +184,22 @@ def _train_chunk(
         factors = [2.0 ** (6 - m) / residual_layers for m in inputs]
         factors[0], factors[-1] = recipe.first_rate, recipe.last_rate
 
-    def loss(layers: Layers, index: Array) -> tuple[Array, Array]:
+    def loss(layers: Layers, index: Array, weights: Array) -> tuple[Array, Array]:
         targets = jnp.take_along_axis(pixels.values, index[..., None], 1)
         x = coordinates(index, pixels.heights[:, None], pixels.widths[:, None]) * recipe.input_scale
         errors = fourier_net(round_to_steps(layers, steps), x) - targets
-        each = jnp.mean(errors**2, (1, 2))
+        each = jnp.sum(jnp.mean(errors**2, -1) * weights, 1)
         return each.sum(), each  # the sum: each picture's gradient is then its own
 
     def step(number: Array, carry: tuple[FitState, Array]) -> tuple[FitState, Array]:
         state, losses = carry
         if batch < longest:
             index = jax.random.randint(jax.random.fold_in(key, number), (pictures, batch), 0, counts)
-        else:
-            index = jnp.arange(longest) % counts
-        gradients, each = jax.grad(loss, has_aux=True)(state.layers, index)
+            weights = jnp.full((pictures, batch), 1 / batch)
+        else:  # all pixels; the padding of a smaller picture weighs nothing
+            index = jnp.minimum(jnp.arange(longest), counts - 1)
+            weights = (jnp.arange(longest) < counts) / counts
+        gradients, each = jax.grad(loss, has_aux=True)(state.layers, index, weights)
         updates, moments = adam.update(gradients, state.moments)
         rate = (_rate(recipe, number, total) * state.rate)[:, None, None]
         layers = [
@@ -216,8 +218,9 @@ def train(
 ) -> FitState:  # fmt: skip
     """Steps `schedule.start` ... `schedule.stop`; with `steps`, of coefficients rounded to these step sizes.
 
-    A fit that diverges (loss not finite, five times its best, or after a tenth of the steps no better than one flat
-    colour and than before) goes back to its best state and goes on at half the rate; the steps lost are not repeated.
+    A fit that diverges (not finite, or five times its best loss) goes back to its best state, one that is stuck (after
+    a tenth of the steps no better than one flat colour) to its start; both go on at half the rate. The steps lost are
+    not repeated.
 
     Raises:
         UserError: the last steps' loss is not finite.
@@ -225,31 +228,42 @@ def train(
     if steps is None:  # a step of 0 rounds nothing: one program serves both parts of the training
         steps = jnp.zeros((len(pixels.heights), len(state.layers)))
     counts = np.asarray(pixels.heights * pixels.widths)
-    flat = np.array([np.var(v[:n], 0).mean() for v, n in zip(np.asarray(pixels.values), counts, strict=True)])
-    best_loss, best = np.full(len(counts), np.inf), jax.tree.map(jnp.copy, state)
-    retreats = np.zeros(len(counts), int)
+    own_values = [v[:n] for v, n in zip(np.asarray(pixels.values), counts, strict=True)]
+    flat = np.array([np.var(values, 0).mean() for values in own_values])
+    # a fresh net paints about 0: its loss is known, and a first chunk that ends above it is no progress
+    fresh_loss = np.array([np.mean(values**2) for values in own_values])
+    best_loss = 1.05 * fresh_loss + 1e-4 if schedule.start == 0 else np.full(len(counts), np.inf)
+    incoming = best = jax.tree.map(jnp.copy, state)
+    retreats, latest_retreat = np.zeros(len(counts), int), np.full(len(counts), schedule.start)
     for first in range(schedule.start, schedule.stop, CHUNK_STEPS):
         last = min(first + CHUNK_STEPS, schedule.stop)
         state, losses = _train_chunk(recipe, state, pixels, steps, key, first, last, schedule.total)
         loss = np.asarray(losses, np.float64)
-        finite = np.isfinite(loss)
+        finite = np.isfinite(loss) & np.asarray(_all_finite(state.layers))
         if recipe.retreats:
-            better = loss < best_loss
+            better = finite & (loss < best_loss)
             if better.any():
                 best = _select(jnp.array(better), state, best)
-            enough = last > max(100, 0.1 * schedule.total)
-            stuck = enough & (loss > 0.99 * flat + 1e-4) & (loss > 0.97 * best_loss)
-            bad = (~finite | (loss > 5 * best_loss) | stuck) & (retreats < MAX_RETREATS)
+            patient = last - latest_retreat > max(100, 0.1 * schedule.total)
+            stuck = patient & (loss > 0.99 * flat + 1e-4) & (loss > 0.97 * best_loss) & (retreats < MAX_STUCK_RETREATS)
+            bad = stuck | ((~finite | (loss > 5 * best_loss)) & (retreats < MAX_RETREATS))
             best_loss = np.where(better, loss, best_loss)
-            if bad.any():
-                state = _go_back(state, best, jnp.array(bad))
+            if bad.any():  # what is stuck has no good state: back to the start
+                state = _go_back(state, _select(jnp.array(stuck), incoming, best), jnp.array(bad))
             retreats += bad
+            latest_retreat = np.where(bad, last, latest_retreat)
             finite |= bad
         if progress is not None:
             progress(last, schedule.total, float(np.mean(10 * np.log10(4 / np.maximum(loss, 1e-12)))))
     if schedule.stop > schedule.start and not finite.all():
         raise UserError("the fit diverged and did not recover: another seed or net may do")
     return state
+
+
+@jax.jit
+def _all_finite(layers: Layers) -> Array:
+    """Of each picture, whether all of its coefficients are finite."""
+    return jnp.stack([jnp.isfinite(c).all((1, 2)) for layer in layers for c in layer.values()]).all(0)
 
 
 @jax.jit

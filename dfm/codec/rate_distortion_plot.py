@@ -53,7 +53,8 @@ def _label(name: str, options: dict) -> str:
 
 def _set_limits(axes, drawn, largest_rates) -> None:
     """Both axes end a little above the curve that ends first: JPEG at 6 bits per pixel would squeeze all the rest."""
-    limit = max(1.0, 1.25 * min(largest_rates, default=1.0))
+    smallest_rates = [min(rates) for rates, _ in drawn]
+    limit = max(1.0, 1.25 * min(largest_rates, default=1.0), 1.5 * max(smallest_rates))  # some of every curve
     visible = [value for rates, values in drawn for rate, value in zip(rates, values, strict=True)
                if rate <= limit and math.isfinite(value)]
     axes.set_xlim(0, limit)
