@@ -3,14 +3,14 @@
 import argparse
 import contextlib
 import json
-import os
 import sys
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 from dfm import __version__
+from dfm.command_line import Parser, run_command
 from dfm.errors import UserError
 
 EXAMPLES = """examples:
@@ -30,26 +30,14 @@ EPILOGS = {
 }
 
 
-class Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        raise UserError(f"{message} (see {self.prog} --help)")
-
-
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs one command; returns the exit code: 0, or 2 after one line that says what is wrong."""
-    _keep_compiled_code()
-    try:
-        args = _parser().parse_args(arguments)
-        return args.run(args)
-    except UserError as error:
-        print(f"dfm: {error}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print("dfm: interrupted; unfinished outputs were not written", file=sys.stderr)
-        return 130
-    except BrokenPipeError:
-        sys.stdout = open(os.devnull, "w")  # noqa: SIM115  (Python would complain again at exit)
-        return 141
+    return run_command("dfm", _run, arguments)
+
+
+def _run(arguments: Sequence[str] | None) -> int:
+    args = _parser().parse_args(arguments)
+    return args.run(args)
 
 
 def _parser() -> Parser:
@@ -261,17 +249,6 @@ def _widths(text: str) -> tuple[int, ...]:
         return tuple(int(word) for word in text.split(","))
     except ValueError:
         raise argparse.ArgumentTypeError(f"{text!r} is not a list of integers such as 6,6,5") from None
-
-
-def _keep_compiled_code() -> None:
-    """Compiled programs are kept between runs: a fit starts seconds earlier. JAX_COMPILATION_CACHE_DIR overrides."""
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "dfm" / "jax"
-    try:
-        cache.mkdir(parents=True, exist_ok=True)
-    except OSError:
-        return
-    os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(cache))
-    os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.5")
 
 
 class _ProgressBar:

@@ -1,0 +1,49 @@
+"""What the command lines share: errors as one line with an exit code, and compiled programs kept between runs."""
+
+import argparse
+import os
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import NoReturn
+
+from dfm.errors import UserError
+
+
+class Parser(argparse.ArgumentParser):
+    """argparse, with its complaints raised as UserError: one line without the usage in front."""
+
+    def error(self, message: str) -> NoReturn:
+        raise UserError(f"{message} (see {self.prog} --help)")
+
+
+def run_command(name: str, run: Callable[[Sequence[str] | None], int | None], arguments: Sequence[str] | None) -> int:
+    """Runs `run(arguments)`, the whole of a command; returns its exit code: 0, or 2 after one line of what is wrong.
+
+    Args:
+        name: as it stands in front of every message, say `dfm.sample`.
+        run: parses the arguments (None: those of the process) and does the work; no answer counts as 0.
+    """
+    _keep_compiled_code()
+    try:
+        return run(arguments) or 0
+    except UserError as error:
+        print(f"{name}: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print(f"{name}: interrupted; unfinished outputs were not written", file=sys.stderr)
+        return 130
+    except BrokenPipeError:
+        sys.stdout = open(os.devnull, "w")  # noqa: SIM115  (Python would complain again at exit)
+        return 141
+
+
+def _keep_compiled_code() -> None:
+    """Compiled programs are kept between runs: a fit starts seconds earlier. JAX_COMPILATION_CACHE_DIR overrides."""
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "dfm" / "jax"
+    try:
+        cache.mkdir(parents=True, exist_ok=True)
+    except OSError:
+        return
+    os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(cache))
+    os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.5")
