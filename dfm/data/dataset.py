@@ -1,0 +1,142 @@
+"""A data set as the rest of the program sees it: uint8 pictures with labels, wherever the pixels come from."""
+
+import os
+from collections.abc import Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import cache
+from typing import Protocol
+
+import numpy as np
+from jaxtyping import Int, UInt8
+
+from dfm.errors import UserError
+from dfm.shapes import typechecked
+
+Shape = tuple[int, int, int]
+
+
+class Pictures(Protocol):
+    """Where pixels come from: an array, a folder, records of tensorflow-datasets."""
+
+    shape: Shape | None  # (height, width, channels), or None where sizes differ
+    channels: int
+
+    def __len__(self) -> int: ...
+
+    def picture(self, row: int) -> UInt8[np.ndarray, "height width channel"]: ...
+
+    def take(self, rows: np.ndarray) -> UInt8[np.ndarray, "n height width channel"]: ...
+
+
+class ArrayPictures:
+    """Pictures of one size in one array, in memory or memory-mapped."""
+
+    def __init__(self, array: np.ndarray):
+        # asarray: a memmap pays for its bookkeeping at every index, a plain view of the same pages does not
+        self.array = np.asarray(array)
+        self.shape: Shape | None = (array.shape[1], array.shape[2], array.shape[3])
+        self.channels: int = array.shape[3]
+
+    def __len__(self) -> int:
+        return len(self.array)
+
+    def picture(self, row: int) -> np.ndarray:
+        return np.array(self.array[row])
+
+    def take(self, rows: np.ndarray) -> np.ndarray:
+        return self.array[rows]
+
+
+class DecodedPictures:
+    """Pictures that are decoded whenever they are asked for; `picture` is the subclass's."""
+
+    shape: Shape | None
+    channels: int
+
+    def picture(self, row: int) -> np.ndarray:
+        raise NotImplementedError
+
+    def take(self, rows: np.ndarray) -> np.ndarray:
+        return np.stack(decode_side_by_side(self.picture, rows.tolist()))
+
+
+class Dataset:
+    """Pictures and labels of one split.
+
+    Attributes:
+        name, split: what was asked for.
+        labels: int32 [N]; zeros where there are none.
+        label_names: names of the labels 0, 1, ... where they are known, otherwise empty.
+        shape: (height, width, channels), or None where sizes differ.
+        channels: 1 or 3.
+    """
+
+    def __init__(self, name: str, split: str, parts: Sequence[Pictures], labels: np.ndarray,
+                 label_names: Sequence[str] = (), rows: np.ndarray | None = None):  # fmt: skip
+        """parts: one source of pictures after the other; rows: which of them belong to it (None: all), as labels do."""
+        starts = np.cumsum([0, *(len(part) for part in parts)])
+        if len(labels) != (starts[-1] if rows is None else len(rows)):
+            raise ValueError(f"{len(labels)} labels do not fit {starts[-1]} pictures and these rows")
+        if len({part.channels for part in parts}) != 1:
+            raise UserError(f"{name}: grey pictures in one split, colour in another; use one split")
+        self.name, self.split, self.label_names = name, split, tuple(label_names)
+        self.labels = np.asarray(labels, np.int32)
+        self.channels = parts[0].channels
+        shapes = {part.shape for part in parts}
+        self.shape = shapes.pop() if len(shapes) == 1 else None
+        self._parts, self._starts, self._rows = tuple(parts), starts, rows
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def of_label(self, label: int) -> "Dataset":
+        """The same pictures, but only those of one class."""
+        rows = np.flatnonzero(self.labels == label)
+        if len(rows) == 0:
+            known = np.unique(self.labels)
+            shown = ", ".join(map(str, known[:20])) + (", ..." if len(known) > 20 else "")
+            raise UserError(f"{self.name}: no picture of {self.split} has label {label} (labels: {shown})")
+        rows = rows if self._rows is None else self._rows[rows]
+        labels = np.full(len(rows), label, np.int32)
+        return Dataset(self.name, self.split, self._parts, labels, self.label_names, rows)
+
+    @typechecked
+    def picture(self, example: int) -> UInt8[np.ndarray, "height width channel"]:
+        """One picture in its own size."""
+        row = range(len(self))[example]  # its IndexError, and negative numbers from the end
+        row = row if self._rows is None else int(self._rows[row])
+        part = int(np.searchsorted(self._starts, row, side="right")) - 1
+        return self._parts[part].picture(row - int(self._starts[part]))
+
+    @typechecked
+    def take(self, examples: Iterable[int] | Int[np.ndarray, "n"]) -> UInt8[np.ndarray, "n height width channel"]:
+        """Pictures of one size, stacked. Where sizes differ there is only `picture`, and `Batches` with a crop."""
+        if self.shape is None:
+            raise UserError(f"{self.name}: its pictures differ in size; a crop makes them one size")
+        rows = np.asarray(examples if isinstance(examples, np.ndarray) else list(examples), np.int64)
+        if self._rows is not None:
+            rows = self._rows[rows]
+        if len(self._parts) == 1:
+            return self._parts[0].take(rows)
+        if len(rows) and not 0 <= rows.min() <= rows.max() < self._starts[-1]:
+            raise IndexError(f"examples {rows.min()} to {rows.max()} of {self._starts[-1]}")
+        stacked = np.empty((len(rows), *self.shape), np.uint8)
+        for part, start, stop in zip(self._parts, self._starts, self._starts[1:], strict=False):
+            inside = (rows >= start) & (rows < stop)
+            if inside.any():
+                stacked[inside] = part.take(rows[inside] - start)
+        return stacked
+
+    def pictures(self, examples: np.ndarray) -> list[np.ndarray]:
+        """Pictures in their own sizes, decoded side by side."""
+        return decode_side_by_side(self.picture, examples.tolist())
+
+
+def decode_side_by_side(decode, items: list) -> list:
+    """[decode(item) for item in items], on as many threads as there are cores: Pillow lets go of Python's lock."""
+    return list(_workers().map(decode, items)) if len(items) > 1 else [decode(item) for item in items]
+
+
+@cache
+def _workers() -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(os.cpu_count(), thread_name_prefix="dfm-decode")
