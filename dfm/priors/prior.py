@@ -1,0 +1,104 @@
+"""What every density on latents has: fit, sample, log_prob; and the checks that all fits share.
+
+A prior is a frozen dataclass of arrays and a pytree, so that it can be an argument of a jitted function.
+"""
+
+import abc
+import dataclasses
+from typing import Any, ClassVar, Self
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, ArrayLike, Float, PRNGKeyArray
+
+from dfm.errors import UserError
+
+# Variance added in every direction, as a fraction of the mean variance: constant columns and fewer latents than
+# dimensions leave a covariance singular. It widens a direction without spread to a thousandth of the usual spread.
+RIDGE = 1e-6
+CHUNK = 4096
+
+
+class Prior(abc.ABC):
+    """A density on latents z in R^d."""
+
+    name: ClassVar[str]
+
+    @property
+    @abc.abstractmethod
+    def dimension(self) -> int:
+        """d, the length of a latent."""
+
+    @classmethod
+    @abc.abstractmethod
+    def fit(cls, latents: Float[ArrayLike, "n d"], **options: Any) -> Self:
+        """The density of this family that suits the latents, by maximum likelihood; options by family.
+
+        Raises:
+            UserError: no latents, latents that are not finite or all equal, or too few of them.
+        """
+
+    @abc.abstractmethod
+    def sample_one(self, key: PRNGKeyArray, temperature: Float[ArrayLike, ""]) -> Float[Array, " d"]:
+        """One latent; temperature as in `sample`."""
+
+    @abc.abstractmethod
+    def log_prob(self, z: Float[ArrayLike, "n d"]) -> Float[Array, " n"]:
+        """Natural logarithm of the density at each z, at temperature 1."""
+
+    def sample(self, key: PRNGKeyArray, n: int, start: int | Array = 0,
+               temperature: float | Array = 1.0) -> Float[Array, "n d"]:  # fmt: skip
+        """Samples start, ..., start + n - 1 of the endless list that belongs to this key.
+
+        Sample i depends on (key, i) alone, so a list can be drawn in pieces of any size, on any number of devices.
+
+        Args:
+            temperature: factor of the standard deviation around the mean (of the chosen component, in a mixture).
+        """
+        return self.sample_at(key, start + jnp.arange(n, dtype=jnp.uint32), temperature)
+
+    @jax.jit
+    def sample_at(self, key: PRNGKeyArray, indices: Array, temperature: float | Array = 1.0) -> Float[Array, "n d"]:
+        """The samples with these numbers of the list that `sample` draws from."""
+        keys = jax.vmap(lambda index: jax.random.fold_in(key, index))(indices)
+        return jax.vmap(lambda own_key: self.sample_one(own_key, temperature))(keys)
+
+    def arrays(self) -> dict[str, np.ndarray]:
+        """The fields by name, as they are stored."""
+        return {field.name: np.asarray(getattr(self, field.name)) for field in dataclasses.fields(self)}  # type: ignore[arg-type]
+
+
+def checked_latents(latents: Float[ArrayLike, "n d"]) -> Float[np.ndarray, "n d"]:
+    """The latents as float64; UserError where no density can be fitted to them."""
+    values = np.asarray(latents, np.float64)
+    if values.ndim != 2 or values.size == 0:
+        raise UserError(f"a prior is fitted to latents [pictures, latent size], not to {list(values.shape)}")
+    bad = int(np.sum(~np.isfinite(values).all(1)))
+    if bad:
+        raise UserError(f"{bad} of {len(values)} latents are not finite: the training diverged")
+    return values
+
+
+def location_and_scale(latents: Float[np.ndarray, "n d"]) -> tuple[Float[np.ndarray, " d"], float]:
+    """Mean, and root of the mean variance over dimensions; UserError where the latents are all equal."""
+    mean = latents.mean(0)
+    scale = float(np.sqrt(np.mean(np.square(latents - mean))))
+    # rounding of the mean leaves a trace of variance in latents that are equal
+    if scale <= 1e-12 * float(np.abs(latents).max()):
+        raise UserError(f"all {len(latents)} latents are equal: nothing to fit a density to")
+    return mean, scale
+
+
+def gaussian_log_prob(z: Array, mean: Array, scale_tril: Array) -> Float[Array, " n"]:
+    """log N(z; mean, L L^T) = -|L^-1 (z - mean)|^2 / 2 - sum log L_jj - d log(2 pi) / 2."""
+    white = jax.scipy.linalg.solve_triangular(scale_tril, (z - mean).T, lower=True)
+    log_volume = jnp.log(jnp.diagonal(scale_tril)).sum()
+    return -0.5 * jnp.square(white).sum(0) - log_volume - 0.5 * z.shape[1] * jnp.log(2 * jnp.pi)
+
+
+def mean_log_likelihood(prior: Prior, latents: Float[ArrayLike, "n d"]) -> float:
+    """Mean of log_prob over the latents, in nats a picture, computed in pieces."""
+    latents = np.asarray(latents, np.float32)
+    pieces = [np.asarray(prior.log_prob(latents[i : i + CHUNK]), np.float64) for i in range(0, len(latents), CHUNK)]
+    return float(np.mean(np.concatenate(pieces)))
