@@ -32,17 +32,19 @@ def read_arrays(data_dir: Path, name: str, split: str) -> tuple[ArrayPictures, n
         raise UserError(f"{path}: holds {_kind(images)}; pictures are uint8 [N, height, width, 1 or 3]")
     if 0 in images.shape:
         raise UserError(f"{path}: holds no picture ({_kind(images)})")
-    return ArrayPictures(images), _read_labels(labels_path(data_dir, name, split), path, len(images))
+    return ArrayPictures(images), read_labels(data_dir, name, split, len(images))
 
 
-def _read_labels(path: Path, images: Path, count: int) -> np.ndarray:
+def read_labels(data_dir: Path, name: str, split: str, count: int) -> np.ndarray:
+    """Labels of one split of `count` pictures, int32; without a file they are all 0."""
+    path = labels_path(data_dir, name, split)
     if not path.exists():
         return np.zeros(count, np.int32)
     labels = _open(path)
     if labels.dtype.kind not in "iu" or labels.ndim != 1:
         raise UserError(f"{path}: holds {_kind(labels)}; labels are integers [N]")
     if len(labels) != count:
-        raise UserError(f"{path}: {len(labels):,} labels, but {count:,} pictures in {images.name}")
+        raise UserError(f"{path}: {len(labels):,} labels, but {count:,} pictures; prepare it again")
     return np.array(labels, np.int32)
 
 
@@ -69,6 +71,7 @@ def writing(path: Path, shape: tuple[int, ...], dtype=np.uint8):
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         array = np.lib.format.open_memmap(temporary, mode="w+", dtype=dtype, shape=shape)
+        _claim(temporary)
         yield array
         array.flush()
         os.replace(temporary, path)
@@ -77,3 +80,10 @@ def writing(path: Path, shape: tuple[int, ...], dtype=np.uint8):
     finally:
         with contextlib.suppress(OSError):
             temporary.unlink(missing_ok=True)
+
+
+def _claim(path: Path) -> None:
+    # a full disk then fails here with an error: later, in the memory map, it would kill the process
+    if hasattr(os, "posix_fallocate"):
+        with open(path, "r+b") as file:
+            os.posix_fallocate(file.fileno(), 0, path.stat().st_size)

@@ -2,14 +2,17 @@
 
 import os
 from collections.abc import Callable
+from difflib import get_close_matches
 from pathlib import Path
 
 import numpy as np
 
-from dfm.data.arrays import read_arrays
+from dfm.data import folder, records
+from dfm.data.arrays import labels_path, read_arrays, read_labels
 from dfm.data.dataset import ArrayPictures, Dataset, Pictures
 from dfm.errors import UserError
 
+KNOWN = ("digits", "mnist", "cifar10", "imagenet2012")  # and all of tensorflow-datasets
 SPLITS = ("train", "test", "train+test")
 DIGITS_TRAIN_COUNT = 1500
 
@@ -28,8 +31,8 @@ def load(name: str, split: str = "train", data_dir: str | os.PathLike | None = N
     if split not in SPLITS:
         raise UserError(f"unknown split '{split}' (known: {', '.join(SPLITS)})")
     reader = _reader(name)
-    folder = Path(data_dir).expanduser() if data_dir else default_data_dir()
-    parts = [reader(name, part, folder) for part in split.split("+")]
+    where = Path(data_dir).expanduser() if data_dir else default_data_dir()
+    parts = [reader(name, part, where) for part in split.split("+")]
     labels = np.concatenate([labels for _, labels, _ in parts])
     dataset = Dataset(name, split, [pictures for pictures, _, _ in parts], labels, parts[0][2])
     return dataset if label is None or label == -1 else dataset.of_label(label)
@@ -45,6 +48,8 @@ Reader = Callable[[str, str, Path], Split]
 
 
 def _reader(name: str) -> Reader:
+    if name.startswith(folder.PREFIX):
+        return folder.read_folder
     return read_digits if name == "digits" else read_prepared
 
 
@@ -59,9 +64,45 @@ def read_digits(name: str, split: str, data_dir: Path) -> Split:
 
 
 def read_prepared(name: str, split: str, data_dir: Path) -> Split:
-    """Arrays under the data folder."""
-    found = read_arrays(data_dir, name, split)
-    if found is None:
-        command = f"python -m dfm.data.prepare {name} --data_dir={data_dir}"
-        raise UserError(f"{name}, {split} is not prepared in {data_dir}; run: {command}")
-    return *found, ()
+    """Arrays under the data folder; where pictures differ in size, labels there and records of tensorflow-datasets."""
+    if not name or ".." in Path(name).parts or Path(name).is_absolute():
+        raise unknown(name, data_dir)
+    if arrays := read_arrays(data_dir, name, split):
+        return *arrays, ()
+    if labels_path(data_dir, name, split).exists() and (builder := records.find_builder(data_dir, name)):
+        part = records.split_of(builder, split)
+        if part is None:
+            raise UserError(f"{name}: has no {split} split in {data_dir}")
+        pictures = records.Records(builder, part)
+        return pictures, read_labels(data_dir, name, split, len(pictures)), ()
+    check_known(name, data_dir)
+    command = f"python -m dfm.data.prepare {name} --data_dir={data_dir}"
+    raise UserError(f"{name}, {split}: not prepared in {data_dir}; run: {command}")
+
+
+def check_known(name: str, data_dir: Path) -> None:
+    """UserError, with the nearest name, for one that nobody knows: neither tensorflow-datasets nor the data folder."""
+    if name not in KNOWN and not (name and (data_dir / name).is_dir()) and not is_public(name):
+        raise unknown(name, data_dir)
+
+
+def is_public(name: str) -> bool:
+    """Whether tensorflow-datasets knows this name, NAME or NAME/CONFIG."""
+    return name.partition("/")[0] in _public_names()
+
+
+def unknown(name: str, data_dir: Path) -> UserError:
+    """What to say of a name that means nothing."""
+    if name and Path(name).expanduser().is_dir():
+        return UserError(f"unknown data set '{name}'; for a folder of pictures, say {folder.PREFIX}{name}")
+    mine = [path.name for path in data_dir.iterdir() if path.is_dir()] if data_dir.is_dir() else []
+    # ours first: `mnits` is to become mnist, not kmnist
+    nearest = get_close_matches(name, [*KNOWN, *mine], n=1) or get_close_matches(name, _public_names(), n=1)
+    hint = f"did you mean '{nearest[0]}'?" if nearest else f"known: {', '.join(KNOWN)}, {folder.PREFIX}PATH"
+    return UserError(f"unknown data set '{name}'; {hint}")
+
+
+def _public_names() -> list[str]:
+    import tensorflow_datasets as tfds
+
+    return tfds.list_builders(with_community_datasets=False)

@@ -1,0 +1,103 @@
+"""`folder:PATH`: pictures in a folder and its sub-folders, decoded whenever a batch wants them."""
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from dfm.codec.picture import PICTURE_SUFFIXES, READABLE_FORMATS, load_picture
+from dfm.data.dataset import DecodedPictures, Shape, decode_side_by_side
+from dfm.errors import UserError
+
+PREFIX = "folder:"
+GREY_MODES = ("1", "L", "LA", "La")
+QUARTER_TURNS = (5, 6, 7, 8)  # EXIF orientations that swap height and width
+
+
+class FolderPictures(DecodedPictures):
+    """Picture files; grey ones among coloured ones become coloured."""
+
+    def __init__(self, paths: list[Path], shapes: list[Shape], channels: int):
+        sizes = {shape[:2] for shape in shapes}
+        self.paths, self.channels = paths, channels
+        self.shape = (*sizes.pop(), channels) if len(sizes) == 1 else None
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    def picture(self, row: int) -> np.ndarray:
+        picture = load_picture(self.paths[row])
+        return np.repeat(picture, 3, axis=2) if picture.shape[2] < self.channels else picture
+
+
+def read_folder(name: str, split: str, data_dir: Path) -> tuple[FolderPictures, np.ndarray, tuple[str, ...]]:
+    """The pictures of PATH/train or PATH/test; without such sub-folders all of PATH is `train`.
+
+    The names of the sub-folders there, sorted, are the labels 0, 1, ... (the same for train and test); without
+    sub-folders every label is 0. Pictures deeper down belong to the sub-folder they are in.
+    """
+    root = Path(name.removeprefix(PREFIX)).expanduser()
+    splits = _split_roots(root)
+    if split not in splits:
+        raise UserError(f"{root}: has no sub-folder '{split}', so there is no {split} split")
+    found = {part: list(_picture_paths(folder)) for part, folder in splits.items()}
+    if not found[split]:
+        raise UserError(f"{splits[split]}: no pictures in this folder (known: {' '.join(PICTURE_SUFFIXES)})")
+    classes = {part: [_class_of(path, splits[part]) for path in paths] for part, paths in found.items()}
+    names = sorted({label for labels in classes.values() for label in labels})
+    if "" in names and len(names) > 1:
+        raise UserError(
+            f"{root}: some pictures are in sub-folders, whose names would be the labels, and some are in none; "
+            "move them so that all or none are"
+        )
+    numbers = {label: number for number, label in enumerate(names)}
+    labels = np.array([numbers[label] for label in classes[split]], np.int32)
+    # of all splits: train and test must agree in their channels
+    shapes = {part: decode_side_by_side(_shape_of, paths) for part, paths in found.items()}
+    channels = max(shape[2] for part in shapes.values() for shape in part)
+    return FolderPictures(found[split], shapes[split], channels), labels, () if names == [""] else tuple(names)
+
+
+def _split_roots(root: Path) -> dict[str, Path]:
+    if not root.is_dir():
+        raise UserError(f"{root}: {'is a file, not a folder' if root.exists() else 'no such folder'}")
+    found = {split: root / split for split in ("train", "test") if (root / split).is_dir()}
+    return found or {"train": root}
+
+
+def _picture_paths(root: Path) -> Iterator[Path]:
+    """Pictures below a folder in sorted order; hidden files and folders are left out, links are followed."""
+    seen = set()
+    for folder, folders, files in os.walk(root, followlinks=True):
+        real = os.path.realpath(folder)
+        # a link to a folder above would lead round in circles
+        folders[:] = [] if real in seen else sorted(name for name in folders if not name.startswith("."))
+        if real in seen:
+            continue
+        seen.add(real)
+        for file in sorted(files):
+            if not file.startswith(".") and file.lower().endswith(PICTURE_SUFFIXES):
+                yield Path(folder, file)
+
+
+def _class_of(path: Path, root: Path) -> str:
+    return path.relative_to(root).parts[0] if path.parent != root else ""
+
+
+def _shape_of(path: Path) -> Shape:
+    """(height, width, channels) from a file's first bytes."""
+    try:
+        with Image.open(path, formats=READABLE_FORMATS) as image:
+            turned = image.getexif().get(0x0112) in QUARTER_TURNS
+            height, width = (image.width, image.height) if turned else (image.height, image.width)
+            return height, width, 1 if image.mode in GREY_MODES else 3
+    except Exception:
+        return _shape_of_doubtful(path)
+
+
+def _shape_of_doubtful(path: Path) -> Shape:
+    """Where Pillow stumbles at the first bytes: reads all, which copes with damaged metadata, or says what is wrong."""
+    height, width, channels = load_picture(path).shape
+    return height, width, channels

@@ -1,0 +1,185 @@
+"""python -m dfm.data.prepare NAME ...: fetches data sets and decodes them once into arrays that `load` maps.
+
+Original files -> records of tensorflow-datasets (array_record) -> `<data_dir>/<name>/{train,test}-{images,labels}.npy`.
+Where pictures differ in size they stay in the records, and only the labels become an array.
+"""
+
+import argparse
+import contextlib
+import io
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from dfm.command_line import Parser, run_command
+from dfm.data import arrays, download, originals, records
+from dfm.data.datasets import check_known, default_data_dir, is_public
+from dfm.data.folder import PREFIX
+from dfm.errors import UserError
+
+CHUNK = 1000  # records read at a time
+SPLITS = ("train", "test")
+
+DESCRIPTION = """Fetch data sets by name and decode them once into arrays that every run maps into memory.
+
+mnist, fashion_mnist, kmnist, cifar10 and cifar100 are made from their original files. Without a network, put those into
+DATA_DIR/downloads/manual/ under their own names; their checksums are verified. Data sets of tensorflow-datasets that
+are prepared in DATA_DIR as array_record are used as they are. Others are left to tensorflow-datasets, which needs
+TensorFlow for some of them. `digits` and `folder:PATH` need no preparation."""
+
+EXAMPLES = """examples:
+  python -m dfm.data.prepare mnist cifar10
+  python -m dfm.data.prepare mnist --data_dir=/data/dfm
+  DFM_DATA_DIR=/data/dfm python -m dfm.data.prepare fashion_mnist
+  python -m dfm.data.prepare imagenet2012 --data_dir=/data/tensorflow_datasets
+"""
+
+Progress = Callable[..., Any]
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    return run_command("dfm.data.prepare", run, arguments)
+
+
+def run(arguments: Sequence[str] | None) -> int:
+    parser = Parser(prog="dfm.data.prepare", description=DESCRIPTION, epilog=EXAMPLES,
+                    formatter_class=argparse.RawDescriptionHelpFormatter)  # fmt: skip
+    parser.add_argument("names", nargs="+", metavar="NAME", help="mnist, cifar10, ... or NAME/CONFIG")
+    parser.add_argument("--data_dir", type=Path, metavar="DATA_DIR",
+                        help="where to; default: $DFM_DATA_DIR, or ~/.cache/dfm/data")  # fmt: skip
+    parser.add_argument("--quiet", action="store_true", help="no progress bars and no report")
+    args = parser.parse_args(arguments)
+    data_dir = args.data_dir.expanduser() if args.data_dir else default_data_dir()
+    names = [name for name in args.names if name != "digits" and not name.startswith(PREFIX)]
+    for name in names:
+        check_known(name, data_dir)
+    for name in args.names:
+        report = prepare(name, data_dir, args.quiet) if name in names else f"{name}: needs no preparation"
+        if not args.quiet:
+            print(report)
+    return 0
+
+
+def prepare(name: str, data_dir: Path, quiet: bool = False) -> str:
+    """Makes one data set ready for `load`; returns a line that says what there is."""
+    progress = _progress(quiet)
+    have = [arrays.read_arrays(data_dir, name, split) is not None for split in SPLITS]
+    builder = records.find_builder(data_dir, name) if not all(have) else None
+    if all(have) or (any(have) and builder is None and not is_public(name)):
+        return _report(name, data_dir)
+    if builder is None:
+        _make_records(name, data_dir, progress, quiet)
+        builder = records.find_builder(data_dir, name)
+        if builder is None:
+            raise UserError(f"{name}: tensorflow-datasets has prepared nothing readable in {data_dir / name}")
+    for split in SPLITS:
+        _decode(builder, name, split, data_dir, progress)
+    return _report(name, data_dir)
+
+
+def _make_records(name: str, data_dir: Path, progress: Progress, quiet: bool) -> None:
+    from absl import logging
+
+    logging.set_verbosity(logging.ERROR)  # warns of the very folder that is about to be filled
+    if name in originals.NAMES:
+        _make_from_originals(name, data_dir, progress)
+        return
+    import tensorflow_datasets as tfds
+
+    if quiet:
+        tfds.disable_progress_bar()
+    with _explained(name, data_dir):
+        builder = tfds.builder(name, data_dir=data_dir)
+        download.check_connection(name, builder.url_infos or {}, data_dir / "downloads")
+        builder.download_and_prepare(file_format="array_record")
+
+
+def _make_from_originals(name: str, data_dir: Path, progress: Progress) -> None:
+    import tensorflow_datasets as tfds
+
+    manual = data_dir / "downloads" / "manual"
+    builder = originals.builder_of(name, data_dir, lambda items, text: progress(items, desc=text, unit=" pictures"))
+    download.fetch(builder.originals(), manual, lambda **options: progress(**options, unit="B", unit_scale=True))
+    tfds.disable_progress_bar()  # ours says it in one line
+    # what they print is meant for a notebook
+    with _explained(name, data_dir), contextlib.redirect_stdout(io.StringIO()):
+        builder.download_and_prepare(file_format="array_record")
+
+
+@contextlib.contextmanager
+def _explained(name: str, data_dir: Path):
+    """What tensorflow-datasets raises, in one line."""
+    try:
+        yield
+    except UserError:
+        raise
+    except ImportError as error:
+        if "tensorflow" not in str(error):
+            raise
+        raise UserError(
+            f"{name}: its preparation needs TensorFlow; where that is installed, run: tfds build {name} "
+            f"--file_format=array_record --data_dir={data_dir}   and then this command again"
+        ) from None
+    except Exception as error:
+        if type(error).__name__ == "NonMatchingChecksumError":
+            raise UserError(
+                f"{name}: a file in {data_dir / 'downloads'} is not the original (its checksum differs); remove it"
+            ) from None
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise UserError(f"{name}: cannot be prepared ({reason})") from None
+
+
+def _decode(builder: Any, name: str, split: str, data_dir: Path, progress: Progress) -> None:
+    """Turns the records of one split into arrays; there is nothing to do where they exist or the split does not."""
+    part = records.split_of(builder, split)
+    images_path = arrays.images_path(data_dir, name, split)
+    labels_path = arrays.labels_path(data_dir, name, split)
+    if part is None or images_path.exists():
+        return
+    source = records.Records(builder, part)
+    if source.shape is None and labels_path.exists():
+        return
+    count = len(source)
+    order = originals.file_order(part, count) if name in originals.NAMES else np.arange(count)
+    with contextlib.ExitStack() as stack:
+        # the stack unwinds from its end: labels are there before pictures, which say that a split is complete
+        images = None
+        if source.shape is not None:
+            images = stack.enter_context(arrays.writing(images_path, (count, *source.shape)))
+        labels = stack.enter_context(arrays.writing(labels_path, (count,), np.int32))
+        bar = stack.enter_context(progress(total=count, desc=f"{name} {split}: decoding", unit=" pictures"))
+        for start in range(0, count, CHUNK):
+            rows = range(start, min(start + CHUNK, count))
+            places = order[start : rows.stop]
+            data, labels[places] = source.read(rows)
+            if images is not None:
+                images[places] = source.decode(data, rows)
+            bar.update(len(rows))
+
+
+def _report(name: str, data_dir: Path) -> str:
+    parts = []
+    for split in SPLITS:
+        if found := arrays.read_arrays(data_dir, name, split):
+            pictures, _ = found
+            height, width, channels = pictures.array.shape[1:]
+            parts.append(f"{split} {len(pictures):,} pictures of {height}x{width}x{channels}")
+        elif arrays.labels_path(data_dir, name, split).exists():
+            count = len(np.load(arrays.labels_path(data_dir, name, split), mmap_mode="r"))
+            parts.append(f"{split} {count:,} pictures of several sizes")
+        else:
+            parts.append(f"no {split} split")
+    return f"{name}: {', '.join(parts)} in {data_dir / name}"
+
+
+def _progress(quiet: bool) -> Progress:
+    from tqdm import tqdm
+
+    return lambda *items, **options: tqdm(*items, **options, disable=quiet, file=sys.stderr, dynamic_ncols=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
