@@ -43,12 +43,14 @@ def check_connection(name: str, urls: dict[str, Any], downloads: Path) -> None:
 
     here = {path.name for path in downloads.rglob("*")}
     for url, expected in urls.items():
-        if expected.filename in here or get_dl_fname(url, expected.checksum) in here:
+        names = {expected.filename, url.rpartition("/")[2], get_dl_fname(url, expected.checksum)}
+        if names & here:
             continue
         try:
             requests.head(url, timeout=CONNECT_SECONDS).close()  # any answer will do, a refusal of HEAD as well
         except requests.RequestException as error:
-            raise UserError(f"{name}: no connection to {url} ({_reason(error)})") from None
+            line = f"{name}: no connection to {url} ({_reason(error)})"
+            raise UserError(f"{line}; without a network, put its files into {downloads / 'manual'}") from None
         return
 
 

@@ -21,7 +21,7 @@ class FolderPictures(DecodedPictures):
 
     def __init__(self, paths: list[Path], shapes: list[Shape], channels: int):
         sizes = {shape[:2] for shape in shapes}
-        self.paths, self.channels = paths, channels
+        self.paths, self.shapes, self.channels = paths, shapes, channels
         self.shape = (*sizes.pop(), channels) if len(sizes) == 1 else None
 
     def __len__(self) -> int:
@@ -29,6 +29,9 @@ class FolderPictures(DecodedPictures):
 
     def picture(self, row: int) -> np.ndarray:
         picture = load_picture(self.paths[row])
+        if picture.shape[:2] != self.shapes[row][:2]:
+            size, expected = ("{}x{}".format(*shape[:2]) for shape in (picture.shape, self.shapes[row]))
+            raise UserError(f"{self.paths[row]}: is {size} pixels, but {expected} was read at first; save it anew")
         return np.repeat(picture, 3, axis=2) if picture.shape[2] < self.channels else picture
 
 
@@ -90,7 +93,9 @@ def _shape_of(path: Path) -> Shape:
     """(height, width, channels) from a file's first bytes."""
     try:
         with Image.open(path, formats=READABLE_FORMATS) as image:
-            turned = image.getexif().get(0x0112) in QUARTER_TURNS
+            # PNG's EXIF may come last: Pillow would decode the picture to look for it
+            has_exif = image.format != "PNG" or "exif" in image.info
+            turned = has_exif and image.getexif().get(0x0112) in QUARTER_TURNS
             height, width = (image.width, image.height) if turned else (image.height, image.width)
             return height, width, 1 if image.mode in GREY_MODES else 3
     except Exception:

@@ -7,6 +7,7 @@ Where pictures differ in size they stay in the records, and only the labels beco
 import argparse
 import contextlib
 import io
+import re
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -45,7 +46,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def run(arguments: Sequence[str] | None) -> int:
-    parser = Parser(prog="dfm.data.prepare", description=DESCRIPTION, epilog=EXAMPLES,
+    parser = Parser(prog="python -m dfm.data.prepare", description=DESCRIPTION, epilog=EXAMPLES,
                     formatter_class=argparse.RawDescriptionHelpFormatter)  # fmt: skip
     parser.add_argument("names", nargs="+", metavar="NAME", help="mnist, cifar10, ... or NAME/CONFIG")
     parser.add_argument("--data_dir", type=Path, metavar="DATA_DIR",
@@ -104,32 +105,28 @@ def _make_from_originals(name: str, data_dir: Path, progress: Progress) -> None:
     builder = originals.builder_of(name, data_dir, lambda items, text: progress(items, desc=text, unit=" pictures"))
     download.fetch(builder.originals(), manual, lambda **options: progress(**options, unit="B", unit_scale=True))
     tfds.disable_progress_bar()  # ours says it in one line
-    # what they print is meant for a notebook
-    with _explained(name, data_dir), contextlib.redirect_stdout(io.StringIO()):
+    with _explained(name, data_dir):
         builder.download_and_prepare(file_format="array_record")
 
 
 @contextlib.contextmanager
 def _explained(name: str, data_dir: Path):
-    """What tensorflow-datasets raises, in one line."""
+    """What tensorflow-datasets raises, in one line, and nothing of what it prints: that is meant for notebooks."""
     try:
-        yield
+        with contextlib.redirect_stdout(io.StringIO()):
+            yield
     except UserError:
         raise
-    except ImportError as error:
-        if "tensorflow" not in str(error):
-            raise
-        raise UserError(
-            f"{name}: its preparation needs TensorFlow; where that is installed, run: tfds build {name} "
-            f"--file_format=array_record --data_dir={data_dir}   and then this command again"
-        ) from None
     except Exception as error:
-        if type(error).__name__ == "NonMatchingChecksumError":
-            raise UserError(
-                f"{name}: a file in {data_dir / 'downloads'} is not the original (its checksum differs); remove it"
-            ) from None
         reason = " ".join(str(error).split()) or type(error).__name__
-        raise UserError(f"{name}: cannot be prepared ({reason})") from None
+        if "No module named 'tensorflow'" in reason:
+            reason = (
+                f"needs TensorFlow for that; where it is installed, run: tfds build {name} --file_format=array_record "
+                f"--data_dir={data_dir}   and then this command again"
+            )
+        elif found := re.search(r"downloaded to (.*), has wrong checksum", reason):
+            reason = f"{found[1]} is not the original, its checksum differs; remove it"
+        raise UserError(f"{name}: cannot be prepared: {reason}") from None
 
 
 def _decode(builder: Any, name: str, split: str, data_dir: Path, progress: Progress) -> None:
