@@ -1,0 +1,39 @@
+"""Pictures between their two forms, uint8 and float32 in [-1, 1], and many of them as one grid."""
+
+import jax
+import numpy as np
+from jaxtyping import UInt8
+
+from dfm.shapes import typechecked
+
+
+def to_float(images: np.ndarray | jax.Array):
+    """x / 127.5 - 1: uint8 [...] -> float32 [...] in [-1, 1]; NumPy stays NumPy, and a device's array on its device."""
+    return images.astype(np.float32) / np.float32(127.5) - np.float32(1.0)
+
+
+def to_uint8(images: np.ndarray | jax.Array) -> np.ndarray:
+    """(x + 1) 127.5, rounded half to even and clipped: float [...] -> uint8 [...], the inverse of `to_float`."""
+    scaled = (np.asarray(images, np.float32) + np.float32(1.0)) * np.float32(127.5)
+    return np.clip(np.rint(scaled), 0, 255).astype(np.uint8)
+
+
+@typechecked
+def grid(
+    images: UInt8[np.ndarray, "n height width channels"], columns: int, margin: int = 1
+) -> UInt8[np.ndarray, "grid_height grid_width channels"]:
+    """The pictures as one, row by row, with `margin` white pixels between them; the last row may stay unfilled.
+
+    Raises:
+        ValueError: no pictures, or fewer than one column.
+    """
+    count, height, width, channels = images.shape
+    if count == 0 or columns < 1:
+        raise ValueError(f"a grid needs pictures and columns, not {count} in {columns}")
+    columns = min(columns, count)
+    rows = -(-count // columns)
+    page = np.full((rows * (height + margin) - margin, columns * (width + margin) - margin, channels), 255, np.uint8)
+    for position, image in enumerate(images):
+        top, left = position // columns * (height + margin), position % columns * (width + margin)
+        page[top : top + height, left : left + width] = image
+    return page

@@ -1,0 +1,123 @@
+"""Metrics of a training: means over an interval, one JSON line each, and the watch for what is not finite."""
+
+import math
+import time
+from pathlib import Path
+from typing import Any
+
+import jax
+
+from dfm import results
+from dfm.codec.picture import write_atomically
+from dfm.errors import UserError
+from dfm.training.run_folder import METRICS
+
+IN_FLIGHT = 8  # steps that may run ahead of the host: enough to keep a device busy, few enough for memory
+
+
+class NotFinite(UserError):
+    """A metric or a parameter is NaN or infinite."""
+
+
+class MetricLog:
+    """Collects the metrics of steps, without waiting for the device, and writes their means.
+
+    Two windows are open at any time: the one since the last line, and the one since the last regular checkpoint, whose
+    mean decides which checkpoint is the best. `progress` and `resume` carry both over an interruption, so that the file
+    of an interrupted run equals that of an uninterrupted one, apart from times.
+    """
+
+    def __init__(self, workdir: str | Path, pictures_per_step: int, write: bool = True, tensorboard: bool = False):
+        self._path = Path(workdir) / METRICS
+        self._write = write
+        self._pictures_per_step = pictures_per_step
+        self._pending: list[tuple[int, dict[str, jax.Array]]] = []
+        self._window: dict[str, list[float]] = {}
+        self._score = {"steps": 0, "sum": 0.0}
+        self._clock, self._clock_steps, self._started = time.perf_counter(), 0, False
+        self._tensorboard: Any = None
+        self._tensorboard_folder = Path(workdir) / "tensorboard" if write and tensorboard else None
+
+    def resume(self, step: int, progress: dict) -> None:
+        """Begins after `step`: lines beyond it are dropped, open windows taken up again."""
+        self._window = {name: list(values) for name, values in progress.get("window", {}).items()}
+        self._score = dict(progress.get("score", self._score))
+        if self._tensorboard_folder is not None:
+            self._tensorboard = _tensorboard_writer(self._tensorboard_folder, step)
+        if self._write and self._path.exists():
+            kept = [line for line in results.read_lines(self._path) if line.get("step", 0) <= step]
+            write_atomically(self._path, "".join(results.dump(line) + "\n" for line in kept).encode())
+
+    def progress(self) -> dict:
+        """The open windows, as JSON; call `flush` before."""
+        return {"window": self._window, "score": self._score}
+
+    def add(self, step: int, metrics: dict[str, jax.Array]) -> None:
+        """Takes the metrics of the step that was just started; waits only where the device is far behind."""
+        if self._started:
+            self._clock_steps += 1
+        else:
+            # not counted: the time of the first step is that of its compilation
+            self._clock, self._started = time.perf_counter(), True
+        self._pending.append((step, metrics))
+        if len(self._pending) > IN_FLIGHT:
+            jax.block_until_ready(self._pending[-1 - IN_FLIGHT][1])
+
+    def flush(self) -> None:
+        """Fetches everything from the device.
+
+        Raises:
+            NotFinite: with the first step and the name of the metric.
+        """
+        pending, self._pending = self._pending, []
+        for (step, _), metrics in zip(pending, jax.device_get([metrics for _, metrics in pending]), strict=True):
+            for name, value in metrics.items():
+                if not math.isfinite(value):
+                    raise NotFinite(f"step {step}: {name} is {float(value)}, so training stopped")
+                self._window.setdefault(name, []).append(float(value))
+            self._score["steps"] += 1
+            self._score["sum"] += float(metrics.get("mse", metrics["loss"]))
+
+    def score(self) -> float:
+        """Mean of mse, or of the loss where there is none, since the last regular checkpoint; call `flush` before."""
+        return self._score["sum"] / max(1, self._score["steps"])
+
+    def reset_score(self) -> None:
+        self._score = {"steps": 0, "sum": 0.0}
+
+    def write_line(self, step: int, learning_rates: dict[str, float]) -> dict[str, float]:
+        """Closes the interval: its means, rates and speed as one line, which is also returned."""
+        self.flush()
+        line: dict[str, float] = {"step": step}
+        line |= {name: math.fsum(values) / len(values) for name, values in self._window.items()}
+        if "mse" in line:
+            line["psnr"] = 10 * math.log10(4 / max(line["mse"], 1e-20))
+        seconds = max(time.perf_counter() - self._clock, 1e-9)
+        steps_per_second = max(1, self._clock_steps) / seconds
+        line |= learning_rates
+        line |= {
+            "steps_per_second": steps_per_second,
+            "pictures_per_second": steps_per_second * self._pictures_per_step,
+            "time": round(time.time(), 3),
+        }
+        self._window, self._clock, self._clock_steps = {}, time.perf_counter(), 0
+        if self._write:
+            results.append_line(self._path, line)
+        if self._tensorboard is not None:
+            for name, value in line.items():
+                if name not in ("step", "time"):
+                    self._tensorboard.add_scalar(name, value, step)
+            self._tensorboard.flush()
+        return line
+
+    def close(self) -> None:
+        if self._tensorboard is not None:
+            self._tensorboard.close()
+
+
+def _tensorboard_writer(folder: Path, step: int) -> Any:
+    try:
+        from tensorboardX import SummaryWriter
+    except ImportError:
+        raise UserError("--tensorboard needs tensorboardX: pip install tensorboardX") from None
+    return SummaryWriter(str(folder), purge_step=step + 1)

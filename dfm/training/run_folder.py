@@ -1,0 +1,90 @@
+"""The folder of a run: config.json and run.json, and whether it may be begun or continued there."""
+
+import datetime
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import jax
+from ml_collections import ConfigDict
+
+from dfm import results
+from dfm.codec.picture import write_atomically
+from dfm.config import differences, from_json
+from dfm.errors import UserError
+
+CONFIG, RUN, METRICS, CHECKPOINTS, PICTURES = "config.json", "run.json", "metrics.jsonl", "checkpoints", "pictures"
+
+
+def read_config(workdir: str | Path) -> ConfigDict:
+    """The config of the run in this folder.
+
+    Raises:
+        UserError: there is no run in it.
+    """
+    path = Path(workdir) / CONFIG
+    try:
+        config = from_json(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise UserError(f"{workdir}: holds no run ({CONFIG} is missing)") from None
+    except (OSError, ValueError, TypeError) as error:
+        raise UserError(f"{path}: cannot be read ({' '.join(str(error).split())})") from None
+    if not {"model", "objective", "optimizer", "total_steps"} <= set(config):
+        raise UserError(f"{path}: is not the config of a run")
+    return config
+
+
+def check_foreign(workdir: str | Path) -> None:
+    """UserError where a run would overwrite files of something else."""
+    workdir = Path(workdir)
+    if workdir.exists() and not workdir.is_dir():
+        raise UserError(f"{workdir}: is a file, not a folder")
+    if (workdir / CONFIG).exists():
+        read_config(workdir)
+        return
+    foreign = [name for name in (RUN, METRICS, CHECKPOINTS, PICTURES, "priors") if (workdir / name).exists()]
+    if foreign:
+        raise UserError(f"{workdir}: holds {foreign[0]} but no {CONFIG}: not a run, so nothing is overwritten there")
+
+
+def check_config(workdir: str | Path, config: ConfigDict, latest_step: int | None) -> None:
+    """UserError where a run would be continued with another config than it was begun with.
+
+    A run that has no checkpoint yet has nothing to lose and begins anew, with whatever config.
+    """
+    if latest_step is None:
+        return
+    found = differences(read_config(workdir), config)
+    if found:
+        raise UserError(
+            f"{workdir}: was trained to step {latest_step} with another config ({'; '.join(found)}); "
+            "restore these values or choose another --workdir"
+        )
+
+
+def write_folder(workdir: str | Path, config: ConfigDict, step: int, facts: dict[str, Any]) -> None:
+    """Writes config.json, and run.json: what it takes to make the run again. Later starts are added to `starts`."""
+    workdir = Path(workdir)
+    workdir.mkdir(parents=True, exist_ok=True)
+    write_atomically(workdir / CONFIG, (results.dump(config.to_dict(), indent=2) + "\n").encode())
+    start = {
+        "step": step,
+        "time": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        "command": results.portable_command(["dfm.train", *sys.argv[1:]]),
+        "processes": jax.process_count(),
+        **results.provenance(),
+    }
+    earlier = []
+    if step > 0:
+        try:
+            earlier = json.loads((workdir / RUN).read_text(encoding="utf-8"))["starts"]
+        except (OSError, ValueError, KeyError):
+            earlier = []  # lost, but the checkpoints are not
+    run = {"schema": results.SCHEMA, **facts, "starts": [*earlier, start]}
+    write_atomically(workdir / RUN, (results.dump(run, indent=2) + "\n").encode())
+
+
+def parameter_counts(params: dict[str, Any]) -> dict[str, int]:
+    """Number of parameters of each group."""
+    return {name: sum(leaf.size for leaf in jax.tree.leaves(group)) for name, group in params.items()}

@@ -1,0 +1,100 @@
+"""Finished and running trainings, read back: the model and its parameters from a workdir, without data or optimizer."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import jax
+from ml_collections import ConfigDict
+
+from dfm.errors import UserError
+from dfm.training.run_folder import CHECKPOINTS, read_config
+
+
+@dataclass(frozen=True)
+class Run:
+    """A checkpoint and what it belongs to.
+
+    Attributes:
+        config: of the training.
+        workdir: its folder.
+        step: number of steps done at this checkpoint.
+        model, objective: as the config builds them.
+        params: groups of parameters; their moving average where one is kept.
+        latents: [examples, latent_size], the table, or None where the model has an encoder.
+    """
+
+    config: ConfigDict
+    workdir: Path
+    step: int
+    model: Any
+    objective: Any
+    params: dict[str, Any]
+    latents: jax.Array | None
+
+
+def load_run(workdir: str | Path, which: Literal["latest", "best"] | int = "latest") -> Run:
+    """Reads a checkpoint onto one local device, whatever devices wrote it.
+
+    Args:
+        which: the latest, the best by training error, or the one of this step.
+
+    Raises:
+        UserError: no run, no checkpoint, or not this one.
+    """
+    from dfm import models, objectives
+
+    config = read_config(workdir)
+    step, saved = _read_checkpoint(Path(workdir) / CHECKPOINTS, which)
+    model = models.build(config.model)
+    latents = saved.get("latents")
+    return Run(
+        config=config,
+        workdir=Path(workdir),
+        step=step,
+        model=model,
+        objective=objectives.build(config.objective, model),
+        params=saved.get("ema_params", saved.get("params")),
+        latents=latents["values"] if latents else None,
+    )
+
+
+def _read_checkpoint(folder: Path, which: Literal["latest", "best"] | int) -> tuple[int, dict[str, Any]]:
+    """(step, the averaged or plain params and the table's values): no optimizer state is read."""
+    import orbax.checkpoint as ocp
+    from absl import logging
+
+    logging.set_verbosity(logging.ERROR)
+    if not folder.is_dir():
+        raise UserError(f"{folder.parent}: has no checkpoint yet")
+    handlers = {"state": ocp.PyTreeCheckpointHandler(), "progress": ocp.JsonCheckpointHandler()}
+    options = ocp.CheckpointManagerOptions(
+        read_only=True, save_interval_steps=0, create=False, best_fn=lambda metrics: metrics["score"], best_mode="min"
+    )
+    with ocp.CheckpointManager(folder.absolute(), options=options, item_handlers=handlers) as manager:
+        step = _choose_step(manager, which, folder)
+        tree = manager.item_metadata(step)["state"]
+        wanted = "ema_params" if tree.get("ema_params") is not None else "params"
+        shapes = {wanted: tree[wanted]}
+        if tree.get("latents") is not None:
+            shapes["latents"] = {"values": tree["latents"]["values"]}
+        here = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
+        shapes = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=here), shapes)
+        args = ocp.args.PyTreeRestore(
+            item=shapes, restore_args=ocp.checkpoint_utils.construct_restore_args(shapes), partial_restore=True
+        )
+        return step, manager.restore(step, args=ocp.args.Composite(state=args))["state"]
+
+
+def _choose_step(manager, which: Literal["latest", "best"] | int, folder: Path) -> int:
+    steps = sorted(manager.all_steps())
+    if not steps:
+        raise UserError(f"{folder.parent}: has no checkpoint yet")
+    if which == "latest":
+        return steps[-1]
+    if which == "best":
+        best = manager.best_step()
+        return steps[-1] if best is None else best
+    if which not in steps:
+        raise UserError(f"{folder.parent}: no checkpoint of step {which} (there are: {', '.join(map(str, steps))})")
+    return int(which)

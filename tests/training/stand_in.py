@@ -1,0 +1,65 @@
+"""A model that compiles in a moment, with the interface of the real ones: linear maps between pictures and latents."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax import linen as nn
+from ml_collections import ConfigDict
+
+from dfm.config import defaults
+
+SIZE, LATENTS = 64, 4  # of a digit: 8 x 8
+
+
+class LinearMachine(nn.Module):
+    """decode: pictures from latents; encode: latents from pictures, unless they are a table."""
+
+    encodes: bool = True
+
+    def setup(self):
+        self.decoder = nn.Dense(SIZE)
+        if self.encodes:
+            self.encoder = nn.Dense(LATENTS)
+
+    def __call__(self, images):
+        z = self.encode(images) if self.encodes else jnp.zeros((len(images), LATENTS))
+        return self.decode(z)
+
+    def encode(self, images):
+        return self.encoder(images.reshape(len(images), SIZE))
+
+    def decode(self, z, height=None, width=None):
+        return jnp.tanh(self.decoder(z)).reshape(len(z), 8, 8, 1)
+
+
+class Reconstruction:
+    """Mean squared error, with a little noise on the latents, so that keys matter; NaN from step `break_at` on."""
+
+    def __init__(self, model: LinearMachine, noise: float = 0.01):
+        self.model, self.noise = model, noise
+
+    def init(self, key) -> dict[str, Any]:
+        return dict(self.model.init(key, jnp.zeros((1, 8, 8, 1)))["params"])
+
+    def init_latents(self, key, examples: int):
+        return None if self.model.encodes else 0.1 * jax.random.normal(key, (examples, LATENTS))
+
+    def __call__(self, params, latents, batch, key):
+        images = batch["image"]
+        z = self.model.apply({"params": params}, images, method="encode") if latents is None else latents
+        z = z + self.noise * jax.random.normal(key, z.shape)
+        painted = self.model.apply({"params": params}, z, method="decode")
+        mse = ((painted - images) ** 2).mean((1, 2, 3))
+        return mse + 1e-4 * (z**2).sum(-1), {"mse": mse}
+
+
+def tiny_config(encodes: bool = True, **changes) -> ConfigDict:
+    """A run of a few steps on the digits."""
+    config = defaults()
+    config.batch_size, config.total_steps = 20, 12
+    config.log_every_steps, config.checkpoint_every_steps, config.sample_every_steps = 3, 4, 0
+    config.model.encodes = encodes
+    config.optimizer.learning_rate = 1e-2
+    config.update_from_flattened_dict(changes)
+    return config
