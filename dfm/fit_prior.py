@@ -1,0 +1,66 @@
+"""Fits a density to the latents of a trained run and stores it as <workdir>/priors/<prior>.npz."""
+
+import argparse
+import sys
+import time
+from collections.abc import Sequence
+
+from dfm.command_line import Parser, run_command
+from dfm.errors import UserError
+from dfm.sample import PRIORS, checkpoint
+
+EXAMPLES = """The latents are those of the training pictures: the table, or what the encoder says. One JSON line on
+standard output gives the mean log-likelihood in nats a picture: of the training latents, and of the test split's where
+there is an encoder. dfm.sample uses the stored prior as long as the checkpoint is the same, and otherwise fits it again
+with the same options.
+
+examples:
+  python -m dfm.fit_prior --workdir=runs/digits --prior=gmm
+  python -m dfm.fit_prior --workdir=runs/mnist --prior=gmm --components=20 --which=best
+"""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs the command; returns the exit code: 0, or 2 after one line that says what is wrong."""
+    return run_command("dfm.fit_prior", _run, arguments)
+
+
+def _run(arguments: Sequence[str] | None) -> None:
+    args = _parser().parse_args(arguments)
+    if args.components is not None and args.prior != "gmm":
+        raise UserError(f"--components is for --prior=gmm, not for {args.prior}")
+
+    from dfm import results
+    from dfm.sampling import RunData, fit_prior
+    from dfm.sampling.fitted_priors import prior_path
+    from dfm.training.runs import load_run
+
+    run = load_run(args.workdir, args.which)
+    start = time.perf_counter()
+    data = RunData(run, args.data_dir, args.batch_size)
+    _, facts = fit_prior(data, args.prior, args.components, args.seed)
+    if facts["count"] <= facts["dimension"] and not args.quiet:
+        print(f"note: only {facts['count']} latents for {facts['dimension']} dimensions: samples stay in their span, "
+              "and the likelihood says little", file=sys.stderr)  # fmt: skip
+    report = {"what": "prior", "prior": args.prior, "file": str(prior_path(run, args.prior)), **facts}
+    print(results.dump(report | {"seconds": round(time.perf_counter() - start, 3)}))
+
+
+def _parser() -> Parser:
+    parser = Parser(
+        prog="dfm.fit_prior", description=__doc__, epilog=EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    add = parser.add_argument
+    add("--workdir", required=True, help="folder of the run")
+    add("--prior", default="gmm", choices=PRIORS, help="default gmm")
+    add("--components", type=int, metavar="N", help="of the mixture; default 10")
+    add("--seed", type=int, default=0, metavar="N", help="of the mixture's start")
+    add("--which", type=checkpoint, default="latest", metavar="latest|best|STEP", help="checkpoint; default latest")
+    add("--data_dir", help="prepared data; default $DFM_DATA_DIR, or ~/.cache/dfm/data")
+    add("--batch_size", type=int, metavar="N", help="pictures that the encoder sees at once")
+    add("--quiet", action="store_true", help="no notes")
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())

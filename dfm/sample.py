@@ -1,0 +1,183 @@
+"""Pictures from a trained run: samples, reconstructions, interpolations, traversals, inversions, morphs."""
+
+import argparse
+import difflib
+import math
+import sys
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from dfm.command_line import Parser, run_command
+from dfm.errors import UserError
+
+if TYPE_CHECKING:
+    from dfm.training.runs import Run
+
+EXAMPLES = """what there is (each a PNG grid or a GIF in the folder, with a JSON file beside it and a line on stdout):
+  samples          pictures of latents drawn from a prior
+  reconstructions  originals, each with its reconstruction to the right, and PSNR: pictures of the training where
+                   latents are a table, of the test split where there is an encoder
+  interpolation    from test picture --from to --to, or, without these, a row for each pair of neighbouring classes
+                   (a class is shown by the training picture whose latent is nearest to the mean of its class)
+  traversal        a row for each principal direction of the latents (or for each dimension), the others held
+  invert           latents of test pictures, optimised with the decoder frozen; stored in invert.npz
+  morph            looping GIF through samples, or through the test pictures of --pictures
+
+examples:
+  python -m dfm.sample --workdir=runs/digits --what=samples,reconstructions,interpolation --output=pictures
+  python -m dfm.sample --workdir=runs/mnist --output=pictures --prior=gmm --seed=3 --count=100 --size=256
+  python -m dfm.sample --workdir=runs/mnist --what=interpolation --from=12 --to=40 --output=pictures
+  python -m dfm.sample --workdir=runs/mnist --what=invert --pictures=0,7,12 --steps=1000 --output=pictures
+  python -m dfm.sample --workdir=runs/mnist --what=morph --count=8 --which=best --output=pictures
+"""
+WHATS = ("samples", "reconstructions", "interpolation", "traversal", "invert", "morph")
+PRIORS = ("normal", "gaussian", "gmm")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs the command; returns the exit code: 0, or 2 after one line that says what is wrong."""
+    return run_command("dfm.sample", _run, arguments)
+
+
+def _run(arguments: Sequence[str] | None) -> None:
+    args = _parser().parse_args(arguments)
+    _check(args)
+
+    from dfm.sampling.figures import FIGURES, Studio
+    from dfm.sampling.outputs import Outputs
+    from dfm.sampling.painter import Painter
+    from dfm.sampling.run_data import RunData
+    from dfm.training.runs import load_run
+
+    run = load_run(args.workdir, args.which)
+    if args.label is not None:
+        raise UserError(
+            f"the model {run.config['model']['name']!r} has no classes to choose from: train on one class alone "
+            f"(--config.dataset.label={args.label})"
+        )
+    height, width = _size(args.size, run)
+    command = ["python", "-m", "dfm.sample", *(sys.argv[1:] if arguments is None else arguments)]
+    outputs = Outputs(args.output, command, {"step": int(run.step)}, args.scale)
+    studio = Studio(run, RunData(run, args.data_dir), Painter(run, height, width, args.batch_size), outputs, args)
+    for what in args.what:
+        FIGURES[what](studio)
+
+
+def _parser() -> Parser:
+    parser = Parser(
+        prog="dfm.sample", description=__doc__, epilog=EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    add = parser.add_argument
+    add("--workdir", required=True, help="folder of the run")
+    add("--output", required=True, metavar="FOLDER", help="where pictures go; made when missing")
+    add("--what", type=_whats, default=("samples",), metavar="WHAT,...", help=f"of {', '.join(WHATS)}; default samples")
+    add("--which", type=checkpoint, default="latest", metavar="latest|best|STEP", help="checkpoint; default latest")
+    add("--data_dir", help="prepared data; default $DFM_DATA_DIR, or ~/.cache/dfm/data")
+    add("--batch_size", type=int, metavar="N", help="pictures at once; changes no picture")
+    add("--quiet", action="store_true", help="no progress bars and no notes")
+
+    group = parser.add_argument_group("samples, morph")
+    group.add_argument("--prior", default="gaussian", choices=PRIORS, help="default gaussian; fitted when needed")
+    group.add_argument("--seed", type=int, default=0, metavar="N", help="sample i depends on seed and i alone")
+    count = "samples (64), pictures reconstructed (32) or inverted (16), stations of a morph (6)"
+    group.add_argument("--count", type=int, metavar="N", help=count)
+    group.add_argument("--temperature", type=float, default=1.0, metavar="T", help="factor of the latents' deviations")
+    group.add_argument("--class", dest="label", type=int, metavar="LABEL", help="of a conditional model")
+
+    group = parser.add_argument_group("pictures by number, from 0")
+    group.add_argument("--pictures", type=_numbers, metavar="I,J,...", help="for reconstructions, invert, morph")
+    group.add_argument("--from", dest="start_picture", type=int, metavar="I",
+                       help="test picture: start of an interpolation, centre of traversals")  # fmt: skip
+    group.add_argument("--to", dest="end_picture", type=int, metavar="J", help="test picture: end of an interpolation")
+
+    group = parser.add_argument_group("interpolation, traversal, morph")
+    group.add_argument("--paths", type=_paths, default=("linear", "spherical"), metavar="PATH,...",
+                       help="of linear, spherical (around the origin); default both, a file each")  # fmt: skip
+    group.add_argument("--columns", type=int, default=11, metavar="N", help="pictures a row; default 11")
+    group.add_argument("--rows", type=int, default=10, metavar="N", help="directions of a traversal; default 10")
+    group.add_argument("--directions", default="principal", choices=("principal", "coordinates"),
+                       help="of a traversal, largest spread first; default principal")  # fmt: skip
+    group.add_argument("--span", type=float, default=3.0, metavar="S", help="standard deviations, -S to S; default 3")
+    group.add_argument("--frames", type=int, default=24, metavar="N", help="of a morph between stations; default 24")
+    group.add_argument("--seconds", type=float, default=1.0, metavar="S", help="of a morph between stations; default 1")
+
+    group = parser.add_argument_group("invert (and test pictures of a run without encoder)")
+    group.add_argument("--steps", type=int, default=300, metavar="N", help="of the optimiser; default 300")
+    group.add_argument("--starts", type=int, default=4, metavar="N", help="tried for each picture; default 4")
+    group.add_argument("--optimizer", default="adam", choices=("adam", "lbfgs"), help="default adam")
+
+    group = parser.add_argument_group("size")
+    group.add_argument("--size", metavar="N|HxW", help="paint at this longest side, or height x width, in pixels")
+    group.add_argument("--scale", type=int, metavar="N", help="every pixel as N x N; default: tiny ones to about 64")
+    return parser
+
+
+def _check(args: argparse.Namespace) -> None:
+    """What argparse cannot say, before anything is loaded."""
+    positive = ("count", "columns", "rows", "frames", "starts", "scale", "batch_size")
+    for name in positive:
+        value = getattr(args, name)
+        if value is not None and value < 1:
+            raise UserError(f"--{name} must be at least 1, not {value}")
+    if args.steps < 0:
+        raise UserError(f"--steps must be at least 0, not {args.steps}")
+    if not 0 <= args.seed < 2**32:
+        raise UserError(f"--seed must be 0 to {2**32 - 1}, not {args.seed}")
+    for name, least in (("temperature", 0.0), ("span", 0.0), ("seconds", 0.01)):
+        value = getattr(args, name)
+        if not least <= value < math.inf:
+            raise UserError(f"--{name} must be a number from {least:g} on, not {value}")
+
+
+def _size(text: str | None, run: "Run") -> tuple[int, int]:
+    """Height and width in pixels that `--size` asks for; one number is the longest side, proportions kept."""
+    height, width = run.model.height, run.model.width
+    if text is None:
+        return height, width
+    words = text.lower().split("x")
+    if len(words) > 2 or not all(word.isdecimal() and 1 <= int(word) <= 8192 for word in words):
+        raise UserError(f"--size must be pixels such as 256 or 256x192 (height x width), 1 to 8192, not {text!r}")
+    if len(words) == 2:
+        return int(words[0]), int(words[1])
+    longest = int(words[0])
+    return max(1, round(longest * height / max(height, width))), max(1, round(longest * width / max(height, width)))
+
+
+def checkpoint(text: str) -> str | int:
+    """`--which`: latest, best or the number of a step."""
+    if text in ("latest", "best"):
+        return text
+    if not text.isdecimal():
+        raise argparse.ArgumentTypeError(f"{text!r} is neither latest, best nor a step")
+    return int(text)
+
+
+def _whats(text: str) -> tuple[str, ...]:
+    return _known(text, WHATS)
+
+
+def _paths(text: str) -> tuple[str, ...]:
+    return _known(text, ("linear", "spherical"))
+
+
+def _known(text: str, known: Sequence[str]) -> tuple[str, ...]:
+    words = tuple(word.strip() for word in text.split(",") if word.strip())
+    for word in words:
+        if word not in known:
+            nearest = difflib.get_close_matches(word, known, n=1)
+            hint = f"; did you mean {nearest[0]}?" if nearest else ""
+            raise argparse.ArgumentTypeError(f"unknown {word!r}: known are {', '.join(known)}{hint}")
+    if not words:
+        raise argparse.ArgumentTypeError(f"names none of {', '.join(known)}")
+    return words
+
+
+def _numbers(text: str) -> list[Any]:
+    words = [word.strip() for word in text.split(",")]
+    if not all(word.isdecimal() for word in words):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a list of numbers such as 0,7,12")
+    return [int(word) for word in words]
+
+
+if __name__ == "__main__":
+    sys.exit(main())

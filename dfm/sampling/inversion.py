@@ -1,0 +1,173 @@
+"""Latents of new pictures: z optimised for each picture with the decoder frozen, from several starts at once."""
+
+import functools
+import math
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from jaxtyping import Array, Float
+
+from dfm.errors import UserError
+from dfm.pictures import to_float
+from dfm.sampling.painter import Pictures
+from dfm.sampling.run_data import RunData
+
+STEPS = 300
+STARTS = 4
+LEARNING_RATE = 0.1  # in standard deviations of the training latents, where the cosine schedule of Adam begins
+ROWS = 64  # latents optimised at once, all starts of a picture counted
+REPORT_EVERY = 10
+
+Progress = Callable[[int, int, float], None]
+
+
+class Inversion(NamedTuple):
+    """What was found; mean squared errors over pixels and channels, on the scale [-1, 1]."""
+
+    latents: Float[np.ndarray, "n d"]
+    mse: Float[np.ndarray, " n"]
+    start_mse: Float[np.ndarray, " n"]  # of the best start
+
+
+class Settings(NamedTuple):
+    """Hashable: what the compiled step depends on."""
+
+    optimizer: str
+    learning_rate: float
+    steps: int
+
+
+class State(NamedTuple):
+    """One row a latent, every leaf."""
+
+    z: Float[Array, "rows d"]
+    opt_state: Any
+    best_z: Float[Array, "rows d"]
+    best_loss: Float[Array, " rows"]
+
+
+def invert(data: RunData, pictures: Pictures, *, steps: int = STEPS,
+           starts: int = STARTS, optimizer: str = "adam", progress: Progress | None = None) -> Inversion:  # fmt: skip
+    """The latent that paints each picture best, by its mean squared error alone.
+
+    Starts are what the encoder says, where there is one, or else the mean latent; then the latents of the nearest
+    training pictures. Every start runs through all steps, and the best latent met on the way is kept. A picture's
+    result does not depend on the other pictures, but for float rounding.
+
+    Args:
+        steps: of the optimiser; 0 gives the best start.
+        starts: for each picture.
+        optimizer: "adam" (a step costs one gradient) or "lbfgs" (several, by its line search, and worth more).
+        progress: called with steps done, steps in all, and the PSNR in dB so far of the group at work.
+    """
+    if steps < 0 or starts < 1 or len(pictures) == 0:
+        raise UserError(f"no inversion of {len(pictures)} pictures with {steps} steps from {starts} starts")
+    if optimizer not in OPTIMIZERS:
+        raise UserError(f"unknown optimizer {optimizer!r}: known are {', '.join(OPTIMIZERS)}")
+    settings = Settings(optimizer, LEARNING_RATE * data.latent_scale, steps)
+    group = min(len(pictures), max(1, ROWS // starts))
+    groups = -(-len(pictures) // group)
+    found = []
+    for number in range(groups):
+        some = pictures[number * group : (number + 1) * group]
+        # one size for all groups, so that the step is compiled once
+        padded = np.concatenate([some, np.repeat(some[-1:], group - len(some), axis=0)])
+
+        def report(done: int, decibels: float, before: int = number * steps) -> None:
+            if progress is not None:
+                progress(before + done, groups * steps, decibels)
+
+        result = _invert_group(data, padded, _starts(data, padded, starts), settings, report)
+        found.append([part[: len(some)] for part in result])
+    return Inversion(*(np.concatenate(parts) for parts in zip(*found, strict=True)))
+
+
+def _starts(data: RunData, pictures: np.ndarray, count: int) -> Float[np.ndarray, "n count d"]:
+    if data.latents_are_stored:
+        mean = data.training_latents.mean(0)
+        first = np.broadcast_to(mean, (len(pictures), len(mean)))
+    else:
+        first = data.painter.encode(pictures)
+    nearest = data.nearest_in_training(pictures, min(count - 1, len(data.train)))
+    others = data.latents_of_training(nearest.reshape(-1)) if nearest.size else np.zeros((0, first.shape[1]))
+    return np.concatenate([first[:, None], others.reshape(*nearest.shape, -1)], 1).astype(np.float32)
+
+
+def _invert_group(data: RunData, pictures: np.ndarray, starts: Float[np.ndarray, "n starts d"], settings: Settings,
+                  report: Callable[[int, float], None]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:  # fmt: skip
+    count = starts.shape[1]
+    targets = jnp.repeat(to_float(jnp.asarray(pictures)), count, axis=0)
+    model, params = data.run.model, data.run.params
+    state = _first_state(model, settings, params, jnp.asarray(starts.reshape(-1, starts.shape[-1])), targets)
+    start_mse = np.asarray(state.best_loss).reshape(-1, count).min(1)
+    for step in range(settings.steps):
+        state = _step(model, settings, params, state, targets)
+        if (step + 1) % REPORT_EVERY == 0 or step + 1 == settings.steps:
+            report(step + 1, decibels(np.asarray(state.best_loss).reshape(-1, count).min(1)))
+    state = _finish(model, params, state, targets)
+    losses = np.asarray(state.best_loss).reshape(-1, count)
+    best = np.where(np.isfinite(losses), losses, np.inf).argmin(1)
+    rows = np.arange(len(pictures))
+    return np.asarray(state.best_z).reshape(len(pictures), count, -1)[rows, best], losses[rows, best], start_mse
+
+
+def decibels(mse: Float[np.ndarray, " n"]) -> float:
+    """PSNR in dB on the scale [-1, 1], 10 log10(4 / mean MSE)."""
+    mean = float(np.mean(mse))
+    return 10 * math.log10(4 / mean) if mean else math.inf
+
+
+OPTIMIZERS: dict[str, Callable[[Settings], optax.GradientTransformation]] = {
+    "adam": lambda settings: optax.adam(optax.cosine_decay_schedule(settings.learning_rate, max(1, settings.steps))),
+    "lbfgs": lambda settings: optax.lbfgs(),
+}
+
+
+def _optimizer(settings: Settings) -> optax.GradientTransformationExtraArgs:
+    return optax.with_extra_args_support(OPTIMIZERS[settings.optimizer](settings))
+
+
+def _loss(model: Any, params: dict, z: Float[Array, " d"], target: Float[Array, "height width channel"]) -> Array:
+    painted = model.apply({"params": params}, z[None], method="decode")[0]
+    return jnp.mean(jnp.square(painted - target))
+
+
+@functools.partial(jax.jit, static_argnums=(0, 1))
+def _first_state(model: Any, settings: Settings, params: dict, z: Array, targets: Array) -> State:
+    losses = jax.vmap(lambda row, target: _loss(model, params, row, target))(z, targets)
+    return State(z, jax.vmap(_optimizer(settings).init)(z), z, losses)
+
+
+@functools.partial(jax.jit, static_argnums=(0, 1))
+def _step(model: Any, settings: Settings, params: dict, state: State, targets: Array) -> State:
+    """One step of every row; rows are problems of their own, so the line search of L-BFGS is one of a row too."""
+    optimizer = _optimizer(settings)
+
+    def row_step(state: State, target: Array) -> State:
+        def value_fn(z: Array) -> Array:
+            return _loss(model, params, z, target)
+
+        loss, gradient = jax.value_and_grad(value_fn)(state.z)
+        updates, opt_state = optimizer.update(
+            gradient, state.opt_state, state.z, value=loss, grad=gradient, value_fn=value_fn
+        )
+        state = _keep_best(state, loss)
+        return state._replace(z=optax.apply_updates(state.z, updates), opt_state=opt_state)
+
+    return jax.vmap(row_step)(state, targets)
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _finish(model: Any, params: dict, state: State, targets: Array) -> State:
+    """A step judges the latent that it is given; this judges the one that the last step has made."""
+    return jax.vmap(lambda row, target: _keep_best(row, _loss(model, params, row.z, target)))(state, targets)
+
+
+def _keep_best(state: State, loss: Float[Array, ""]) -> State:
+    better = loss < state.best_loss  # false for a NaN
+    best_z, best_loss = jnp.where(better, state.z, state.best_z), jnp.where(better, loss, state.best_loss)
+    return state._replace(best_z=best_z, best_loss=best_loss)

@@ -1,0 +1,121 @@
+"""The pictures of a run, those it was trained on and those of the test split, with their latents."""
+
+import functools
+import os
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+from jaxtyping import Float, Int
+
+from dfm.data import Dataset, load
+from dfm.errors import UserError
+from dfm.sampling.painter import Painter, Pictures, has_encoder
+
+if TYPE_CHECKING:
+    from dfm.training.runs import Run
+
+CHUNK = 4096
+SCALE_EXAMPLES = 1024
+
+
+class RunData:
+    """Reads nothing until it is asked for.
+
+    Attributes:
+        run: whose pictures these are.
+        painter: paints and encodes at the model's own size.
+        latents_are_stored: the latents are a table, so that only pictures of the training have some.
+    """
+
+    def __init__(self, run: "Run", data_dir: str | os.PathLike | None = None, batch_size: int | None = None):
+        self.run, self.data_dir = run, data_dir
+        self.painter = Painter(run, batch_size=batch_size)
+        self.latents_are_stored = not has_encoder(run)
+
+    @functools.cached_property
+    def train(self) -> Dataset:
+        """The split that the run was trained on."""
+        dataset = self._load(self.run.config["dataset"]["split"])
+        if self.latents_are_stored and len(dataset) != len(self.run.latents):
+            raise UserError(
+                f"the run has {len(self.run.latents)} latents, but {dataset.name} has {len(dataset)} pictures now: "
+                "not the data of the training (see --data_dir)"
+            )
+        return dataset
+
+    @functools.cached_property
+    def test(self) -> Dataset:
+        """The test split, of the run's class where it has one."""
+        return self._load("test")
+
+    @property
+    def test_was_trained_on(self) -> bool:
+        return "test" in self.run.config["dataset"]["split"]
+
+    @functools.cached_property
+    def training_latents(self) -> Float[np.ndarray, "n d"]:
+        """The table, or the encodings of the whole training split."""
+        if self.latents_are_stored:
+            return np.asarray(self.run.latents, np.float32)
+        return self.encode(self.train)
+
+    @functools.cached_property
+    def latent_scale(self) -> float:
+        """Root mean variance of the training latents, or of the first thousand where they must be encoded."""
+        latents = self.latents_of_training(np.arange(min(SCALE_EXAMPLES, len(self.train))))
+        return float(np.sqrt(latents.var(0).mean())) or 1.0
+
+    def latents_of_training(self, examples: Int[np.ndarray, " n"]) -> Float[np.ndarray, "n d"]:
+        """Latents of these pictures of the training split."""
+        if self.latents_are_stored:
+            return np.asarray(self.run.latents, np.float32)[examples]
+        return self.painter.encode(self.pictures(self.train, examples))
+
+    def encode(self, dataset: Dataset) -> Float[np.ndarray, "n d"]:
+        """Encodings of a whole split, read in pieces."""
+        pieces = [self.painter.encode(self.pictures(dataset, rows)) for rows in _pieces(len(dataset))]
+        return np.concatenate(pieces)
+
+    def pictures(self, dataset: Dataset, examples: Sequence[int] | Int[np.ndarray, " n"]) -> Pictures:
+        """Pictures in the model's size: as they are, or their central windows where they are larger."""
+        rows = np.asarray(examples, np.int64)
+        outside = [int(row) for row in rows if not 0 <= row < len(dataset)]
+        if outside:
+            raise UserError(f"no picture {outside[0]} in {dataset.name}, {dataset.split}: 0 to {len(dataset) - 1}")
+        model = self.run.model
+        if dataset.shape == (model.height, model.width, model.channels):
+            return dataset.take(rows)
+        if dataset.channels != model.channels:
+            raise UserError(f"{dataset.name} has {dataset.channels} channels, the model {model.channels}")
+        return np.stack([_central_window(dataset.picture(int(row)), model.height, model.width) for row in rows])
+
+    def nearest_in_training(self, pictures: Pictures, count: int) -> Int[np.ndarray, "n count"]:
+        """For each picture the `count` training pictures of least squared error, the nearest first."""
+        wanted = pictures.reshape(len(pictures), -1).astype(np.float32)
+        best_rows = np.zeros((len(pictures), 0), np.int64)
+        best_errors = np.zeros((len(pictures), 0), np.float32)
+        for rows in _pieces(len(self.train)):
+            known = self.pictures(self.train, rows).reshape(len(rows), -1).astype(np.float32)
+            errors = np.square(known).sum(1) - 2 * wanted @ known.T  # less |wanted|^2, which ranks nothing
+            errors = np.concatenate([best_errors, errors], 1)
+            candidates = np.concatenate([best_rows, np.broadcast_to(rows, (len(wanted), len(rows)))], 1)
+            order = np.argsort(errors, 1, kind="stable")[:, :count]
+            best_errors, best_rows = np.take_along_axis(errors, order, 1), np.take_along_axis(candidates, order, 1)
+        return best_rows
+
+    def _load(self, split: str) -> Dataset:
+        settings = self.run.config["dataset"]
+        return load(settings["name"], split, self.data_dir, settings.get("label", -1))
+
+
+def _pieces(count: int) -> list[Int[np.ndarray, " n"]]:
+    return [np.arange(first, min(first + CHUNK, count)) for first in range(0, count, CHUNK)]
+
+
+def _central_window(picture: np.ndarray, height: int, width: int) -> np.ndarray:
+    from dfm.data.crops import enlarged
+
+    picture = enlarged(picture, height, width)
+    top, left = (picture.shape[0] - height) // 2, (picture.shape[1] - width) // 2
+    return picture[top : top + height, left : left + width]

@@ -1,0 +1,60 @@
+"""Runs small enough to compile in a second, with what dfm.sampling needs of a run: on scikit-learn's digits, 8x8."""
+
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import linen as nn
+from ml_collections import ConfigDict
+
+from dfm.models.fourier import coefficient_count, fourier_net, split_coefficients
+from dfm.training.runs import Run
+
+LATENT_SIZE = 3
+WIDTHS = (2, 2)
+
+
+class TinyMachine(nn.Module):
+    """z -> coefficients by one Dense layer -> Fourier net; pictures -> z by one Dense layer."""
+
+    height: int = 8
+    width: int = 8
+    channels: int = 1
+    latent_size: int = LATENT_SIZE
+
+    def setup(self):
+        self.decoder = nn.Dense(coefficient_count(WIDTHS, self.channels, "cas"))
+        self.encoder = nn.Dense(self.latent_size)
+
+    def __call__(self, images):
+        return self.decode(self.encode(images))
+
+    def encode(self, images):
+        return self.encoder(images.reshape(len(images), -1))
+
+    def decode(self, z, height=None, width=None):
+        height, width = height or self.height, width or self.width
+        rows, columns = (jnp.arange(height) + 0.5) / height, (jnp.arange(width) + 0.5) / width
+        points = jnp.stack(jnp.meshgrid(columns, rows), -1).reshape(-1, 2)
+        painted = fourier_net(split_coefficients(self.decoder(z), WIDTHS, self.channels), points)
+        return painted.reshape(len(z), height, width, self.channels)
+
+
+def tiny_run(workdir, table: bool, step: int = 20, name: str = "digits", label: int = -1, count: int = 1500,
+             model: nn.Module | None = None, split: str = "train") -> Run:  # fmt: skip
+    """A run with random parameters, its latents a table or from an encoder."""
+    model = model or TinyMachine()
+    images = jnp.zeros((1, model.height, model.width, model.channels))
+    params = jax.jit(model.init)(jax.random.key(step), images)["params"]
+    config = {
+        "seed": 0,
+        "dataset": {"name": name, "split": split, "label": label, "crop": [], "flip": False},
+        "model": {"name": "dfm", "height": model.height, "width": model.width, "channels": model.channels},
+    }
+    latents = None
+    if table:
+        spread = np.array([2.0, 1.0, 0.5])
+        latents = (np.random.default_rng(step).normal(size=(count, LATENT_SIZE)) * spread + 0.3).astype(np.float32)
+        params = {"decoder": params["decoder"]}
+    return Run(ConfigDict(config), Path(workdir), step, model, None, params, latents)
