@@ -1,0 +1,59 @@
+"""A Deep Fourier Machine that generates 8x8 digits: scikit-learn's 1,500 real ones, no download.
+
+    python -m dfm.train --config=configs/dfm_digits.py --workdir=runs/digits             tuned
+    python -m dfm.train --config=configs/dfm_digits.py:quick --workdir=runs/quick        under a minute on two cores
+    python -m dfm.train --config=configs/dfm_digits.py:thesis --workdir=runs/thesis      the recipe of Asadi 2022
+    python -m dfm.train --config=configs/dfm_digits.py:class=2 --workdir=runs/twos       one class alone
+
+The net is small, as the pictures are: width 3, depth 3, 68 coefficients from 12 latents, one table row a picture.
+"""
+
+from ml_collections import ConfigDict
+
+from dfm.config import defaults, parse_arg
+
+
+def get_config(arg: str = "") -> ConfigDict:
+    word, options = parse_arg(arg, ("tuned", "thesis", "quick"), **{"class": -1})
+    config = defaults()
+    config.batch_size = 50
+    config.total_steps = 6_000
+    config.dataset.name = "digits"
+    config.dataset.label = options["class"]
+    config.model = {
+        "name": "dfm", "height": 8, "width": 8, "channels": 1, "net_width": 3, "net_depth": 3, "basis": "cas",
+        "latent_size": 12, "decoder_widths": (64, 128), "encoder_widths": (),
+    }  # fmt: skip
+    config.objective = {"name": "reconstruction", "latent_penalty": 1e-4}
+    if word == "thesis":
+        thesis(config)
+    else:
+        tuned(config)
+    if word == "quick":
+        config.total_steps = 600
+        config.log_every_steps, config.checkpoint_every_steps, config.sample_every_steps = 50, 300, 300
+    return config
+
+
+def tuned(config: ConfigDict) -> None:
+    """Ours: Adam, warm-up and cosine."""
+    config.optimizer.learning_rate = 1e-3
+    config.optimizer.schedule = "cosine"
+    config.optimizer.warmup_steps = min(100, config.total_steps // 10)
+    config.optimizer.gradient_clip_norm = 1.0
+    config.optimizer.groups = {"latents": {"learning_rate": 1e-2, "warmup_steps": 0}}
+
+
+def thesis(config: ConfigDict) -> None:
+    """Asadi 2022, section 5.2: Adam, linear 1e-3 -> 1e-7, a table that learns 10^6 times slower, lambda 0.5."""
+    config.objective.latent_penalty = 0.5
+    config.optimizer.learning_rate = 1e-3
+    config.optimizer.final_learning_rate = 1e-7
+    config.optimizer.schedule = "linear"
+    config.optimizer.groups = {"latents": {"learning_rate": 1e-9, "final_learning_rate": 1e-13}}
+
+
+def sweep(add) -> None:
+    for learning_rate in (3e-4, 1e-3, 3e-3):
+        for latent_size in (8, 12, 16):
+            add(**{"optimizer.learning_rate": learning_rate, "model.latent_size": latent_size})
