@@ -1,13 +1,14 @@
 """A data set as the rest of the program sees it: uint8 pictures with labels, wherever the pixels come from."""
 
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from typing import Protocol
 
 import numpy as np
-from jaxtyping import Int, UInt8
+from jaxtyping import UInt8
+from numpy.typing import ArrayLike
 
 from dfm.errors import UserError
 from dfm.shapes import typechecked
@@ -101,7 +102,7 @@ class Dataset:
         return Dataset(self.name, self.split, self._parts, labels, self.label_names, rows)
 
     @typechecked
-    def picture(self, example: int) -> UInt8[np.ndarray, "height width channel"]:
+    def picture(self, example: int | np.integer) -> UInt8[np.ndarray, "height width channel"]:
         """One picture in its own size."""
         row = range(len(self))[example]  # its IndexError, and negative numbers from the end
         row = row if self._rows is None else int(self._rows[row])
@@ -109,11 +110,11 @@ class Dataset:
         return self._parts[part].picture(row - int(self._starts[part]))
 
     @typechecked
-    def take(self, examples: Iterable[int] | Int[np.ndarray, "n"]) -> UInt8[np.ndarray, "n height width channel"]:
+    def take(self, examples: ArrayLike) -> UInt8[np.ndarray, "n height width channel"]:
         """Pictures of one size, stacked. Where sizes differ there is only `picture`, and `Batches` with a crop."""
         if self.shape is None:
             raise UserError(f"{self.name}: its pictures differ in size; a crop makes them one size")
-        rows = np.asarray(examples if isinstance(examples, np.ndarray) else list(examples), np.int64)
+        rows = np.asarray(examples, np.int64)
         if self._rows is not None:
             rows = self._rows[rows]
         if len(self._parts) == 1:

@@ -3,6 +3,7 @@
 import hashlib
 import os
 import secrets
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -24,9 +25,11 @@ def fetch(urls: dict[str, Any], folder: Path, progress: Callable[..., Any]) -> N
     missing = {url: expected for url, expected in urls.items() if not (folder / expected.filename).exists()}
     try:
         folder.mkdir(parents=True, exist_ok=True)
+        for url in list(missing)[:1]:
+            _reach(url)
         for url, expected in missing.items():
             _fetch_one(url, expected, folder / expected.filename, progress)
-    except _NoConnection as error:
+    except _NotFetched as error:
         names = ", ".join(expected.filename for expected in missing.values())
         raise UserError(f"{error}; without a network, put {names} into {folder} and run this again") from None
     except OSError as error:
@@ -38,7 +41,6 @@ def check_connection(name: str, urls: dict[str, Any], downloads: Path) -> None:
 
     tensorflow-datasets on its own tries again for minutes.
     """
-    import requests
     from tensorflow_datasets.core.download.resource import get_dl_fname
 
     here = {path.name for path in downloads.rglob("*")}
@@ -47,15 +49,37 @@ def check_connection(name: str, urls: dict[str, Any], downloads: Path) -> None:
         if names & here:
             continue
         try:
-            requests.head(url, timeout=CONNECT_SECONDS).close()  # any answer will do, a refusal of HEAD as well
-        except requests.RequestException as error:
-            line = f"{name}: no connection to {url} ({_reason(error)})"
-            raise UserError(f"{line}; without a network, put its files into {downloads / 'manual'}") from None
+            _reach(url)
+        except _NotFetched as error:
+            manual = downloads / "manual"
+            raise UserError(f"{name}: {error}; without a network, put its original files into {manual}") from None
         return
 
 
-class _NoConnection(Exception):
-    """Carries the line that says what could not be fetched."""
+class _NotFetched(Exception):
+    """Carries the words that say what could not be fetched, and why."""
+
+
+def _reach(url: str) -> None:
+    """Any answer of the server will do, a refusal as well; none within seconds raises _NotFetched."""
+    import requests
+
+    outcome: list[str | None] = []
+
+    def ask() -> None:
+        try:
+            requests.head(url, timeout=CONNECT_SECONDS).close()
+            outcome.append(None)
+        except requests.RequestException as error:
+            outcome.append(_reason(error))
+
+    # on a thread: the timeout counts for one of a server's addresses, some have a dozen, and looking them up has none
+    thread = threading.Thread(target=ask, daemon=True)
+    thread.start()
+    thread.join(2 * CONNECT_SECONDS)
+    reason = outcome[0] if outcome else "no answer in time"
+    if reason is not None:
+        raise _NotFetched(f"cannot download {url} ({reason})")
 
 
 def _fetch_one(url: str, expected: Any, path: Path, progress: Callable[..., Any]) -> None:
@@ -76,10 +100,10 @@ def _fetch_one(url: str, expected: Any, path: Path, progress: Callable[..., Any]
                 size += len(chunk)
                 bar.update(len(chunk))
         if (digest.hexdigest(), size) != (expected.checksum, int(expected.size)):
-            raise _NoConnection(f"{url} sent {size:,} bytes that are not the expected file (its checksum differs)")
+            raise _NotFetched(f"{url} sent {size:,} bytes that are not the expected file (its checksum differs)")
         os.replace(temporary, path)
     except requests.RequestException as error:
-        raise _NoConnection(f"cannot download {url} ({_reason(error)})") from None
+        raise _NotFetched(f"cannot download {url} ({_reason(error)})") from None
     finally:
         temporary.unlink(missing_ok=True)
 

@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from dfm.data import Batches, load, originals
+from dfm.data import Batches, download, load, originals
 from dfm.data.prepare import main, prepare
 from dfm.errors import UserError
 
@@ -206,6 +206,19 @@ def test_no_network_is_said_at_once(tmp_path, register, dead_url, monkeypatch, c
     error = capsys.readouterr().err.splitlines()[-1]
     assert error.startswith(f"dfm.data.prepare: cannot download {dead_url}train-images-idx3-ubyte.gz (no network, or")
     assert all(name in error for name in files) and str(tmp_path / "downloads" / "manual") in error
+
+
+def test_a_server_that_stays_silent_is_given_up(tmp_path, monkeypatch):
+    from types import SimpleNamespace
+
+    monkeypatch.setattr(download, "CONNECT_SECONDS", 0.1)
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        url = f"http://127.0.0.1:{silent.getsockname()[1]}/a.gz"
+        start = time.monotonic()
+        with pytest.raises(UserError, match=r"a.gz \(no answer in time\); without a network, put a.gz"):
+            download.fetch({url: SimpleNamespace(filename="a.gz")}, tmp_path, progress=None)
+        assert time.monotonic() - start < 5
+    assert not list(tmp_path.iterdir())
 
 
 def test_files_that_are_not_the_originals_are_refused(tmp_path, manual, register, capsys):
@@ -413,7 +426,7 @@ def test_tensorflow_datasets_is_kept_from_trying_for_minutes(tmp_path, tiny, dea
 
     monkeypatch.setattr(tiny, "url_infos", {dead_url + "a.zip": UrlInfo(1, "00", "a.zip")})
     assert main(["dfm_tiny", f"--data_dir={tmp_path}", "--quiet"]) == 2
-    assert f"dfm_tiny: no connection to {dead_url}a.zip (no network" in capsys.readouterr().err
+    assert f"dfm_tiny: cannot download {dead_url}a.zip (no network" in capsys.readouterr().err
     (tmp_path / "downloads" / "manual").mkdir(parents=True)
     (tmp_path / "downloads" / "manual" / "a.zip").write_text("")
     assert main(["dfm_tiny", f"--data_dir={tmp_path}", "--quiet"]) == 0
