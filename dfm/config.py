@@ -6,6 +6,7 @@ A config file defines get_config(arg="") -> ConfigDict, built on `defaults()`, a
 import difflib
 import importlib.util
 import json
+import math
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
@@ -67,6 +68,9 @@ def resolve(config: Mapping[str, Any]) -> ConfigDict:
 
 
 def _check(config: Settings) -> None:
+    for key, value in flatten(config).items():
+        if isinstance(value, float) and not math.isfinite(value):
+            raise UserError(f"config: {key} must be finite, not {value}")
     for key in ("batch_size", "total_steps", "log_every_steps", "checkpoint_every_steps", "keep_last"):
         if not isinstance(config[key], int) or config[key] < 1:
             raise UserError(f"config: {key} must be a whole number of at least 1, not {config[key]!r}")
@@ -114,7 +118,7 @@ def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
 
 
 def _shown(flat: Settings, key: str) -> str:
-    return json.dumps(flat[key]) if key in flat else "absent"
+    return json.dumps(flat[key]) if flat.get(key, {}) != {} else "absent"  # {}: a section without keys
 
 
 def parse_arg(arg: str | None, words: Sequence[str], **keys: Any) -> tuple[str, Settings]:
@@ -190,7 +194,7 @@ def apply(config: ConfigDict, settings: Mapping[str, Any]) -> ConfigDict:
     Raises:
         UserError: a key that the config does not have, or a value of another type.
     """
-    changed = ConfigDict(config)
+    changed = config.copy_and_resolve_references()  # ConfigDict(config) would share its sections
     known = flatten(changed)
     for key, value in settings.items():
         if key not in known:

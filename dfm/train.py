@@ -1,6 +1,7 @@
 """Training: python -m dfm.train --config=configs/x.py --workdir=DIR. The loop is `train`, read top to bottom."""
 
 import sys
+import traceback
 from collections.abc import Callable, Sequence
 from contextlib import closing
 from dataclasses import dataclass
@@ -76,7 +77,11 @@ def run_sweep(options: flags.Options, start) -> int:
     for index in chosen:
         name = sweep_name(index, runs[index])
         one = partial(start, apply(options.config, runs[index]), f"{options.workdir}/{name}")
-        code = run_command(f"dfm.train: {name}", lambda _, one=one: one(), ())  # type: ignore[misc]
+        try:
+            code = run_command(f"dfm.train: {name}", lambda _, one=one: one(), ())  # type: ignore[misc]
+        except Exception:  # a defect of ours, or memory: shown in full, and no reason to waste the other runs
+            traceback.print_exc()
+            code = 1
         worst = worst or code
         if code == 130:
             break

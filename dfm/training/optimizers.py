@@ -34,12 +34,14 @@ def _adamw(settings: Settings) -> optax.GradientTransformation:
 def _muon(settings: Settings) -> optax.GradientTransformation:
     """Muon for matrices, Adam (b1, b2) for everything else.
 
-    consistent_rms scales a matrix's update to the size that Adam's has, so that one learning rate serves both.
+    consistent_rms scales a matrix's update to the size that Adam's has, so that one learning rate serves both. Adam is
+    named here, because optax's Muon would take NAdam for the rest.
     """
-    return optax.contrib.muon(
-        1.0, weight_decay=settings["weight_decay"], consistent_rms=0.2, adam_b1=settings["b1"],
-        adam_b2=settings["b2"], adam_weight_decay=settings["weight_decay"], adam_learning_rate=1.0,
-    )  # fmt: skip
+    kinds = {
+        "muon": optax.contrib.muon(1.0, weight_decay=settings["weight_decay"], consistent_rms=0.2),
+        "adam": _adamw(settings),
+    }
+    return optax.partition(kinds, lambda params: jax.tree.map(lambda p: "muon" if p.ndim == 2 else "adam", params))
 
 
 def _sgd(settings: Settings) -> optax.GradientTransformation:
@@ -107,7 +109,7 @@ class Optimizer:
 
     def update(self, gradients, opt_state, params, step: Array):
         """(new params, new opt_state, global norm of the gradients before clipping)."""
-        norm = optax.global_norm(gradients)
+        norm = optax.tree.norm(gradients)
         if self.gradient_clip_norm > 0:
             scale = jnp.minimum(1.0, self.gradient_clip_norm / jnp.maximum(norm, 1e-30))
             gradients = jax.tree.map(lambda g: g * scale, gradients)

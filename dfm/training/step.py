@@ -54,13 +54,13 @@ def make_step(
             objective, state.params, old_rows, batch, key, compute_dtype
         )  # fmt: skip
         params, opt_state, norm = optimizer.update(gradients, state.opt_state, state.params, state.step)
-        metrics |= {"gradient_norm": norm, "parameter_norm": optax.global_norm(params)}
+        metrics |= {"gradient_norm": norm, "parameter_norm": optax.tree.norm(params)}
         if table is not None and old_rows is not None:
             # rows of other pictures stay untouched, bit for bit: values and moments (the updates are lazy)
             row_state = jax.tree.map(lambda leaf: leaf[index], table.opt_state)
             rows, row_state = optimizer.update_rows(row_gradients, row_state, old_rows, state.step)
-            metrics["latent_gradient_norm"] = optax.global_norm(row_gradients)
-            metrics["latent_norm"] = optax.global_norm(rows)
+            metrics["latent_gradient_norm"] = optax.tree.norm(row_gradients)
+            metrics["latent_norm"] = optax.tree.norm(rows)
             table = LatentTable(
                 table.values.at[index].set(rows),
                 jax.tree.map(lambda leaf, new: leaf.at[index].set(new), table.opt_state, row_state),
