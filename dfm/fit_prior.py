@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from dfm.command_line import Parser, run_command
 from dfm.errors import UserError
-from dfm.sample import PRIORS, checkpoint
+from dfm.sample import PRIORS, check_seed, checkpoint
 
 EXAMPLES = """The latents are those of the training pictures: the table, or what the encoder says. One JSON line on
 standard output gives the mean log-likelihood in nats a picture: of the training latents, and of the test split's where
@@ -29,6 +29,7 @@ def _run(arguments: Sequence[str] | None) -> None:
     args = _parser().parse_args(arguments)
     if args.components is not None and args.prior != "gmm":
         raise UserError(f"--components is for --prior=gmm, not for {args.prior}")
+    check_seed(args.seed)
 
     from dfm import results
     from dfm.sampling import RunData, fit_prior

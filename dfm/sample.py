@@ -50,11 +50,7 @@ def _run(arguments: Sequence[str] | None) -> None:
     from dfm.training.runs import load_run
 
     run = load_run(args.workdir, args.which)
-    if args.label is not None:
-        raise UserError(
-            f"the model {run.config['model']['name']!r} has no classes to choose from: train on one class alone "
-            f"(--config.dataset.label={args.label})"
-        )
+    _check_class(args.label, run)
     height, width = _size(args.size, run)
     command = ["python", "-m", "dfm.sample", *(sys.argv[1:] if arguments is None else arguments)]
     outputs = Outputs(args.output, command, {"step": int(run.step)}, args.scale)
@@ -121,12 +117,25 @@ def _check(args: argparse.Namespace) -> None:
             raise UserError(f"--{name} must be at least 1, not {value}")
     if args.steps < 0:
         raise UserError(f"--steps must be at least 0, not {args.steps}")
-    if not 0 <= args.seed < 2**32:
-        raise UserError(f"--seed must be 0 to {2**32 - 1}, not {args.seed}")
+    check_seed(args.seed)
     for name, least in (("temperature", 0.0), ("span", 0.0), ("seconds", 0.01)):
         value = getattr(args, name)
         if not least <= value < math.inf:
             raise UserError(f"--{name} must be a number from {least:g} on, not {value}")
+
+
+def _check_class(label: int | None, run: "Run") -> None:
+    """No model here is conditional, but a run of one class paints that class."""
+    if label not in (None, run.config["dataset"]["label"]):
+        raise UserError(
+            f"the model {run.config['model']['name']!r} has no classes to choose from: train on one class alone "
+            f"(--config.dataset.label={label})"
+        )
+
+
+def check_seed(seed: int) -> None:
+    if not 0 <= seed < 2**32:
+        raise UserError(f"--seed must be 0 to {2**32 - 1}, not {seed}")
 
 
 def _size(text: str | None, run: "Run") -> tuple[int, int]:

@@ -1,5 +1,6 @@
 """Runs small enough to compile in a second, with what dfm.sampling needs of a run: on scikit-learn's digits, 8x8."""
 
+import functools
 from pathlib import Path
 
 import jax
@@ -24,7 +25,10 @@ class TinyMachine(nn.Module):
     latent_size: int = LATENT_SIZE
 
     def setup(self):
-        self.decoder = nn.Dense(coefficient_count(WIDTHS, self.channels, "cas"))
+        # gentle, as a trained decoder is: neighbouring latents paint neighbouring pictures
+        normal = nn.initializers.normal
+        count = coefficient_count(WIDTHS, self.channels, "cas")
+        self.decoder = nn.Dense(count, kernel_init=normal(0.05), bias_init=normal(0.2))
         self.encoder = nn.Dense(self.latent_size)
 
     def __call__(self, images):
@@ -45,8 +49,7 @@ def tiny_run(workdir, table: bool, step: int = 20, name: str = "digits", label: 
              model: nn.Module | None = None, split: str = "train") -> Run:  # fmt: skip
     """A run with random parameters, its latents a table or from an encoder."""
     model = model or TinyMachine()
-    images = jnp.zeros((1, model.height, model.width, model.channels))
-    params = jax.jit(model.init)(jax.random.key(step), images)["params"]
+    params = _params(model, step)
     config = {
         "seed": 0,
         "dataset": {"name": name, "split": split, "label": label, "crop": [], "flip": False},
@@ -58,3 +61,9 @@ def tiny_run(workdir, table: bool, step: int = 20, name: str = "digits", label: 
         latents = (np.random.default_rng(step).normal(size=(count, LATENT_SIZE)) * spread + 0.3).astype(np.float32)
         params = {"decoder": params["decoder"]}
     return Run(ConfigDict(config), Path(workdir), step, model, None, params, latents)
+
+
+@functools.cache
+def _params(model: nn.Module, seed: int) -> dict:
+    images = jnp.zeros((1, model.height, model.width, model.channels))
+    return jax.jit(model.init)(jax.random.key(seed), images)["params"]

@@ -46,16 +46,21 @@ class Studio:
     def prior(self) -> Prior:
         return stored_or_fitted(self.data, self.args.prior, self.note)
 
-    def sampled(self, count: int) -> tuple[Pictures, dict[str, Any]]:
-        """Pictures of samples 0 ... count - 1, and what a report says of them."""
-        args, painter = self.args, self.painter
-        latents = painter.latent_batches(self.prior, args.seed, 0, count, args.temperature)
-        images = []
+    def samples(self, count: int) -> Float[np.ndarray, "count d"]:
+        """Latents of samples 0 ... count - 1."""
+        batches = self.painter.latent_batches(self.prior, self.args.seed, 0, count, self.args.temperature)
+        return np.concatenate([np.asarray(batch) for batch in batches])[:count]
+
+    def paint(self, latents: Float[np.ndarray, "n d"]) -> Pictures:
+        """Pictures of the size that was asked for, as far as they fit in one file."""
+        painter, count = self.painter, len(latents)
+        self.outputs.scale_for(count, painter.height, painter.width)
+        images: list[Pictures] = []
         with self.progress("painting", "picture") as bar:
-            for batch in painter.paint_batches(latents, count):
+            for batch in painter.paint_pieces(latents):
                 images.append(batch)
                 bar.update(sum(map(len, images)), count)
-        return np.concatenate(images), self.sampling_facts()
+        return np.concatenate(images)
 
     def sampling_facts(self) -> dict[str, Any]:
         return {"prior": self.args.prior, "seed": self.args.seed, "temperature": self.args.temperature}
@@ -102,8 +107,9 @@ class ProgressBar:
 
 def samples(studio: Studio) -> None:
     count = studio.args.count or SAMPLES
-    images, report = studio.sampled(count)
-    studio.outputs.grid(f"samples-{studio.args.prior}", images, square_columns(count), report)
+    studio.outputs.scale_for(count, studio.painter.height, studio.painter.width)  # before a prior is fitted
+    images = studio.paint(studio.samples(count))
+    studio.outputs.grid(f"samples-{studio.args.prior}", images, square_columns(count), studio.sampling_facts())
 
 
 def reconstructions(studio: Studio) -> None:
@@ -125,7 +131,7 @@ def inversions(studio: Studio) -> None:
     found = studio.inverted(images)
     quality = _quality(images, data.painter.paint(found.latents)) | {"start_psnr": decibels(found.start_mse)}
     model = studio.run.model
-    path = studio.outputs.latents("invert", found.latents, examples, model.height, model.width)
+    path = studio.outputs.store_latents("invert", found.latents, examples, model.height, model.width)
     report = {
         "of": "test", "of_the_training": data.test_was_trained_on, "pictures": examples, "latents": str(path),
         "optimizer": studio.args.optimizer, "steps": studio.args.steps, "starts": studio.args.starts,
@@ -140,7 +146,7 @@ def interpolations(studio: Studio) -> None:
     columns = studio.args.columns
     for path in studio.args.paths:
         rows = [interpolation.between(a, b, columns, path) for a, b in zip(ends[:-1], ends[1:], strict=True)]
-        images = studio.painter.paint(np.concatenate(rows))
+        images = studio.paint(np.concatenate(rows))
         studio.outputs.grid(f"interpolation-{path}", images, columns, {"path": path, **report})
 
 
@@ -153,7 +159,7 @@ def traversals(studio: Studio) -> None:
     vectors, scales = interpolation.directions(latents, args.directions)
     rows = min(args.rows, len(vectors))
     path = interpolation.traversals(base, vectors[:rows], scales[:rows], args.columns, args.span)
-    images = studio.painter.paint(path)
+    images = studio.paint(path)
     # the numbers of the dimensions, where each row is one of them
     dimensions = vectors[:rows].argmax(1) if args.directions == "coordinates" else range(rows)
     report = {
@@ -168,14 +174,13 @@ def morphs(studio: Studio) -> None:
     args = studio.args
     if args.pictures is None:
         count = args.count or STATIONS
-        batches = studio.painter.latent_batches(studio.prior, args.seed, 0, count, args.temperature)
-        stations = np.concatenate([np.asarray(batch) for batch in batches])[:count]
+        stations = studio.samples(count)
         report = studio.sampling_facts() | {"stations": count}
     else:
         stations = studio.latents_of_test(np.array(args.pictures))
         report = {"of": "test", "pictures": args.pictures}
     for path in args.paths:
-        frames = studio.painter.paint(interpolation.loop(stations, args.frames, path))
+        frames = studio.paint(interpolation.loop(stations, args.frames, path))
         studio.outputs.animation(f"morph-{path}", frames, len(stations) * args.seconds, {"path": path, **report})
 
 
@@ -216,7 +221,7 @@ def _ends(studio: Studio) -> tuple[Float[np.ndarray, "k d"], dict[str, Any]]:
 
 def _side_by_side(studio: Studio, name: str, images: Pictures, latents: Float[np.ndarray, "n d"],
                   report: dict[str, Any]) -> None:  # fmt: skip
-    painted = studio.painter.paint(latents)
+    painted = studio.paint(latents)
     originals = resized_nearest(images, *painted.shape[1:3])
     pairs = np.stack([originals, painted], 1).reshape(-1, *painted.shape[1:])
     studio.outputs.grid(name, pairs, 2 * max(1, round(math.sqrt(len(images) / 2))), report)

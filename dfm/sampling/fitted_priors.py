@@ -40,7 +40,9 @@ def fit_prior(data: RunData, name: str, components: int | None = None, seed: int
         split only where an encoder gives latents to its pictures, and None otherwise.
     """
     run, family = data.run, priors.find(name)
-    options = {"components": components or priors.COMPONENTS, "seed": seed} if name == "gmm" else {}
+    options = {}
+    if name == "gmm":
+        options = {"components": priors.COMPONENTS if components is None else components, "seed": seed}
     latents = data.training_latents
     prior = family.fit(latents, **options)
     facts = {

@@ -33,14 +33,6 @@ class Inversion(NamedTuple):
     start_mse: Float[np.ndarray, " n"]  # of the best start
 
 
-class Settings(NamedTuple):
-    """Hashable: what the compiled step depends on."""
-
-    optimizer: str
-    learning_rate: float
-    steps: int
-
-
 class State(NamedTuple):
     """One row a latent, every leaf."""
 
@@ -68,7 +60,6 @@ def invert(data: RunData, pictures: Pictures, *, steps: int = STEPS,
         raise UserError(f"no inversion of {len(pictures)} pictures with {steps} steps from {starts} starts")
     if optimizer not in OPTIMIZERS:
         raise UserError(f"unknown optimizer {optimizer!r}: known are {', '.join(OPTIMIZERS)}")
-    settings = Settings(optimizer, LEARNING_RATE * data.latent_scale, steps)
     group = min(len(pictures), max(1, ROWS // starts))
     groups = -(-len(pictures) // group)
     found = []
@@ -81,38 +72,43 @@ def invert(data: RunData, pictures: Pictures, *, steps: int = STEPS,
             if progress is not None:
                 progress(before + done, groups * steps, decibels)
 
-        result = _invert_group(data, padded, _starts(data, padded, starts), settings, report)
+        result = _invert_group(data, padded, _starts(data, padded, starts), optimizer, steps, report)
         found.append([part[: len(some)] for part in result])
     return Inversion(*(np.concatenate(parts) for parts in zip(*found, strict=True)))
 
 
-def _starts(data: RunData, pictures: np.ndarray, count: int) -> Float[np.ndarray, "n count d"]:
+def _starts(data: RunData, pictures: Pictures, count: int) -> Float[np.ndarray, "n count d"]:
     if data.latents_are_stored:
         mean = data.training_latents.mean(0)
         first = np.broadcast_to(mean, (len(pictures), len(mean)))
     else:
         first = data.painter.encode(pictures)
+    first = first[:, None].astype(np.float32)
+    if count == 1:
+        return first
     nearest = data.nearest_in_training(pictures, min(count - 1, len(data.train)))
-    others = data.latents_of_training(nearest.reshape(-1)) if nearest.size else np.zeros((0, first.shape[1]))
-    return np.concatenate([first[:, None], others.reshape(*nearest.shape, -1)], 1).astype(np.float32)
+    others = data.latents_of_training(nearest.reshape(-1)).reshape(*nearest.shape, -1)
+    return np.concatenate([first, others], 1)
 
 
-def _invert_group(data: RunData, pictures: np.ndarray, starts: Float[np.ndarray, "n starts d"], settings: Settings,
-                  report: Callable[[int, float], None]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:  # fmt: skip
+def _invert_group(data: RunData, pictures: Pictures, starts: Float[np.ndarray, "n starts d"], optimizer: str,
+                  steps: int, report: Callable[[int, float], None]) -> list[np.ndarray]:  # fmt: skip
+    """The fields of `Inversion` for pictures that are optimised side by side."""
     count = starts.shape[1]
     targets = jnp.repeat(to_float(jnp.asarray(pictures)), count, axis=0)
     model, params = data.run.model, data.run.params
-    state = _first_state(model, settings, params, jnp.asarray(starts.reshape(-1, starts.shape[-1])), targets)
+    state = _first_state(model, optimizer, params, jnp.asarray(starts.reshape(-1, starts.shape[-1])), targets)
     start_mse = np.asarray(state.best_loss).reshape(-1, count).min(1)
-    for step in range(settings.steps):
-        state = _step(model, settings, params, state, targets)
-        if (step + 1) % REPORT_EVERY == 0 or step + 1 == settings.steps:
+    for step in range(steps):
+        learning_rate = LEARNING_RATE * data.latent_scale * 0.5 * (1 + math.cos(math.pi * step / steps))
+        state = _step(model, optimizer, params, state, targets, learning_rate)
+        if (step + 1) % REPORT_EVERY == 0 or step + 1 == steps:
             report(step + 1, decibels(np.asarray(state.best_loss).reshape(-1, count).min(1)))
     state = _finish(model, params, state, targets)
     losses = np.asarray(state.best_loss).reshape(-1, count)
     best = np.where(np.isfinite(losses), losses, np.inf).argmin(1)
     rows = np.arange(len(pictures))
-    return np.asarray(state.best_z).reshape(len(pictures), count, -1)[rows, best], losses[rows, best], start_mse
+    return [np.asarray(state.best_z).reshape(len(pictures), count, -1)[rows, best], losses[rows, best], start_mse]
 
 
 def decibels(mse: Float[np.ndarray, " n"]) -> float:
@@ -121,14 +117,8 @@ def decibels(mse: Float[np.ndarray, " n"]) -> float:
     return 10 * math.log10(4 / mean) if mean else math.inf
 
 
-OPTIMIZERS: dict[str, Callable[[Settings], optax.GradientTransformation]] = {
-    "adam": lambda settings: optax.adam(optax.cosine_decay_schedule(settings.learning_rate, max(1, settings.steps))),
-    "lbfgs": lambda settings: optax.lbfgs(),
-}
-
-
-def _optimizer(settings: Settings) -> optax.GradientTransformationExtraArgs:
-    return optax.with_extra_args_support(OPTIMIZERS[settings.optimizer](settings))
+# Adam without its learning rate, which changes from step to step; L-BFGS finds its own by a line search
+OPTIMIZERS: dict[str, Callable[[], optax.GradientTransformation]] = {"adam": optax.scale_by_adam, "lbfgs": optax.lbfgs}
 
 
 def _loss(model: Any, params: dict, z: Float[Array, " d"], target: Float[Array, "height width channel"]) -> Array:
@@ -137,24 +127,26 @@ def _loss(model: Any, params: dict, z: Float[Array, " d"], target: Float[Array, 
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1))
-def _first_state(model: Any, settings: Settings, params: dict, z: Array, targets: Array) -> State:
+def _first_state(model: Any, optimizer: str, params: dict, z: Array, targets: Array) -> State:
     losses = jax.vmap(lambda row, target: _loss(model, params, row, target))(z, targets)
-    return State(z, jax.vmap(_optimizer(settings).init)(z), z, losses)
+    return State(z, jax.vmap(OPTIMIZERS[optimizer]().init)(z), z, losses)
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1))
-def _step(model: Any, settings: Settings, params: dict, state: State, targets: Array) -> State:
+def _step(model: Any, optimizer: str, params: dict, state: State, targets: Array, learning_rate: Array) -> State:
     """One step of every row; rows are problems of their own, so the line search of L-BFGS is one of a row too."""
-    optimizer = _optimizer(settings)
+    transformation = optax.with_extra_args_support(OPTIMIZERS[optimizer]())
 
     def row_step(state: State, target: Array) -> State:
         def value_fn(z: Array) -> Array:
             return _loss(model, params, z, target)
 
         loss, gradient = jax.value_and_grad(value_fn)(state.z)
-        updates, opt_state = optimizer.update(
+        updates, opt_state = transformation.update(
             gradient, state.opt_state, state.z, value=loss, grad=gradient, value_fn=value_fn
         )
+        if optimizer == "adam":
+            updates = -learning_rate * updates
         state = _keep_best(state, loss)
         return state._replace(z=optax.apply_updates(state.z, updates), opt_state=opt_state)
 

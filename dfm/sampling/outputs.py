@@ -43,7 +43,7 @@ class Outputs:
     def grid(self, name: str, images: Pictures, columns: int, report: dict[str, Any]) -> Path:
         """<name>.png: the pictures row by row, `columns` in each."""
         path = self.folder / f"{name}.png"
-        scale = self._scale(images, len(images))
+        scale = self.scale_for(*images.shape[:3])
         save_picture(path, pictures.grid(enlarge(images, scale), columns, margin=max(1, scale // 2)))
         self._report(path, {"columns": columns, **self._painted(images, scale), **report})
         return path
@@ -51,12 +51,12 @@ class Outputs:
     def animation(self, name: str, images: Pictures, seconds: float, report: dict[str, Any]) -> Path:
         """<name>.gif: the pictures one after the other, without end, `seconds` for a round."""
         path = self.folder / f"{name}.gif"
-        scale = self._scale(images, 1)
+        scale = self.scale_for(*images.shape[:3])
         write_atomically(path, encode_gif(enlarge(images, scale), seconds))
         self._report(path, {**self._painted(images, scale), **report})
         return path
 
-    def latents(self, name: str, latents: Float[np.ndarray, "n d"], index: Int[np.ndarray, " n"], height: int,
+    def store_latents(self, name: str, latents: Float[np.ndarray, "n d"], index: Int[np.ndarray, " n"], height: int,
                 width: int) -> Path:  # fmt: skip
         """<name>.npz: latents, the numbers of their pictures, and the size of these."""
         path = self.folder / f"{name}.npz"
@@ -65,14 +65,14 @@ class Outputs:
         write_atomically(path, buffer.getvalue())
         return path
 
-    def _scale(self, images: Pictures, count: int) -> int:
-        side = max(images.shape[1:3])
-        scale = self.scale or max(1, VISIBLE_SIDE // side)
-        pixels = count * images.shape[1] * images.shape[2] * scale**2
+    def scale_for(self, count: int, height: int, width: int) -> int:
+        """How much pictures of this size are enlarged; UserError where all of them together would be too much."""
+        scale = self.scale or max(1, VISIBLE_SIDE // max(height, width))
+        pixels = count * height * width * scale**2
         if pixels > MAXIMUM_PIXELS:
             raise UserError(
-                f"a picture of {pixels / 1e6:,.0f} megapixels is asked for, {MAXIMUM_PIXELS // 10**6} are the most: "
-                "take a smaller --count, --size or --scale"
+                f"{count} pictures of {height * scale} x {width * scale} are {pixels / 1e6:,.0f} megapixels, but "
+                f"{MAXIMUM_PIXELS // 10**6} are the most in one file: take a smaller --count, --size or --scale"
             )
         return scale
 

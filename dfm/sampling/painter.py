@@ -91,9 +91,12 @@ class Painter:
 
     def paint(self, latents: Float[np.ndarray, "n d"]) -> Pictures:
         """Pictures of latents, all at once in the host's memory."""
-        latents = np.asarray(latents, np.float32)
-        batches = (batch for batch, _ in self._padded(latents))
-        return np.concatenate(list(self.paint_batches(batches, len(latents))))
+        return np.concatenate(list(self.paint_pieces(latents)))
+
+    def paint_pieces(self, latents: Float[np.ndarray, "n d"]) -> Iterator[Pictures]:
+        """The same, a batch at a time."""
+        batches = (batch for batch, _ in self._padded(np.asarray(latents, np.float32)))
+        return self.paint_batches(batches, len(latents))
 
     def encode(self, pictures: Pictures) -> Float[np.ndarray, "n d"]:
         """Latents of pictures of the model's own size, by the run's encoder."""

@@ -36,10 +36,10 @@ class RunData:
     @functools.cached_property
     def train(self) -> Dataset:
         """The split that the run was trained on."""
-        dataset = self._load(self.run.config["dataset"]["split"])
-        if self.latents_are_stored and len(dataset) != len(self.run.latents):
+        dataset, latents = self._load(self.run.config["dataset"]["split"]), self.run.latents
+        if latents is not None and len(dataset) != len(latents):
             raise UserError(
-                f"the run has {len(self.run.latents)} latents, but {dataset.name} has {len(dataset)} pictures now: "
+                f"the run has {len(latents)} latents, but {dataset.name} has {len(dataset)} pictures now: "
                 "not the data of the training (see --data_dir)"
             )
         return dataset
