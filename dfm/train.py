@@ -3,7 +3,7 @@
 import sys
 import traceback
 from collections.abc import Callable, Sequence
-from contextlib import closing
+from contextlib import closing, nullcontext
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -130,10 +130,13 @@ def train(config: ConfigDict, workdir: str, data_dir: str | None = None, tensorb
     config = resolve(config)
     mesh = data_mesh()
     check_batch_size(config.batch_size, mesh)
-    run_folder.check_foreign(workdir)
     parts = build(config, data_dir)
     first_process = jax.process_index() == 0
-    with Checkpoints(workdir, config.keep_last, config.keep_best) as checkpoints, StopRequest() as stop:
+    with (
+        run_folder.claim(workdir, config) if first_process else nullcontext(),
+        Checkpoints(workdir, config.keep_last, config.keep_best) as checkpoints,
+        StopRequest() as stop,
+    ):
         run_folder.check_config(workdir, config, checkpoints.latest_step)
         log = MetricLog(workdir, config.batch_size, write=first_process, tensorboard=tensorboard)
         state = begin_or_resume(parts, checkpoints, log, mesh)

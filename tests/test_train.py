@@ -247,12 +247,16 @@ def test_foreign_files_are_not_overwritten(tmp_path):
     with pytest.raises(UserError, match="is not the config of a run"):
         train.train(tiny_config(), str(tmp_path))
     assert sorted(path.name for path in tmp_path.iterdir()) == ["config.json", "metrics.jsonl"]
+    with pytest.raises(UserError, match="is a file, not a folder"):
+        train.train(tiny_config(), str(tmp_path / "metrics.jsonl"))
 
 
 def test_a_run_without_a_checkpoint_begins_anew_with_any_config(tmp_path):
     (tmp_path / "log.txt").write_text("of the user, who may put it here")
     config = tiny_config(total_steps=2)
-    train.run_folder.write_folder(tmp_path, train.resolve(config), 0, {})
+    with train.run_folder.claim(tmp_path, train.resolve(config)):
+        with pytest.raises(UserError, match="another training is writing there"):
+            train.train(config, str(tmp_path))
     config.optimizer.learning_rate = 0.02
     assert train.train(config, str(tmp_path)) == 0
     assert json.loads((tmp_path / "config.json").read_text())["optimizer"]["learning_rate"] == 0.02
@@ -326,7 +330,8 @@ def test_sweeps_list_run_one_and_run_all(config_file, tmp_path, capsys):
         (["--config=FILE"], "--workdir=DIR is missing"),
         (["--config=FILE", "--workdir=W", "--wokdir=W"], "Unknown command line flag 'wokdir'"),
         (["--config=FILE", "--workdir=W", "extra"], "unexpected argument 'extra'"),
-        (["--config=FILE", "--workdir=W", "--config.bach_size=3"], 'Did you mean "batch_size"'),
+        (["--config=FILE", "--workdir=W", "--config.bach_size=3"], "no key 'bach_size'; did you mean 'batch_size'?"),
+        (["--config=FILE", "--workdir=W", "--config.zzz.y=3"], "no key 'zzz'"),
         (["--config=FILE", "--workdir=W", "--config.total_steps=1e3"], "1e3"),
         (["--config=FILE", "--workdir=W", "--sweep_index=x"], "sweep_index"),
         (["--config=FILE", "--workdir=W", "--sweep", "--sweep_all"], "choose one of them"),

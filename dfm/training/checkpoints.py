@@ -59,10 +59,12 @@ class Checkpoints:
     def restore(self, step: int, like: Any, sharding: jax.sharding.Sharding) -> tuple[Any, dict]:
         """(state, progress) of a step, in the tree of `like`, placed as `sharding` says: any number of devices."""
         shapes = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding), like)
-        restored = self._manager.restore(
-            step,
-            args=self._args.Composite(state=self._args.StandardRestore(shapes), progress=self._args.JsonRestore()),
-        )
+        args = self._args.Composite(state=self._args.StandardRestore(shapes), progress=self._args.JsonRestore())
+        try:
+            restored = self._manager.restore(step, args=args)
+        except (OSError, ValueError, TypeError, KeyError) as error:
+            first_line = (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
+            raise UserError(f"{self._folder / str(step)}: cannot be restored into this model ({first_line})") from error
         return restored["state"], restored["progress"]
 
     def wait(self) -> None:

@@ -1,6 +1,7 @@
 """The flags of dfm.train, by absl and ml_collections, with every complaint as one line."""
 
 import os
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -43,7 +44,7 @@ def parse(arguments: Sequence[str]) -> Options:
     try:
         rest = values(argv)[1:]
     except (flags.Error, AttributeError, KeyError, TypeError, ValueError, OSError) as error:
-        raise UserError(f"{_last_line(error)} {SEE_HELP}") from None
+        raise UserError(f"{_one_line(error)} {SEE_HELP}") from None
     if rest:
         raise UserError(f"unexpected argument '{rest[0]}' {SEE_HELP}")
     settings: dict[str, Any] = {name: values[name].value for name in Options.__annotations__ if name in values}
@@ -106,8 +107,13 @@ def _check_config_file(arguments: Sequence[str]) -> None:
     raise UserError(f"--config=FILE is missing {SEE_HELP}")
 
 
-def _last_line(error: Exception) -> str:
-    """The message without the traceback that config_flags puts in front of it."""
-    text = str(error.args[0]) if isinstance(error, KeyError) and error.args else str(error)
+def _one_line(error: Exception) -> str:
+    """The message without the traceback that config_flags puts in front of it, or the quotes of a KeyError."""
+    text = str(error)
+    guess = re.search(r'Did you mean "(.+?)" instead of "(.+?)"', text)
+    if guess:
+        return f"--config has no key '{guess[2]}'; did you mean '{guess[1]}'?"
+    if isinstance(error, KeyError):
+        return f"--config has no key {text.strip(chr(34))}"
     lines = [line.strip() for line in text.splitlines() if line.strip()] or [type(error).__name__]
     return lines[-1] if "Traceback" in text else " ".join(lines)

@@ -1,8 +1,10 @@
 """The folder of a run: config.json and run.json, and whether it may be begun or continued there."""
 
+import contextlib
 import datetime
 import json
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +17,7 @@ from dfm.config import differences, from_json
 from dfm.errors import UserError
 
 CONFIG, RUN, METRICS, CHECKPOINTS, PICTURES = "config.json", "run.json", "metrics.jsonl", "checkpoints", "pictures"
+LOCK = ".lock"
 
 
 def read_config(workdir: str | Path) -> ConfigDict:
@@ -48,6 +51,35 @@ def check_foreign(workdir: str | Path) -> None:
         raise UserError(f"{workdir}: holds {foreign[0]} but no {CONFIG}: not a run, so nothing is overwritten there")
 
 
+@contextlib.contextmanager
+def claim(workdir: str | Path, config: ConfigDict) -> Iterator[None]:
+    """Makes the folder of a run out of a new one; within the `with`, no other training may claim it.
+
+    config.json comes first of all: a run that is killed at any moment leaves a folder that is known as its own.
+
+    Raises:
+        UserError: files of something else would be overwritten, or another training is at work.
+    """
+    check_foreign(workdir)
+    workdir = Path(workdir)
+    try:
+        workdir.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"{workdir}: cannot be made ({error.strerror})") from None
+    if not (workdir / CONFIG).exists():
+        _write_json(workdir / CONFIG, config.to_dict())
+    with open(workdir / LOCK, "wb") as file:
+        try:
+            import fcntl
+
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)  # ends with the process, however it ends
+        except BlockingIOError:
+            raise UserError(f"{workdir}: another training is writing there") from None
+        except (ImportError, OSError):
+            pass  # a system without such locks
+        yield
+
+
 def check_config(workdir: str | Path, config: ConfigDict, latest_step: int | None) -> None:
     """UserError where a run would be continued with another config than it was begun with.
 
@@ -66,8 +98,7 @@ def check_config(workdir: str | Path, config: ConfigDict, latest_step: int | Non
 def write_folder(workdir: str | Path, config: ConfigDict, step: int, facts: dict[str, Any]) -> None:
     """Writes config.json, and run.json: what it takes to make the run again. Later starts are added to `starts`."""
     workdir = Path(workdir)
-    workdir.mkdir(parents=True, exist_ok=True)
-    write_atomically(workdir / CONFIG, (results.dump(config.to_dict(), indent=2) + "\n").encode())
+    _write_json(workdir / CONFIG, config.to_dict())
     start = {
         "step": step,
         "time": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
@@ -82,7 +113,11 @@ def write_folder(workdir: str | Path, config: ConfigDict, step: int, facts: dict
         except (OSError, ValueError, KeyError):
             earlier = []  # lost, but the checkpoints are not
     run = {"schema": results.SCHEMA, **facts, "starts": [*earlier, start]}
-    write_atomically(workdir / RUN, (results.dump(run, indent=2) + "\n").encode())
+    _write_json(workdir / RUN, run)
+
+
+def _write_json(path: Path, value: dict) -> None:
+    write_atomically(path, (results.dump(value, indent=2) + "\n").encode())
 
 
 def parameter_counts(params: dict[str, Any]) -> dict[str, int]:

@@ -54,7 +54,7 @@ def load_run(workdir: str | Path, which: Literal["latest", "best"] | int = "late
         step=step,
         model=model,
         objective=objectives.build(config.objective, model),
-        params=saved.get("ema_params", saved.get("params")),
+        params=saved["ema_params"] if "ema_params" in saved else saved["params"],
         latents=latents["values"] if latents else None,
     )
 

@@ -3,6 +3,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from dfm.errors import UserError
 from dfm.training.checkpoints import Checkpoints
 from dfm.training.sharding import data_mesh, on_each_device
 
@@ -56,3 +57,12 @@ def test_everything_comes_back_on_another_number_of_devices(tmp_path, everywhere
             assert state["none"] is None and len(state["w"].sharding.device_set) == count
             np.testing.assert_array_equal(state["w"], saved["w"])
             np.testing.assert_array_equal(*(np.array(jax.random.key_data(k["key"])) for k in (state, saved)))
+
+
+def test_a_checkpoint_of_another_model_is_named(tmp_path, everywhere):
+    with Checkpoints(tmp_path, 1, 1) as checkpoints:
+        checkpoints.save(1, {"w": jnp.zeros(3)}, {}, 0.0)
+        checkpoints.wait()
+        for other in ({"v": jnp.zeros(3)}, {"w": jnp.zeros(3), "v": jnp.zeros(2)}):
+            with pytest.raises(UserError, match="cannot be restored into this model"):
+                checkpoints.restore(1, other, everywhere)
