@@ -1,0 +1,78 @@
+"""Named arrays in and out of .npz and .safetensors files, never a pickle; and hashes of arrays, not of files."""
+
+import hashlib
+import io
+import os
+import zipfile
+import zlib
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+import numpy as np
+
+from dfm.codec.picture import write_atomically
+from dfm.errors import UserError
+
+Arrays = dict[str, np.ndarray]
+
+
+def read_arrays(path: str | os.PathLike) -> Arrays:
+    """All arrays of an .npz or .safetensors file; UserError, in one line that names the path, for everything else."""
+    name = os.fspath(path)
+    suffix = Path(path).suffix.lower()
+    if suffix not in (".npz", ".safetensors"):
+        raise UserError(f"{name}: only .npz and .safetensors files are read here; pickles never are")
+    try:
+        if suffix == ".npz":
+            with np.load(path, allow_pickle=False) as file:
+                return {key: file[key] for key in file.files}
+        return _read_safetensors(path)
+    except FileNotFoundError:
+        raise UserError(f"{name}: no such file") from None
+    except OSError as error:
+        raise UserError(f"{name}: cannot be read ({error.strerror or error})") from None
+    except (ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error, AttributeError) as error:
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise UserError(f"{name}: damaged, or not of the kind its name says ({reason})") from None
+
+
+def _read_safetensors(path: str | os.PathLike) -> Arrays:
+    try:
+        from safetensors import SafetensorError
+        from safetensors.numpy import load
+    except ImportError:
+        raise UserError(f"{path}: .safetensors needs the package of that name (pip install safetensors)") from None
+    try:
+        return load(Path(path).read_bytes())
+    except SafetensorError as error:
+        raise ValueError(str(error)) from None
+
+
+def write_npz(path: str | os.PathLike, arrays: Mapping[str, np.ndarray]) -> None:
+    """An .npz file that is either complete or not there."""
+    if Path(path).suffix.lower() != ".npz":
+        raise UserError(f"{path}: the name must end in .npz")
+    buffer = io.BytesIO()
+    np.savez(buffer, **arrays)  # type: ignore[arg-type]  # its stub takes keyword arrays for its own options
+    write_atomically(path, buffer.getvalue())
+
+
+def hash_arrays(arrays: Mapping[str, np.ndarray]) -> str:
+    """sha256 over name, type, shape and bytes of each array, by name: the same however a file stores them."""
+    digest = hashlib.sha256()
+    for name in sorted(arrays):
+        array = np.ascontiguousarray(arrays[name])
+        digest.update(f"{name}|{array.dtype.str}|{list(array.shape)}|".encode())
+        digest.update(array.tobytes())
+    return digest.hexdigest()
+
+
+def hash_pictures(digests: Iterable[bytes]) -> str:
+    """sha256 of a set of pictures from their own digests, whatever their order."""
+    return hashlib.sha256(b"".join(sorted(digests))).hexdigest()
+
+
+def picture_digest(picture: np.ndarray) -> bytes:
+    """sha256 of one picture: type, shape and values."""
+    header = f"{picture.dtype.str}|{list(picture.shape)}|".encode()
+    return hashlib.sha256(header + np.ascontiguousarray(picture).tobytes()).digest()
