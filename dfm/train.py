@@ -2,13 +2,14 @@
 
 import sys
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import closing, nullcontext
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
 import jax
+from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
 from dfm import models, objectives
@@ -89,27 +90,34 @@ def run_sweep(options: flags.Options, start) -> int:
 
 
 @dataclass(frozen=True)
-class Parts:
+class Training:
     """What a config builds."""
 
+    config: ConfigDict
+    workdir: str
+    mesh: Mesh
     batches: Batches
     model: Any
     objective: Any
     optimizer: optimizers.Optimizer
-    begin: Callable[[], TrainState]
+
+    def initial_state(self) -> TrainState:
+        examples = len(self.batches.dataset)
+        return initial_state(self.objective, self.optimizer, examples, self.config.seed, self.config.ema_decay > 0)
 
 
-def build(config: ConfigDict, data_dir: str | None) -> Parts:
+def build(config: ConfigDict, workdir: str, data_dir: str | None) -> Training:
     """Data, model, objective and optimizer of a resolved config."""
-    data = config.dataset
+    mesh, data = data_mesh(), config.dataset
+    check_batch_size(config.batch_size, mesh)
     dataset = load(data.name, data.split, data_dir, None if data.label < 0 else data.label)
     batches = Batches(dataset, config.batch_size, config.seed, tuple(data.crop) or None, data.flip,
                       jax.process_index(), jax.process_count())  # fmt: skip
-    size = tuple(config.model.get(key, given) for key, given in
-                 zip(("height", "width", "channels"), batches.picture_shape, strict=True))  # fmt: skip
-    if size != batches.picture_shape:
-        raise UserError(f"config: the model paints {size} (height, width, channels), but {data.name} has "
-                        f"pictures of {batches.picture_shape}")  # fmt: skip
+    shape = batches.picture_shape
+    axes = ("height", "width", "channels")
+    painted = tuple(config.model.get(axis, size) for axis, size in zip(axes, shape, strict=True))
+    if painted != shape:
+        raise UserError(f"config: the model paints {painted} (height, width, channels), {data.name} has {shape}")
     model = models.build(config.model)
     objective = objectives.build(config.objective, model)
     key = jax.random.key(0)
@@ -117,8 +125,7 @@ def build(config: ConfigDict, data_dir: str | None) -> Parts:
     if jax.eval_shape(lambda key: objective.init_latents(key, len(dataset)), key) is not None:
         groups += (optimizers.LATENTS,)
     optimizer = optimizers.build(config.optimizer.to_dict(), config.total_steps, groups)
-    begin = partial(initial_state, objective, optimizer, len(dataset), config.seed, config.ema_decay > 0)
-    return Parts(batches, model, objective, optimizer, begin)
+    return Training(config, workdir, mesh, batches, model, objective, optimizer)
 
 
 def train(config: ConfigDict, workdir: str, data_dir: str | None = None, tensorboard: bool = False) -> int:
@@ -128,62 +135,66 @@ def train(config: ConfigDict, workdir: str, data_dir: str | None = None, tensorb
         UserError: a config that cannot be, a workdir of something else, or NaN.
     """
     config = resolve(config)
-    mesh = data_mesh()
-    check_batch_size(config.batch_size, mesh)
-    parts = build(config, data_dir)
+    training = build(config, workdir, data_dir)
     first_process = jax.process_index() == 0
+    log = MetricLog(workdir, config.batch_size, first_process, tensorboard)
     with (
         run_folder.claim(workdir, config) if first_process else nullcontext(),
         Checkpoints(workdir, config.keep_last, config.keep_best) as checkpoints,
         StopRequest() as stop,
+        closing(log),
     ):
         run_folder.check_config(workdir, config, checkpoints.latest_step)
-        log = MetricLog(workdir, config.batch_size, write=first_process, tensorboard=tensorboard)
-        state = begin_or_resume(parts, checkpoints, log, mesh)
-        start = int(state.step)
+        state = begin_or_resume(training, checkpoints, log)
         if first_process:
-            announce(config, workdir, parts, state, start)
-        if start >= config.total_steps:
-            return 0
-        step_on_mesh = jax.jit(
-            make_step(parts.objective, parts.optimizer, config.ema_decay, config.compute_dtype),
-            donate_argnums=0, out_shardings=on_each_device(mesh),
-        )  # fmt: skip
-        previews = Previews(parts.model, parts.batches, workdir)
-        progress = Progress(start, config.total_steps)
-        stream: Any = parts.batches.prefetch(start, config.total_steps)
-        with closing(log), closing(progress), closing(stream):
-            for step, batch in enumerate(stream, start=start + 1):
-                state, metrics = step_on_mesh(state, place_batch(batch, mesh))
-                log.add(step, metrics)
-                progress.advance()
-                done = step == config.total_steps
-                stopping = stop.requested(step)
-                try:
-                    if done or step % config.log_every_steps == 0:
-                        progress.show(log.write_line(step, parts.optimizer.learning_rates(step - 1)))
-                    if done or stopping or step % config.checkpoint_every_steps == 0:
-                        save(step, state, log, checkpoints, regular=step % config.checkpoint_every_steps == 0)
-                    if config.sample_every_steps and first_process and (done or step % config.sample_every_steps == 0):
-                        log.flush()
-                        previews.write(state, step)
-                except NotFinite as error:
-                    kept = checkpoints.latest_step
-                    where = "no checkpoint" if kept is None else f"the checkpoint of step {kept}"
-                    raise UserError(f"{error}; {workdir} keeps {where}") from None
-                if stopping:
-                    break
+            announce(training, state)
+        try:
+            loop(training, state, log, checkpoints, stop)
+        except NotFinite as error:
+            latest = checkpoints.latest_step
+            kept = "no checkpoint" if latest is None else f"the checkpoint of step {latest}"
+            raise UserError(f"{error}; {workdir} keeps {kept}") from None
         return stop.exit_code
 
 
-def begin_or_resume(parts: Parts, checkpoints: Checkpoints, log: MetricLog, mesh) -> TrainState:
+def loop(
+    training: Training, state: TrainState, log: MetricLog, checkpoints: Checkpoints, stop: StopRequest
+) -> TrainState:
+    """Step after step: log, save and paint every so often, to the last step or until asked to stop."""
+    config, mesh, optimizer = training.config, training.mesh, training.optimizer
+    start, total = int(state.step), config.total_steps
+    step = make_step(training.objective, optimizer, config.ema_decay, config.compute_dtype)
+    step_on_mesh = jax.jit(step, donate_argnums=0, out_shardings=on_each_device(mesh))
+    previews = Previews(training.model, training.batches, training.workdir)
+    progress = Progress(start, total)
+    stream: Any = training.batches.prefetch(start, total)
+    with closing(progress), closing(stream):
+        for done, batch in enumerate(stream, start=start + 1):
+            state, metrics = step_on_mesh(state, place_batch(batch, mesh))
+            log.add(done, metrics)
+            progress.advance()
+            stopping = stop.requested(done)
+            if done % config.log_every_steps == 0 or done == total:
+                progress.show(log.write_line(done, optimizer.learning_rates(done - 1)))
+            regular = done % config.checkpoint_every_steps == 0
+            if regular or stopping or done == total:
+                save(done, state, log, checkpoints, regular)
+            if config.sample_every_steps and (done % config.sample_every_steps == 0 or done == total):
+                log.flush()  # nothing is painted, either, that is not finite
+                previews.write(state, done)
+            if stopping:
+                break
+    return state
+
+
+def begin_or_resume(training: Training, checkpoints: Checkpoints, log: MetricLog) -> TrainState:
     """The state of the latest checkpoint, or the first one, on every device of the mesh."""
-    sharding = on_each_device(mesh)
+    sharding = on_each_device(training.mesh)
     latest = checkpoints.latest_step
     if latest is None:
         log.resume(0, {})
-        return jax.jit(parts.begin, out_shardings=sharding)()
-    state, progress = checkpoints.restore(latest, jax.eval_shape(parts.begin), sharding)
+        return jax.jit(training.initial_state, out_shardings=sharding)()
+    state, progress = checkpoints.restore(latest, jax.eval_shape(training.initial_state), sharding)
     log.resume(latest, progress)
     return state
 
@@ -197,17 +208,19 @@ def save(step: int, state: TrainState, log: MetricLog, checkpoints: Checkpoints,
     checkpoints.save(step, state, log.progress(), score)
 
 
-def announce(config: ConfigDict, workdir: str, parts: Parts, state: TrainState, step: int) -> None:
+def announce(training: Training, state: TrainState) -> None:
     """Writes the run's folder and prints the resolved config: --help cannot list its keys."""
+    config, step = training.config, int(state.step)
     counts = run_folder.parameter_counts(state.params)
     if state.latents is not None:
         counts[optimizers.LATENTS] = state.latents.values.size
-    examples = len(parts.batches.dataset)
-    run_folder.write_folder(workdir, config, step, {"parameters": counts, "examples": examples})
+    examples = len(training.batches.dataset)
+    run_folder.write_folder(training.workdir, config, step, {"parameters": counts, "examples": examples})
     print(dump(config.to_dict(), indent=2))
     numbers = ", ".join(f"{name} {count:,}" for name, count in counts.items())
     print(f"{examples:,} pictures; parameters: {numbers}; {jax.device_count()} x {jax.devices()[0].device_kind}")
-    print(f"{'continues after' if step else 'starts at'} step {step} of {config.total_steps} in {workdir}", flush=True)
+    print(f"{'continues after' if step else 'starts at'} step {step} of {config.total_steps} in {training.workdir}",
+          flush=True)  # fmt: skip
 
 
 if __name__ == "__main__":

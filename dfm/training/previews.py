@@ -31,7 +31,9 @@ class Previews:
         self._encode = jax.jit(lambda params, images: model.apply({"params": params}, images, method="encode"))
 
     def write(self, state: TrainState, step: int) -> None:
-        """Writes reconstructions-<step>.png and samples-<step>.png."""
+        """Writes reconstructions-<step>.png and samples-<step>.png; of several processes, the first one does."""
+        if jax.process_index() != 0:
+            return
         params = on_this_process(state.params if state.ema_params is None else state.ema_params)
         shown = self._batches.at(0)
         count = min(RECONSTRUCTIONS, len(shown["image"]))
