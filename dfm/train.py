@@ -73,20 +73,26 @@ def run_sweep(options: flags.Options, start) -> int:
         return 0
     if options.sweep_index is not None and not 0 <= options.sweep_index < len(runs):
         raise UserError(f"--sweep_index={options.sweep_index}: the sweep has runs 0 to {len(runs) - 1}")
-    chosen = range(len(runs)) if options.sweep_index is None else [options.sweep_index]
-    worst = 0
-    for index in chosen:
-        name = sweep_name(index, runs[index])
-        one = partial(start, apply(options.config, runs[index]), f"{options.workdir}/{name}")
-        try:
-            code = run_command(f"dfm.train: {name}", lambda _, one=one: one(), ())  # type: ignore[misc]
-        except Exception:  # a defect of ours, or memory: shown in full, and no reason to waste the other runs
-            traceback.print_exc()
-            code = 1
-        worst = worst or code
-        if code == 130:
-            break
-    return worst
+    if options.sweep_index is not None:
+        return run_one(options, runs, options.sweep_index, start)
+    with StopRequest() as stop:  # a signal ends the sweep, not its present run alone
+        codes = []
+        for index in range(len(runs)):
+            codes.append(run_one(options, runs, index, start))
+            if stop.signal is not None:
+                return stop.exit_code
+    return max(codes)
+
+
+def run_one(options: flags.Options, runs: list[dict], index: int, start) -> int:
+    """One run of the sweep in a folder of its own; its failure is reported and told by the exit code."""
+    name = sweep_name(index, runs[index])
+    one = partial(start, apply(options.config, runs[index]), f"{options.workdir}/{name}")
+    try:
+        return run_command(f"dfm.train: {name}", lambda _: one(), ())
+    except Exception:  # a defect of ours, or memory: shown in full, and no reason to waste the other runs
+        traceback.print_exc()
+        return 1
 
 
 @dataclass(frozen=True)

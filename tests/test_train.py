@@ -322,6 +322,13 @@ def test_sweeps_list_run_one_and_run_all(config_file, tmp_path, capsys):
         assert load_run(tmp_path / "sweep" / name).step == 1
 
 
+def test_a_signal_ends_the_whole_sweep(config_file, tmp_path, monkeypatch):
+    stop_after(monkeypatch, 2)
+    assert train.main([f"--config={config_file}", f"--workdir={tmp_path / 'sweep'}", "--sweep_all"]) == 0
+    assert [path.name[0] for path in (tmp_path / "sweep").iterdir()] == ["0"]
+    assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
+
+
 @pytest.mark.parametrize(
     "arguments,message",
     [
@@ -357,3 +364,35 @@ def test_help_shows_examples_and_flags(capsys):
     assert "python -m dfm.train --config=configs/dfm_digits.py --workdir=runs/digits" in text
     for flag in ("--sweep_index", "--distributed", "--tensorboard", "--data_dir"):
         assert flag in text
+
+
+# the configs of the repository, with the models that they name
+
+PREPARED = {"mnist": (28, 28, 1), "cifar10": (32, 32, 3)}
+CONFIGS = sorted((HERE.parent / "configs").glob("*.py"))
+
+
+@pytest.fixture(scope="session")
+def noise_as_data(tmp_path_factory):
+    """A data directory in which the data sets are noise."""
+    rng = np.random.default_rng(0)
+    folder = tmp_path_factory.mktemp("data")
+    for name, shape in PREPARED.items():
+        (folder / name).mkdir()
+        for split in ("train", "test"):
+            np.save(folder / name / f"{split}-images.npy", rng.integers(0, 256, (64, *shape), dtype=np.uint8))
+            np.save(folder / name / f"{split}-labels.npy", np.arange(64) % 10)
+    return folder
+
+
+@pytest.mark.parametrize("path", CONFIGS, ids=[path.stem for path in CONFIGS])
+def test_every_config_takes_two_steps_at_its_quick_setting(path, noise_as_data, tmp_path, monkeypatch):
+    monkeypatch.undo()  # the real models
+    code = train.main([f"--config={path}:quick", f"--workdir={tmp_path}", f"--data_dir={noise_as_data}",
+                       "--config.total_steps=2", "--config.batch_size=8", "--config.sample_every_steps=2"])  # fmt: skip
+    assert code == 0
+    run = load_run(tmp_path)
+    assert run.step == 2 and all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(run.params))
+    assert len(list((tmp_path / "pictures").iterdir())) == 2
+    line = read_lines(tmp_path / "metrics.jsonl")[-1]
+    assert line["step"] == 2 and "psnr" in line

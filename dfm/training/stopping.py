@@ -13,7 +13,10 @@ AGREE_EVERY_STEPS = 10  # several processes ask each other, which waits for the 
 
 
 class StopRequest:
-    """Within the `with`, SIGTERM and SIGINT are noted; a second one interrupts at once, without a save."""
+    """Within the `with`, SIGTERM and SIGINT are noted; a second one interrupts at once, without a save.
+
+    Of two, one within the other (a sweep, and a training of it), both note the signal.
+    """
 
     def __init__(self) -> None:
         self.signal: int | None = None
@@ -47,4 +50,8 @@ class StopRequest:
         if self.signal is not None:
             raise KeyboardInterrupt
         self.signal = number
-        print(f"dfm.train: {signal.Signals(number).name}: saving after this step", file=sys.stderr)
+        outer = getattr(self._previous.get(number), "__self__", None)
+        if isinstance(outer, StopRequest):
+            outer._note(number, frame)
+        else:
+            print(f"dfm.train: {signal.Signals(number).name}: saving after this step", file=sys.stderr)
