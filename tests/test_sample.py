@@ -219,7 +219,8 @@ def test_morph_through_test_pictures(run, show):
     assert (line["of"], line["pictures"], line["count"]) == ("test", [3, 5, 7], 6)
 
 
-def test_notes_and_progress_go_to_standard_error(table, tmp_path, capsys):
+def test_notes_and_progress_go_to_standard_error(table, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(figures, "PROGRESS_DELAY_SECONDS", 0)
     code = main([f"--workdir={tmp_path / 'run'}", f"--output={tmp_path / 'out'}", "--count=3"])
     captured = capsys.readouterr()
     assert code == 0 and len(captured.out.splitlines()) == 1

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from dfm.training.runs import Run
 
 SAMPLES, RECONSTRUCTIONS, INVERSIONS, STATIONS = 64, 32, 16, 6  # how many, unless asked otherwise
+PROGRESS_DELAY_SECONDS = 0.5
 CLASSES = 10  # of an interpolation between classes; data sets with more show their first ones
 
 
@@ -80,26 +81,22 @@ class Studio:
 
 
 class ProgressBar:
-    """On standard error, with the PSNR so far where there is one."""
+    """On standard error, with the PSNR so far where there is one; nothing for work that is done at once."""
 
     def __init__(self, text: str, unit: str, quiet: bool):
-        self.text, self.unit, self.quiet = text, unit, quiet
-        self.bar: Any = None
+        from tqdm import tqdm
+
+        self.bar = tqdm(desc=text, unit=unit, file=sys.stderr, dynamic_ncols=True, disable=quiet,
+                        delay=PROGRESS_DELAY_SECONDS)  # fmt: skip
 
     def __enter__(self) -> "ProgressBar":
         return self
 
     def __exit__(self, *_: object) -> None:
-        if self.bar is not None:
-            self.bar.close()
+        self.bar.close()
 
     def update(self, done: int, total: int, decibels: float = math.nan) -> None:
-        if self.quiet:
-            return
-        if self.bar is None:
-            from tqdm import tqdm
-
-            self.bar = tqdm(desc=self.text, total=total, unit=self.unit, file=sys.stderr, dynamic_ncols=True)
+        self.bar.total = total
         if not math.isnan(decibels):
             self.bar.set_postfix_str(f"PSNR {decibels:.2f} dB", refresh=False)
         self.bar.update(done - self.bar.n)
@@ -133,7 +130,7 @@ def inversions(studio: Studio) -> None:
     model = studio.run.model
     path = studio.outputs.store_latents("invert", found.latents, examples, model.height, model.width)
     report = {
-        "of": "test", "of_the_training": data.test_was_trained_on, "pictures": examples, "latents": str(path),
+        "of": "test", "of_the_training": data.test_was_trained_on, "pictures": examples, "latents": path.name,
         "optimizer": studio.args.optimizer, "steps": studio.args.steps, "starts": studio.args.starts,
         "metrics": quality,
     }  # fmt: skip

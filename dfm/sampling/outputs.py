@@ -86,7 +86,7 @@ class Outputs:
         line = {"what": path.stem, "file": str(path), **self.facts, **report, "seconds": round(now - self._since, 3)}
         self._since = now
         beside = {"schema": results.SCHEMA, "command": self.command, **line, "file": path.name, **self._provenance}
-        write_atomically(path.with_suffix(".json"), (results.dump(beside, indent=1) + "\n").encode())
+        write_atomically(path.with_suffix(".json"), (results.dump(beside) + "\n").encode())
         print(results.dump(line), flush=True)
 
 
