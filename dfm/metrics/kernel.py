@@ -8,6 +8,7 @@ from jaxtyping import Float
 from dfm.shapes import typechecked
 
 Features = Float[np.ndarray, "sample feature"]
+References = Float[np.ndarray, "reference feature"]
 SUBSETS, SUBSET_SIZE = 100, 1000
 BLOCK = 2048  # rows of a kernel matrix at a time
 
@@ -28,7 +29,7 @@ def gaussian_kernel(bandwidth: float) -> Callable[[np.ndarray, np.ndarray], np.n
 
 
 @typechecked
-def squared_mmd(x: Features, y: Features, kernel: Callable = cubic_kernel) -> float:
+def squared_mmd(x: Features, y: References, kernel: Callable = cubic_kernel) -> float:
     """Unbiased estimate of the squared maximum mean discrepancy (Gretton et al. 2012, Eq. 3); may be negative."""
     x, y = x.astype(np.float64), y.astype(np.float64)
     return _mean_without_diagonal(x, kernel) + _mean_without_diagonal(y, kernel) - 2 * _mean(x, y, kernel)
@@ -48,7 +49,7 @@ def _mean_without_diagonal(x: np.ndarray, kernel: Callable) -> float:
 
 @typechecked
 def kernel_inception_distance(
-    x: Features, y: Features, seed: int, subsets: int = SUBSETS, subset_size: int = SUBSET_SIZE
+    x: Features, y: References, seed: int, subsets: int = SUBSETS, subset_size: int = SUBSET_SIZE
 ) -> tuple[float, float]:
     """KID: mean and standard deviation of the squared MMD over random subsets without repetition inside one."""
     size = min(subset_size, len(x), len(y))

@@ -9,10 +9,11 @@ from jaxtyping import Bool, Float, Int
 from dfm.shapes import typechecked
 
 Features = Float[np.ndarray, "sample feature"]
+References = Float[np.ndarray, "reference feature"]
 BLOCK = 2048
 
 
-def _squared_distances(x: Features, y: Features) -> Iterator[tuple[int, np.ndarray]]:
+def _squared_distances(x: Features, y: References) -> Iterator[tuple[int, np.ndarray]]:
     """(first row, squared distances [rows, len(y)]), block by block, so that 50,000 x 50,000 needs 0.8 GB."""
     y = y.astype(np.float64)
     squares_y = np.square(y).sum(1)
@@ -30,7 +31,7 @@ def squared_radii(x: Features, k: int) -> Float[np.ndarray, " sample"]:
     return radii
 
 
-def _inside(x: Features, centres: Features, radii: np.ndarray) -> Bool[np.ndarray, " sample"]:
+def _inside(x: Features, centres: References, radii: np.ndarray) -> Bool[np.ndarray, " sample"]:
     """Whether each x lies in the ball of at least one centre."""
     return np.concatenate([(squares <= radii).any(axis=1) for _, squares in _squared_distances(x, centres)])
 
@@ -42,7 +43,7 @@ class PrecisionRecall:
 
 
 @typechecked
-def precision_recall(samples: Features, references: Features, k: int = 3) -> PrecisionRecall:
+def precision_recall(samples: Features, references: References, k: int = 3) -> PrecisionRecall:
     """Improved precision and recall (Kynkaanniemi et al. 2019): balls reach to the k-th neighbour of their own set."""
     _check_size(samples, references, k)
     precision = _inside(samples, references, squared_radii(references, k)).mean()
@@ -57,7 +58,7 @@ class DensityCoverage:
 
 
 @typechecked
-def density_coverage(samples: Features, references: Features, k: int = 5) -> DensityCoverage:
+def density_coverage(samples: Features, references: References, k: int = 5) -> DensityCoverage:
     """Density and coverage (Naeem et al. 2020, Eq. 3 and 4): balls of the references only, so outliers harm less."""
     _check_size(samples, references, k)
     radii = squared_radii(references, k)
@@ -71,7 +72,7 @@ def density_coverage(samples: Features, references: Features, k: int = 5) -> Den
 
 @typechecked
 def nearest(
-    x: Features, references: Features, count: int
+    x: Features, references: References, count: int
 ) -> tuple[Int[np.ndarray, "sample count"], Float[np.ndarray, "sample count"]]:
     """Indices and distances of the `count` nearest references of each x, nearest first."""
     indices, distances = [], []

@@ -6,12 +6,13 @@ from jaxtyping import Float
 from dfm.shapes import typechecked
 
 Features = Float[np.ndarray, "sample feature"]
+References = Float[np.ndarray, "reference feature"]
 PROJECTIONS = 1000
 BLOCK = 50
 
 
 @typechecked
-def squared_sliced_wasserstein(x: Features, y: Features, seed: int, projections: int = PROJECTIONS) -> float:
+def squared_sliced_wasserstein(x: Features, y: References, seed: int, projections: int = PROJECTIONS) -> float:
     """Mean over random directions u, |u| = 1, of the squared 2-Wasserstein distance between x.u and y.u.
 
     Sets of different size are compared through their quantile functions, which are steps: exact for any two sizes.
@@ -31,7 +32,7 @@ def squared_sliced_wasserstein(x: Features, y: Features, seed: int, projections:
     return total / projections
 
 
-def mind(x: Features, y: Features, seed: int) -> float:
+def mind(x: Features, y: References, seed: int) -> float:
     """3 d times the squared sliced distance over 1,000 directions.
 
     The scale is that announced for torch-fidelity's MIND (arXiv 2605.06797); with it a shift of the mean by m counts
