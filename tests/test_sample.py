@@ -135,6 +135,17 @@ def test_reconstructions_stand_right_of_their_originals(run, show):
     assert line["metrics"]["psnr"] == pytest.approx(10 * np.log10(255**2 / mean_error))
 
 
+def test_an_encoder_without_test_pictures_shows_those_of_the_training(tmp_path, monkeypatch, show):
+    folder = tmp_path / "pictures"
+    folder.mkdir()
+    for number in range(4):
+        Image.fromarray(np.full((8, 8), 40 * number, np.uint8)).save(folder / f"{number}.png")
+    serve(monkeypatch, tiny_run(tmp_path / "run", table=False, name=f"folder:{folder}"))
+    line = show("--what=reconstructions")["reconstructions"]
+    assert (line["of"], line["pictures"]) == ("train", [0, 1, 2, 3])
+    np.testing.assert_array_equal(cells(line)[::2].mean((1, 2)), [0, 40, 80, 120])
+
+
 def test_classes_interpolate_between_their_representatives(table, show):
     lines = show("--what=interpolation", "--columns=4")
     data = RunData(table)
@@ -159,10 +170,10 @@ def test_two_named_test_pictures(run, show):
         np.testing.assert_allclose(cells(line)[[0, -1]].astype(int), ends, atol=1)
 
 
-def test_one_class_alone_interpolates_between_two_pictures(tmp_path, monkeypatch, show):
+def test_one_class_alone_interpolates_between_its_first_pictures(tmp_path, monkeypatch, show):
     serve(monkeypatch, tiny_run(tmp_path / "run", table=False, label=7))
     line = show("--what=interpolation", "--paths=linear")["interpolation-linear"]
-    assert (line["of"], line["pictures"]) == ("test", [0, 1])
+    assert (line["of"], line["pictures"]) == ("train", [0, 1])
     assert show("--class=7", "--count=1")["samples-gaussian"]["count"] == 1  # it paints nothing else
 
 

@@ -111,12 +111,17 @@ def samples(studio: Studio) -> None:
 
 def reconstructions(studio: Studio) -> None:
     """Originals with their reconstructions to the right: training pictures of a table, test pictures of an encoder."""
-    data = studio.data
-    dataset = data.train if data.latents_are_stored else data.test
+    data, of = studio.data, "train"
+    if not data.latents_are_stored:
+        try:
+            of = data.test.split
+        except UserError as error:  # a folder of pictures need not have a test split
+            studio.note(f"{error}; reconstructing pictures of the training instead")
+    dataset = data.test if of == "test" else data.train
     examples = _examples(studio, len(dataset), RECONSTRUCTIONS)
     images = data.pictures(dataset, examples)
-    latents = data.latents_of_training(examples) if data.latents_are_stored else data.painter.encode(images)
-    report = {"of": dataset.split, "pictures": examples, "metrics": _quality(images, data.painter.paint(latents))}
+    latents = data.latents_of_training(examples) if of == "train" else data.painter.encode(images)
+    report = {"of": of, "pictures": examples, "metrics": _quality(images, data.painter.paint(latents))}
     _side_by_side(studio, "reconstructions", images, latents, report)
 
 
@@ -208,8 +213,8 @@ def _ends(studio: Studio) -> tuple[Float[np.ndarray, "k d"], dict[str, Any]]:
         raise UserError("an interpolation between two test pictures needs both --from and --to")
     labels = data.train.labels
     if len(np.unique(labels)) < 2:
-        studio.note("the training pictures are of one class: interpolating between test pictures 0 and 1")
-        return studio.latents_of_test(np.arange(2)), {"of": "test", "pictures": [0, 1]}
+        studio.note("the training pictures are of one class: interpolating between the first two of them")
+        return data.latents_of_training(np.arange(2)), {"of": "train", "pictures": [0, 1]}
     known, nearest = interpolation.class_representatives(data.training_latents, labels)
     known, nearest = known[:CLASSES], nearest[:CLASSES]
     report = {"of": "train", "classes": known, "pictures": nearest, "chosen": "nearest to the mean latent of its class"}

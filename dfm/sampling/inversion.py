@@ -34,7 +34,7 @@ class Inversion(NamedTuple):
 
 
 class State(NamedTuple):
-    """One row a latent, every leaf."""
+    """Where the rows are, and the best place that each has been at."""
 
     z: Float[Array, "rows d"]
     opt_state: Any
@@ -117,49 +117,69 @@ def decibels(mse: Float[np.ndarray, " n"]) -> float:
     return 10 * math.log10(4 / mean) if mean else math.inf
 
 
-# Adam without its learning rate, which changes from step to step; L-BFGS finds its own by a line search
-OPTIMIZERS: dict[str, Callable[[], optax.GradientTransformation]] = {"adam": optax.scale_by_adam, "lbfgs": optax.lbfgs}
+OPTIMIZERS = ("adam", "lbfgs")
 
 
-def _loss(model: Any, params: dict, z: Float[Array, " d"], target: Float[Array, "height width channel"]) -> Array:
-    painted = model.apply({"params": params}, z[None], method="decode")[0]
-    return jnp.mean(jnp.square(painted - target))
+def _losses(model: Any, params: dict, z: Float[Array, "rows d"], targets: Array) -> Float[Array, " rows"]:
+    painted = model.apply({"params": params}, z, method="decode")
+    return jnp.square(painted - targets).mean((1, 2, 3))
+
+
+def _row_loss(model: Any, params: dict, z: Float[Array, " d"], target: Array) -> Float[Array, ""]:
+    return _losses(model, params, z[None], target[None])[0]
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1))
 def _first_state(model: Any, optimizer: str, params: dict, z: Array, targets: Array) -> State:
-    losses = jax.vmap(lambda row, target: _loss(model, params, row, target))(z, targets)
-    return State(z, jax.vmap(OPTIMIZERS[optimizer]().init)(z), z, losses)
+    # Adam works on each number by itself, so that all rows may share one state
+    opt_state = optax.scale_by_adam().init(z) if optimizer == "adam" else jax.vmap(optax.lbfgs().init)(z)
+    return State(z, opt_state, z, _losses(model, params, z, targets))
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1))
 def _step(model: Any, optimizer: str, params: dict, state: State, targets: Array, learning_rate: Array) -> State:
-    """One step of every row; rows are problems of their own, so the line search of L-BFGS is one of a row too."""
-    transformation = optax.with_extra_args_support(OPTIMIZERS[optimizer]())
+    """One step of every row; L-BFGS ignores the learning rate, as it finds its own by a line search."""
+    step = _adam_step if optimizer == "adam" else _lbfgs_step
+    losses, updates, opt_state = step(model, params, state, targets)
+    updates = -learning_rate * updates if optimizer == "adam" else updates
+    return _keep_best(state, losses)._replace(z=state.z + updates, opt_state=opt_state)
 
-    def row_step(state: State, target: Array) -> State:
+
+def _adam_step(model: Any, params: dict, state: State, targets: Array) -> tuple[Array, Array, Any]:
+    """Losses, directions, and the optimiser's state: rows side by side, as in training."""
+
+    def total(z: Array) -> tuple[Array, Array]:
+        losses = _losses(model, params, z, targets)
+        return losses.sum(), losses  # the sum, so that no row feels the others
+
+    (_, losses), gradient = jax.value_and_grad(total, has_aux=True)(state.z)
+    updates, opt_state = optax.scale_by_adam().update(gradient, state.opt_state)
+    return losses, updates, opt_state
+
+
+def _lbfgs_step(model: Any, params: dict, state: State, targets: Array) -> tuple[Array, Array, Any]:
+    """The same, each row a problem of its own with a line search of its own."""
+
+    def row_step(z: Array, opt_state: Any, target: Array) -> tuple[Array, Array, Any]:
         def value_fn(z: Array) -> Array:
-            return _loss(model, params, z, target)
+            return _row_loss(model, params, z, target)
 
-        loss, gradient = jax.value_and_grad(value_fn)(state.z)
-        updates, opt_state = transformation.update(
-            gradient, state.opt_state, state.z, value=loss, grad=gradient, value_fn=value_fn
+        loss, gradient = jax.value_and_grad(value_fn)(z)
+        updates, opt_state = optax.lbfgs().update(
+            gradient, opt_state, z, value=loss, grad=gradient, value_fn=value_fn
         )
-        if optimizer == "adam":
-            updates = -learning_rate * updates
-        state = _keep_best(state, loss)
-        return state._replace(z=optax.apply_updates(state.z, updates), opt_state=opt_state)
+        return loss, updates, opt_state
 
-    return jax.vmap(row_step)(state, targets)
+    return jax.vmap(row_step)(state.z, state.opt_state, targets)
 
 
 @functools.partial(jax.jit, static_argnums=0)
 def _finish(model: Any, params: dict, state: State, targets: Array) -> State:
-    """A step judges the latent that it is given; this judges the one that the last step has made."""
-    return jax.vmap(lambda row, target: _keep_best(row, _loss(model, params, row.z, target)))(state, targets)
+    """A step judges the latents that it is given; this judges those that the last step has made."""
+    return _keep_best(state, _losses(model, params, state.z, targets))
 
 
-def _keep_best(state: State, loss: Float[Array, ""]) -> State:
-    better = loss < state.best_loss  # false for a NaN
-    best_z, best_loss = jnp.where(better, state.z, state.best_z), jnp.where(better, loss, state.best_loss)
-    return state._replace(best_z=best_z, best_loss=best_loss)
+def _keep_best(state: State, losses: Float[Array, " rows"]) -> State:
+    better = losses < state.best_loss  # false for a NaN
+    best_z = jnp.where(better[:, None], state.z, state.best_z)
+    return state._replace(best_z=best_z, best_loss=jnp.where(better, losses, state.best_loss))
