@@ -34,6 +34,7 @@ class FeatureNetwork:
     logits: Callable[[np.ndarray], np.ndarray] | None = field(default=None, repr=False)  # of features, for IS
     head_sha256: str | None = None
     multiply_adds: int | None = None  # a picture
+    side: int | None = None  # of the only pictures that it takes, in pixels; None: any
 
     def describe(self) -> dict[str, Any]:
         return {"extractor": self.name, "extractor_sha256": self.sha256, "resize": self.resize, "scale": self.scale}

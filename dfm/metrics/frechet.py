@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float
 
+from dfm.metrics.blas import single_threaded
 from dfm.metrics.moments import Moments
 from dfm.shapes import typechecked
 
@@ -30,7 +31,8 @@ class FrechetReference:
     def __init__(self, moments: Moments):
         self.moments = moments
         self.covariance = moments.covariance
-        values, vectors = np.linalg.eigh(self.covariance)
+        with single_threaded():
+            values, vectors = np.linalg.eigh(self.covariance)
         self.negative = _relative_minimum(values)
         # C^(1/2) = V sqrt(D) V^T; the left factor sqrt(D) V^T has the same product with C2 up to a rotation
         self.factor = np.sqrt(np.maximum(values, 0))[:, None] * vectors.T
@@ -38,8 +40,9 @@ class FrechetReference:
     def distance(self, other: Moments) -> Frechet:
         """Squared 2-Wasserstein distance of the two Gaussians, the number that is called FID."""
         covariance = other.covariance
-        product = self.factor @ covariance @ self.factor.T
-        values = np.linalg.eigvalsh((product + product.T) / 2)
+        with single_threaded():
+            product = self.factor @ covariance @ self.factor.T
+            values = np.linalg.eigvalsh((product + product.T) / 2)
         root_trace = float(np.sqrt(np.maximum(values, 0)).sum())
         mean_term = float(np.square(self.moments.mean - other.mean).sum())
         covariance_term = float(np.trace(self.covariance) + np.trace(covariance)) - 2 * root_trace

@@ -53,6 +53,7 @@ def load_classifier(dataset: str, files: WeightFiles) -> FeatureNetwork:
         name=f"{dataset}-classifier-v1", distance=f"fd-{dataset}", size=classifier.FEATURES, params=params, apply=apply,
         sha256=hash_arrays(arrays), resize="none", scale="x / 255",
         logits=lambda features: features @ head["kernel"] + head["bias"], head_sha256=hash_arrays(arrays),
+        side=side,
     )  # fmt: skip
 
 

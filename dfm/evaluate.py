@@ -1,0 +1,180 @@
+"""FID and its companions for a trained run, or for any two sets of pictures: one JSON line a metric."""
+
+import argparse
+import math
+import sys
+from collections.abc import Sequence
+
+from dfm.command_line import Parser, run_command
+from dfm.errors import UserError
+
+EXAMPLES = """metrics on samples (against --reference, but for is):
+  fid, fid_infinity, kid, is, precision_recall, density_coverage, mmd, mind    features of FID's Inception
+  fd-digits, kd-digits, precision_recall-digits, ...; -mnist; -lpips           features of other networks
+metrics on a model:
+  psnr, ssim, ms_ssim, lpips, rfid, rfd-digits, ...   reconstructions of --reference; the first five: reconstruction
+  memorisation, latents; both: honesty                nearest training pictures; latents against the prior
+
+examples:
+  python -m dfm.evaluate --workdir=runs/cifar10 --metrics=fid,kid,precision_recall --num_samples=50000 \\
+      --reference=cifar10:train --prior=gmm
+  python -m dfm.evaluate --samples=FOLDER_OR_NPZ --reference=FOLDER_OR_NPZ_OR_STATS --metrics=fid
+  python -m dfm.evaluate --workdir=runs/vae --metrics=reconstruction --reference=cifar10:test
+  python -m dfm.evaluate --workdir=runs/digits --metrics=fd-digits,rfd-digits,honesty --reference=digits:test \\
+      --prior=normal,gaussian,gmm --pretty
+  python -m dfm.evaluate --workdir=runs/cifar10 --protocol=dai-wipf-2019 --reference=cifar10:test
+  python -m dfm.evaluate --make_stats=cifar10:train --output=cifar10-train.npz
+"""
+PRIORS = ("normal", "gaussian", "gmm")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs the command; returns the exit code: 0, or 2 after one line that says what is wrong."""
+    return run_command("dfm.evaluate", _run, arguments)
+
+
+def _run(arguments: Sequence[str] | None) -> None:
+    args = _parser().parse_args(arguments)
+    _check(args)
+    if args.distributed:
+        _join_processes(args)
+    args.command = ["python", "-m", "dfm.evaluate", *(sys.argv[1:] if arguments is None else arguments)]
+    if args.make_stats:
+        _make_statistics(args)
+        return
+
+    import jax
+
+    from dfm.evaluation.assemble import lines as evaluated
+    from dfm.evaluation.report import print_table
+    from dfm.results import append_line, dump
+
+    first = jax.process_index() == 0
+    lines: list[dict] = []
+    warned: set[str] = set()
+    for line in evaluated(args, _note if first and not args.quiet else lambda text: None):
+        lines.append(line)
+        for warning in set(line["warnings"]) - warned if first else ():
+            print(f"dfm.evaluate: warning: {warning}", file=sys.stderr)
+        warned |= set(line["warnings"])
+        if first and args.output:
+            append_line(args.output, line)
+        if first and not args.pretty:
+            print(dump(line), flush=True)
+    if first and args.pretty:
+        print_table(lines, sys.stdout)
+
+
+def _note(text: str) -> None:
+    print(f"dfm.evaluate: {text}", file=sys.stderr)
+
+
+def _parser() -> Parser:
+    parser = Parser(
+        prog="dfm.evaluate", description=__doc__, epilog=EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    add = parser.add_argument
+    what = parser.add_mutually_exclusive_group(required=True)
+    what.add_argument("--workdir", help="folder of a run, whose samples and reconstructions are judged")
+    what.add_argument("--samples", metavar="FOLDER|NPZ", help="pictures to judge; .npz: images, uint8 [N, H, W, C]")
+    what.add_argument("--make_stats", metavar="NAME:SPLIT|FOLDER|NPZ", help="store statistics of these in --output")
+    add("--reference", metavar="NAME:SPLIT|FOLDER|NPZ|STATS", help="what to compare with, such as cifar10:train")
+    add("--metrics", help="comma-separated, see below; default fid")
+    add("--protocol", metavar="NAME", help="fid-50k, fid-10k, fid-2k; legacy: dai-wipf-2019, rae-2020")
+    add("--num_samples", type=int, metavar="N", help="samples; default 10,000 of a run, all of a folder")
+    add("--num_references", type=int, metavar="N", help="pictures of the reference; default all")
+    add("--label", type=int, metavar="L", help="one class of the reference; default: the run's, where it has one")
+    add("--output", metavar="FILE", help="JSON lines are appended to it; with --make_stats the .npz to write")
+    add("--pretty", action="store_true", help="a table in place of JSON lines on standard output")
+    add("--quiet", action="store_true", help="no progress bars and no notes")
+    add("--data_dir", help="prepared data; default $DFM_DATA_DIR, or ~/.cache/dfm/data")
+    add("--batch_size", type=int, metavar="N", help="pictures at once in the feature network; changes no number")
+    add("--no_cache", action="store_true", help="do not keep features of data sets under the data directory")
+    add("--keep_features", action="store_true", help="with --make_stats: features too, for kid and its kind")
+
+    group = parser.add_argument_group("of a run")
+    group.add_argument("--which", default="latest", metavar="latest|best|STEP", help="checkpoint; default latest")
+    group.add_argument("--prior", default="gaussian", metavar="NAME,...", help=f"of {', '.join(PRIORS)}")
+    group.add_argument("--seed", type=int, default=0, metavar="N", help="sample i depends on seed and i alone")
+    group.add_argument("--repeats", type=int, default=1, metavar="R", help="seeds N, N+1, ...: mean and spread")
+    group.add_argument("--temperature", type=float, default=1.0, metavar="T", help="factor of the latents' deviations")
+    group.add_argument("--invert_steps", type=int, default=300, metavar="N", help="for pictures outside of a table")
+
+    group = parser.add_argument_group("weights (never downloaded)")
+    group.add_argument("--inception_weights", metavar="FILE", help="default $DFM_INCEPTION_WEIGHTS")
+    group.add_argument("--inception_sha256", metavar="HASH", help="expected hash of weights that are not the published")
+    group.add_argument("--lpips_weights", metavar="FILE", help="default $DFM_LPIPS_WEIGHTS")
+    group.add_argument("--lpips_sha256", metavar="HASH", help="likewise")
+
+    group = parser.add_argument_group("several processes (each does its share)")
+    group.add_argument("--distributed", action="store_true", help="jax.distributed.initialize first")
+    group.add_argument("--coordinator_address", metavar="HOST:PORT", help="where the cluster does not say it by itself")
+    group.add_argument("--process_count", type=int, metavar="P")
+    group.add_argument("--process_id", type=int, metavar="I")
+    return parser
+
+
+def _check(args: argparse.Namespace) -> None:
+    """What argparse cannot say, before anything is loaded."""
+    least_values = {"num_samples": 1, "num_references": 1, "batch_size": 1, "repeats": 1, "invert_steps": 0}
+    for name, least in least_values.items():
+        value = getattr(args, name)
+        if value is not None and value < least:
+            raise UserError(f"--{name} must be at least {least}, not {value}")
+    if not 0 <= args.seed < 2**32 - args.repeats:
+        raise UserError(f"--seed must be 0 to {2**32 - 1 - args.repeats}, not {args.seed}")
+    if not 0 <= args.temperature < math.inf:
+        raise UserError(f"--temperature must be a number from 0 on, not {args.temperature}")
+    args.prior = [word.strip() for word in args.prior.split(",") if word.strip()]
+    for word in args.prior:
+        if word not in PRIORS:
+            raise UserError(f"unknown prior {word!r}: known are {', '.join(PRIORS)}")
+    if args.make_stats and not (args.output or "").endswith(".npz"):
+        raise UserError("--make_stats needs --output=FILE.npz")
+    if args.samples and args.repeats > 1:
+        raise UserError("--repeats draws new samples, which needs --workdir")
+    if args.which not in ("latest", "best") and not args.which.isdecimal():
+        raise UserError(f"--which must be latest, best or a step, not {args.which!r}")
+    if args.output:
+        from dfm.codec.picture import check_writable
+
+        check_writable(args.output)
+
+
+def _join_processes(args: argparse.Namespace) -> None:
+    import jax
+
+    settings = (args.coordinator_address, args.process_count, args.process_id)
+    if any(value is not None for value in settings) and None in settings:
+        raise UserError("--coordinator_address, --process_count and --process_id belong together")
+    jax.distributed.initialize(*settings)
+
+
+def _make_statistics(args: argparse.Namespace) -> None:
+    import jax
+
+    from dfm.evaluation.assemble import weight_files
+    from dfm.evaluation.measure import measure
+    from dfm.evaluation.progress import Progress
+    from dfm.evaluation.references import save_statistics
+    from dfm.evaluation.sources import open_source
+    from dfm.metrics import networks
+    from dfm.metrics.features import Extractor
+    from dfm.results import portable_command, provenance
+
+    if args.metrics and "," in args.metrics:
+        raise UserError("--make_stats makes statistics of one network: give one metric, such as fd-digits")
+    _, dash, name = (args.metrics or "fid").partition("-")
+    source = open_source(args.make_stats, args.data_dir, -1 if args.label is None else args.label)
+    network = networks.load(name if dash else "inception", weight_files(args))
+    with Progress(args.quiet).bar(source.id, source.count) as report:
+        measured = measure(source, Extractor(network, args.batch_size), args.keep_features, report)
+    if jax.process_index() == 0:
+        facts = {"command": portable_command(args.command), "warnings": measured.warnings, **provenance()}
+        save_statistics(args.output, measured, network, facts)
+        if not args.quiet:
+            print(f"{args.output}: {measured.count:,} pictures of {source.id}, {network.name}", file=sys.stderr)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,168 @@
+"""From the command line to an evaluation: opens what it names, decides what can be done, and runs it."""
+
+import argparse
+import functools
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from dfm.errors import UserError
+from dfm.evaluation import protocols
+from dfm.evaluation.jobs import Evaluation, Line, Sampler, run_facts
+from dfm.evaluation.plan import Means, Plan, make_plan, parse_metrics
+from dfm.evaluation.progress import Progress
+from dfm.evaluation.protocols import Protocol
+from dfm.evaluation.references import Statistics, open_reference
+from dfm.evaluation.sources import (
+    DatasetSource,
+    SampleSource,
+    Source,
+    Subset,
+    Transformed,
+    check_finite_parameters,
+    open_source,
+)
+from dfm.metrics.networks import WeightFiles
+
+if TYPE_CHECKING:
+    from dfm.priors import Prior
+    from dfm.sampling import RunData
+
+DEFAULT_COUNT = 10_000
+Reference = Source | Statistics | None
+
+
+def lines(args: argparse.Namespace, note: Callable[[str], None]) -> Iterator[Line]:
+    """Every result that was asked for. The plan is made, and refused, before anything is computed."""
+    wishes = parse_metrics(args.metrics or "fid")
+    protocol = protocols.find(args.protocol) if args.protocol else Protocol()
+    data = open_run(args) if args.workdir else None
+    reference = chosen_reference(args, protocol, data)
+    samplers = run_samplers(args, protocol, data, note) if data else [stored_sampler(args, protocol)]
+    probe = samplers[0].sources(args.seed)
+    means = Means(data is not None, reference, probe.count, probe.shape, weight_files(args))
+    plan = make_plan(wishes, means)
+    check_protocol(args, protocol, reference, plan)
+    check_sizes(probe, reference)
+    evaluation = Evaluation(
+        plan=plan, reference=reference, files=means.files, data=data, note=note,
+        seeds=range(args.seed, args.seed + args.repeats), batch_size=args.batch_size, cache=cache_folder(args),
+        facts=common_facts(args, protocol, data), progress=Progress(args.quiet), invert_steps=args.invert_steps,
+        pictures=Path(args.workdir) / "evaluation" if args.workdir else None,
+    )  # fmt: skip
+    for sampler in samplers:
+        yield from evaluation.sample_lines(sampler)
+        yield from evaluation.honesty_lines(sampler)
+    yield from evaluation.reconstruction_lines()
+
+
+def open_run(args: argparse.Namespace) -> "RunData":
+    from dfm.sampling import RunData
+    from dfm.training.runs import load_run
+
+    run = load_run(args.workdir, int(args.which) if args.which.isdecimal() else args.which)
+    check_finite_parameters(run)
+    return RunData(run, args.data_dir)
+
+
+def chosen_reference(args: argparse.Namespace, protocol: Protocol, data: "RunData | None") -> Reference:
+    """The reference, its class where the run has one, its subset and what the protocol does to it."""
+    if args.reference is None:
+        return None
+    label = args.label
+    if label is None:
+        label = data.run.config["dataset"].get("label", -1) if data else -1
+    reference = open_reference(args.reference, args.data_dir, label)
+    count = fixed_count("num_references", args.num_references, protocol.references, args.protocol)
+    if isinstance(reference, Statistics):
+        if args.num_references or protocol.change_references:
+            raise UserError(f"{args.reference}: holds statistics; --num_references and {args.protocol} need pictures")
+        return reference
+    if count is not None and count != reference.count:
+        reference = Subset(reference, count)
+    if protocol.change_references:
+        reference = Transformed(reference, protocol.change_references, reference.id)
+    return reference
+
+
+def fixed_count(flag: str, wanted: int | None, fixed: int | None, protocol: str | None) -> int | None:
+    if wanted is not None and fixed is not None and wanted != fixed:
+        raise UserError(f"--protocol={protocol} fixes {fixed:,} pictures; leave --{flag} out")
+    return wanted or fixed
+
+
+def stored_sampler(args: argparse.Namespace, protocol: Protocol) -> Sampler:
+    source = open_source(args.samples, args.data_dir)
+    count = fixed_count("num_samples", args.num_samples, protocol.samples, args.protocol)
+    if count is not None and count != source.count:
+        source = Subset(source, count)
+    return Sampler(lambda seed: _changed(source, protocol))
+
+
+def run_samplers(args: argparse.Namespace, protocol: Protocol, data: "RunData",
+                 note: Callable[[str], None]) -> list[Sampler]:  # fmt: skip
+    """One for each prior; a prior that is not fitted yet is fitted when its samples are wanted."""
+    from dfm.sampling import stored_or_fitted
+
+    count = fixed_count("num_samples", args.num_samples, protocol.samples, args.protocol) or DEFAULT_COUNT
+
+    def sampler(name: str) -> Sampler:
+        @functools.cache
+        def prior() -> "Prior":
+            return stored_or_fitted(data, name, note)
+
+        def sources(seed: int) -> Source:
+            return _changed(SampleSource(data.run, prior, seed, count, args.temperature), protocol)
+
+        return Sampler(sources, name, prior, args.temperature)
+
+    return [sampler(name) for name in args.prior]
+
+
+def _changed(source: Source, protocol: Protocol) -> Source:
+    if protocol.change_samples is None:
+        return source
+    return Transformed(source, protocol.change_samples, source.id)
+
+
+def check_protocol(args: argparse.Namespace, protocol: Protocol, reference: Reference, plan: Plan) -> None:
+    """A legacy protocol is a whole: its split, and nothing but metrics on samples."""
+    if protocol.change_samples and (plan.needs_reconstructions or plan.honesty):
+        raise UserError(f"--protocol={args.protocol} is for metrics on samples only")
+    inner: Any = reference
+    while isinstance(inner, Subset | Transformed):
+        inner = inner.source
+    if protocol.reference_split and isinstance(inner, DatasetSource):
+        if inner.dataset.split != protocol.reference_split:
+            wanted = f"{inner.dataset.name}:{protocol.reference_split}"
+            raise UserError(f"--protocol={args.protocol} is against --reference={wanted}, not {inner.id}")
+
+
+def check_sizes(samples: Source, reference: Reference) -> None:
+    """Different sizes are legal, since the network resizes both, and seldom meant."""
+    if reference is None or isinstance(reference, Statistics):
+        return
+    if samples.shape[:2] != reference.shape[:2]:
+        found = [f"{source.id} are {source.shape[0]}x{source.shape[1]}" for source in (samples, reference)]
+        samples.warnings.append(f"sizes differ: {found[0]}, {found[1]}")
+
+
+def weight_files(args: argparse.Namespace) -> WeightFiles:
+    return WeightFiles(args.inception_weights, args.inception_sha256, args.lpips_weights, args.lpips_sha256)
+
+
+def cache_folder(args: argparse.Namespace) -> Path | None:
+    from dfm.data.datasets import default_data_dir
+
+    if args.no_cache:
+        return None
+    return (Path(args.data_dir).expanduser() if args.data_dir else default_data_dir()) / "evaluation"
+
+
+def common_facts(args: argparse.Namespace, protocol: Protocol, data: "RunData | None") -> Line:
+    from dfm.results import portable_command
+
+    facts: Line = {"protocol": args.protocol or "custom", "command": portable_command(args.command)}
+    if protocol.note:
+        facts["protocol_note"] = protocol.note
+    return facts | (run_facts(data.run) if data else {})

@@ -1,0 +1,221 @@
+"""Where pictures come from: a folder, an .npz file, a data set, the samples of a run; uint8, of one size, in order."""
+
+import zipfile
+import zlib
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+import numpy as np
+
+from dfm.codec.picture import PICTURE_SUFFIXES, load_picture
+from dfm.errors import UserError
+
+if TYPE_CHECKING:
+    from dfm.data import Dataset
+    from dfm.priors import Prior
+    from dfm.training.runs import Run
+
+Shape = tuple[int, int, int]
+CHUNK = 256
+LOSSY_SUFFIXES = (".jpg", ".jpeg")
+SHUFFLE_SEED = 0  # of the pictures that are taken where fewer than all are wanted
+
+
+class Source(Protocol):
+    """A finite list of pictures.
+
+    Attributes:
+        id: what it is, as a result states it.
+        count: number of pictures.
+        shape: (height, width, channels) of each.
+        warnings: what a reader of the numbers must know.
+    """
+
+    id: str
+    count: int
+    shape: Shape
+    warnings: list[str]
+
+    def batches(self, start: int, stop: int) -> Iterator[np.ndarray]:
+        """Pictures start, ..., stop - 1 in batches of any length."""
+        ...
+
+
+@dataclass
+class ArraySource:
+    """Pictures in memory, or mapped into it."""
+
+    id: str
+    images: np.ndarray = field(repr=False)
+    warnings: list[str] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.count = len(self.images)
+        self.shape: Shape = self.images.shape[1:]
+
+    def batches(self, start: int, stop: int) -> Iterator[np.ndarray]:
+        for first in range(start, stop, CHUNK):
+            yield self.images[first : min(first + CHUNK, stop)]
+
+
+def npz_source(path: str) -> ArraySource:
+    """`images`, uint8 [N, H, W, C], of an .npz file."""
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            if "images" not in file.files:
+                raise UserError(f"{path}: holds no array named images (there are: {', '.join(file.files) or 'none'})")
+            images = file["images"]
+    except FileNotFoundError:
+        raise UserError(f"{path}: no such file") from None
+    except (OSError, ValueError, EOFError, KeyError, AttributeError, zipfile.BadZipFile, zlib.error) as error:
+        raise UserError(f"{path}: damaged, or no .npz file ({_one_line(error)})") from None
+    if images.dtype != np.uint8:
+        has_nan = images.dtype.kind == "f" and not np.all(np.isfinite(images))
+        nan = ", and hold NaN or infinities" if has_nan else ""
+        raise UserError(f"{path}: images must be uint8, 0 to 255; these are {images.dtype}{nan}")
+    if images.ndim == 3:
+        images = images[..., None]
+    if images.ndim != 4 or images.shape[-1] not in (1, 3) or 0 in images.shape:
+        raise UserError(f"{path}: images must be [N, H, W, C] with one or three channels, not {list(images.shape)}")
+    return ArraySource(Path(path).name, images)
+
+
+class FolderSource:
+    """Picture files of one folder in the order of their names, read when they are needed."""
+
+    def __init__(self, path: str):
+        folder = Path(path)
+        self._paths = sorted(file for file in folder.iterdir() if file.suffix.lower() in PICTURE_SUFFIXES)
+        if not self._paths:
+            raise UserError(f"{path}: no pictures in this folder")
+        self.id, self.count = folder.resolve().name, len(self._paths)
+        self.shape: Shape = load_picture(self._paths[0]).shape
+        lossy = sum(file.suffix.lower() in LOSSY_SUFFIXES for file in self._paths)
+        self.warnings = [f"{self.id}: {lossy} JPEG files; their losses move every metric, use PNG"] if lossy else []
+
+    def batches(self, start: int, stop: int) -> Iterator[np.ndarray]:
+        from dfm.data.dataset import decode_side_by_side
+
+        for first in range(start, stop, CHUNK):
+            yield np.stack(decode_side_by_side(self._read, self._paths[first : min(first + CHUNK, stop)]))
+
+    def _read(self, path: Path) -> np.ndarray:
+        picture = load_picture(path)
+        if picture.shape != self.shape:
+            wanted, found = (" x ".join(map(str, shape)) for shape in (self.shape, picture.shape))
+            raise UserError(
+                f"{path}: is {found} (height x width x channels), but {self._paths[0].name} is {wanted}: "
+                "pictures of one size are needed"
+            )
+        return picture
+
+
+class DatasetSource:
+    """One split of a data set by name, or one class of it."""
+
+    def __init__(self, dataset: "Dataset", label: int = -1):
+        self.dataset, self.label = dataset, label
+        self.id, self.count = f"{dataset.name}:{dataset.split}", len(dataset)
+        if label != -1:
+            self.id += f"[label={label}]"
+        self.rows = np.arange(self.count)
+        if dataset.shape is None:
+            raise UserError(f"{self.id}: its pictures differ in size; metrics need one size")
+        self.shape: Shape = dataset.shape
+        self.warnings: list[str] = []
+
+    def batches(self, start: int, stop: int) -> Iterator[np.ndarray]:
+        for first in range(start, stop, CHUNK):
+            yield self.dataset.take(np.arange(first, min(first + CHUNK, stop)))
+
+
+class SampleSource:
+    """Samples 0, ..., count - 1 of a run: sample i depends on the seed and i alone."""
+
+    def __init__(self, run: "Run", prior: Callable[[], "Prior"], seed: int, count: int, temperature: float = 1.0):
+        self.run, self.prior, self.seed, self.count, self.temperature = run, prior, seed, count, temperature
+        self.id = "samples"
+        self.shape: Shape = (run.model.height, run.model.width, run.model.channels)
+        self.warnings: list[str] = []
+
+    def batches(self, start: int, stop: int) -> Iterator[np.ndarray]:
+        from dfm.sampling import draw
+
+        return draw(self.run, self.prior(), self.seed, start, stop - start, temperature=self.temperature)
+
+
+@dataclass
+class Subset:
+    """Some pictures of a source, each at most once and in the source's order, drawn with a fixed seed.
+
+    A drawn subset and not the first ones: folders and data sets are often sorted by class.
+    """
+
+    source: Source
+    wanted: int
+
+    def __post_init__(self) -> None:
+        if self.wanted > self.source.count:
+            raise UserError(f"{self.source.id}: has {self.source.count} pictures, not {self.wanted}")
+        self.count, self.shape, self.warnings = self.wanted, self.source.shape, self.source.warnings
+        self.id = f"{self.source.id}[{self.wanted}]"
+        drawn = np.random.default_rng(SHUFFLE_SEED).permutation(self.source.count)[: self.wanted]
+        self.rows = np.sort(drawn)
+
+    def batches(self, start: int, stop: int) -> Iterator[np.ndarray]:
+        rows = self.rows[start:stop]
+        position = 0  # of the next batch in the source
+        for batch in self.source.batches(0, int(rows[-1]) + 1 if len(rows) else 0):
+            inside = rows[(rows >= position) & (rows < position + len(batch))] - position
+            if len(inside):
+                yield batch[inside]
+            position += len(batch)
+
+
+@dataclass
+class Transformed:
+    """A source whose pictures go through a function first (legacy protocols)."""
+
+    source: Source
+    function: Callable[[np.ndarray], np.ndarray]
+    id: str
+
+    def __post_init__(self) -> None:
+        self.count, self.warnings = self.source.count, self.source.warnings
+        height, width, channels = self.function(np.zeros((1, *self.source.shape), np.uint8)).shape[1:]
+        self.shape: Shape = (height, width, channels)
+
+    def batches(self, start: int, stop: int) -> Iterator[np.ndarray]:
+        return map(self.function, self.source.batches(start, stop))
+
+
+def open_source(spec: str, data_dir: str | None = None, label: int = -1) -> Source:
+    """A folder, an .npz with `images`, or a data set and its split such as cifar10:test; label: one class of it."""
+    path = Path(spec.removeprefix("folder:")).expanduser()
+    if path.is_dir():
+        return FolderSource(str(path))
+    if path.suffix.lower() == ".npz":
+        return npz_source(str(path))
+    if path.is_file():
+        raise UserError(f"{spec}: a folder of pictures or an .npz file is needed, not a single file")
+    name, colon, split = spec.rpartition(":")
+    if not colon or "/" in split or spec.startswith("folder:"):
+        raise UserError(f"{spec}: no such folder or file, and not of the form NAME:SPLIT such as cifar10:test")
+    from dfm.data import load
+
+    return DatasetSource(load(name, split, data_dir, label), label)
+
+
+def check_finite_parameters(run: "Run") -> None:
+    """A run that has diverged paints garbage without a word; this says so."""
+    import jax
+
+    for path, leaf in jax.tree_util.tree_flatten_with_path((run.params, run.latents))[0]:
+        if not np.all(np.isfinite(np.asarray(leaf, np.float32))):
+            raise UserError(f"{run.workdir}: the parameters of step {run.step} hold NaN ({jax.tree_util.keystr(path)})")
+
+
+def _one_line(error: Any) -> str:
+    return " ".join(str(error).split()) or type(error).__name__
