@@ -99,7 +99,7 @@ def _without_folder(word: str) -> str:
 
 def provenance() -> dict:
     """commit, dirty, hardware, versions and the date: where and with what a number was made."""
-    commit, dirty = code_state()
+    commit, dirty = LOADED_CODE
     return {"commit": commit, "dirty": dirty, "hardware": hardware(), "versions": versions(),
             "date": datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d")}
 
@@ -157,3 +157,7 @@ def _processor() -> str:
     except OSError:
         pass
     return platform.processor() or platform.machine()
+
+
+# asked once, at import: a run of hours is of the code that it loaded, whatever happens to the checkout meanwhile
+LOADED_CODE = code_state()

@@ -4,7 +4,7 @@ import sys
 import traceback
 from collections.abc import Sequence
 from contextlib import closing, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -20,6 +20,7 @@ from dfm.errors import UserError
 from dfm.results import dump
 from dfm.training import flags, optimizers, run_folder
 from dfm.training.checkpoints import Checkpoints
+from dfm.training.latent_start import principal_components
 from dfm.training.metric_log import MetricLog, NotFinite
 from dfm.training.previews import Previews
 from dfm.training.progress import Progress
@@ -199,10 +200,20 @@ def begin_or_resume(training: Training, checkpoints: Checkpoints, log: MetricLog
     latest = checkpoints.latest_step
     if latest is None:
         log.resume(0, {})
-        return jax.jit(training.initial_state, out_shardings=sharding)()
+        state = jax.jit(training.initial_state, out_shardings=sharding)()
+        return start_from_pictures(training, state, sharding)
     state, progress = checkpoints.restore(latest, jax.eval_shape(training.initial_state), sharding)
     log.resume(latest, progress)
     return state
+
+
+def start_from_pictures(training: Training, state: TrainState, sharding) -> TrainState:
+    """The first state with its latent table set to the pictures' principal components, where the objective wants so."""
+    if state.latents is None or training.config.objective.get("latent_start") != "pca":
+        return state
+    size, variance = state.latents.values.shape[1], training.objective.latent_variance
+    values = principal_components(training.batches.dataset, size, variance)
+    return replace(state, latents=replace(state.latents, values=jax.device_put(values, sharding)))
 
 
 def save(step: int, state: TrainState, log: MetricLog, checkpoints: Checkpoints, regular: bool) -> None:

@@ -1,0 +1,177 @@
+"""Deep Fourier Machines that generate pictures: an MLP turns a latent into the coefficients of a Fourier net.
+
+Asadi 2022, sections 4.2.2 and 5.2. The latents of the training pictures are a learnable table kept by the training
+(Algorithm 2), or the output of an MLP encoder (Algorithm 3).
+"""
+
+from collections.abc import Sequence
+
+import jax.numpy as jnp
+import numpy as np
+from flax import linen as nn
+from jaxtyping import Array, Float
+
+from dfm.models.fourier import COEFFICIENT_NAMES, Basis, coefficient_count, layer_sizes, split_coefficients
+from dfm.models.fourier_batch import fourier_net_batch
+from dfm.shapes import typechecked
+
+ACTIVATIONS = {"relu": nn.relu, "silu": nn.silu, "gelu": nn.gelu, "tanh": nn.tanh}
+
+
+class MLP(nn.Module):
+    """Dense layers `layers_0`, `layers_1`, ... with the activation between them.
+
+    Attributes:
+        widths: outputs of each layer.
+        kernel_variance: variance of every kernel entry at the start; None: 2 / inputs (He), 1 / inputs in the last.
+        last_kernel_init, last_bias_init: of the last layer, in place of these; biases start at 0 otherwise.
+    """
+
+    widths: Sequence[int]
+    activation: str
+    kernel_variance: float | None = None
+    last_kernel_init: nn.initializers.Initializer | None = None
+    last_bias_init: nn.initializers.Initializer = nn.initializers.zeros
+
+    def setup(self):
+        hidden, last = nn.initializers.he_normal(), nn.initializers.lecun_normal()
+        if self.kernel_variance is not None:
+            hidden = last = nn.initializers.normal(self.kernel_variance**0.5)
+        inits = [hidden] * (len(self.widths) - 1) + [self.last_kernel_init or last]
+        biases = [nn.initializers.zeros] * (len(self.widths) - 1) + [self.last_bias_init]
+        self.layers = [
+            nn.Dense(width, kernel_init=kernel_init, bias_init=bias_init)
+            for width, kernel_init, bias_init in zip(self.widths, inits, biases, strict=True)
+        ]
+
+    def __call__(self, x: Array) -> Array:
+        for layer in self.layers[:-1]:
+            x = ACTIVATIONS[self.activation](layer(x))
+        return self.layers[-1](x)
+
+
+class DeepFourierMachine(nn.Module):
+    """Latents to pictures, and pictures to latents where there is an encoder.
+
+    The decoder's output is the coefficient vector (order of `split_coefficients`), multiplied by fixed rates a layer of
+    the Fourier net. Its last bias holds the coefficients that all pictures share, its last kernel the deviations.
+
+    Attributes:
+        height, width, channels: of the pictures it is trained on. It paints any other size too.
+        net_width, net_depth, basis: of the Fourier net; "cas" reproduces the thesis' 352 and 3,672 coefficients.
+        latent_size: length of z.
+        decoder_widths, encoder_widths: hidden layers of the two MLPs; no encoder widths: no encoder, a latent table.
+        activation: of the MLPs.
+        kernel_variance: the thesis' start: every kernel entry from a Gaussian of this variance, and rates of 1. None:
+            ours, by the attributes below.
+        first_scale, hidden_scale, last_scale: standard deviation of the output of the first, a hidden and the last
+            Fourier layer at the start; a coefficient of a layer with m inputs has scale / sqrt(2^m).
+        deviation_scale: deviations of the coefficients at the start, relative to their standard deviation.
+        coefficient_rate: rates are coefficient_rate * 2^(2 - m), times 1/3 and 2/3 in the first and the last layer:
+            the more coefficients move an output together, the smaller the move of each.
+        input_scale: positions in [0, 1] are multiplied by it. The net has period 1: at 1, opposite borders are tied.
+    """
+
+    height: int
+    width: int
+    channels: int
+    net_width: int
+    net_depth: int
+    latent_size: int
+    decoder_widths: Sequence[int]
+    encoder_widths: Sequence[int] = ()
+    basis: Basis = "cas"
+    activation: str = "relu"
+    kernel_variance: float | None = None
+    first_scale: float = 0.3
+    hidden_scale: float = 0.03
+    last_scale: float = 0.3
+    deviation_scale: float = 0.1
+    coefficient_rate: float = 0.1
+    input_scale: float = 1.0
+
+    def setup(self):
+        widths = (*self.decoder_widths, coefficient_count(self.hidden, self.channels, self.basis))
+        if self.kernel_variance is not None:
+            self.decoder = MLP(widths, self.activation, self.kernel_variance)
+        else:
+            shared, rates = self._shared_start()
+            start = shared / rates
+            self.decoder = MLP(
+                widths,
+                self.activation,
+                last_kernel_init=_scaled(nn.initializers.lecun_normal(), self.deviation_scale * start),
+                last_bias_init=_scaled(nn.initializers.normal(1.0), start),
+            )
+        if self.encoder_widths:
+            self.encoder = MLP((*self.encoder_widths, self.latent_size), self.activation, self.kernel_variance)
+
+    @property
+    def hidden(self) -> tuple[int, ...]:
+        """Widths of the Fourier net's hidden vectors."""
+        return (self.net_width,) * self.net_depth
+
+    def __call__(self, images: Array) -> Array:
+        """Reconstructions with an encoder; without one, pictures of the latent 0. Only `init` needs this."""
+        z = self.encode(images) if self.encoder_widths else jnp.zeros((images.shape[0], self.latent_size), images.dtype)
+        return self.decode(z)
+
+    @typechecked
+    def encode(self, images: Float[Array, "batch height width channels"]) -> Float[Array, "batch latent"]:
+        """Latents of pictures in [-1, 1].
+
+        Raises:
+            ValueError: there is no encoder.
+        """
+        if not self.encoder_widths:
+            raise ValueError("this Deep Fourier Machine has a latent table and no encoder")
+        return self.encoder(images.reshape(images.shape[0], -1))
+
+    @typechecked
+    def coefficients(self, z: Float[Array, "batch latent"]) -> Float[Array, "batch count"]:
+        """The Fourier nets of these latents as coefficient vectors, float32 or wider."""
+        vectors = self.decoder(z)
+        vectors = vectors.astype(jnp.promote_types(vectors.dtype, jnp.float32))
+        return vectors if self.kernel_variance is not None else vectors * self._shared_start()[1]
+
+    @typechecked
+    def decode(
+        self, z: Float[Array, "batch latent"], height: int | None = None, width: int | None = None
+    ) -> Float[Array, "batch height width channels"]:
+        """Pictures in (-1, 1) of these latents, at any resolution; None: that of the training."""
+        height, width = height or self.height, width or self.width
+        pictures = self.paint(self.coefficients(z), pixel_centres(height, width))
+        return pictures.reshape(-1, height, width, self.channels)
+
+    @typechecked
+    def paint(
+        self, vectors: Float[Array, "batch count"], points: Float[Array, "points 2"]
+    ) -> Float[Array, "batch points channels"]:
+        """The nets of these coefficient vectors at points in [0, 1]^2, (x1, x2) = (across, down)."""
+        layers = split_coefficients(vectors, self.hidden, self.channels, self.basis)
+        return fourier_net_batch(layers, points * self.input_scale)
+
+    def _shared_start(self) -> tuple[np.ndarray, np.ndarray]:
+        """(standard deviation at the start, rate) of each coefficient."""
+        sizes = layer_sizes(self.hidden, self.channels)
+        deviations, rates = [], []
+        for index, (m, n) in enumerate(sizes):
+            scale, rate = self.hidden_scale, 1.0
+            if index == 0:
+                scale, rate = self.first_scale, 1 / 3
+            elif index == len(sizes) - 1:
+                scale, rate = self.last_scale, 2 / 3
+            count = len(COEFFICIENT_NAMES[self.basis]) * 2**m * n
+            deviations.append(np.full(count, scale / 2 ** (m / 2), np.float32))
+            rates.append(np.full(count, self.coefficient_rate * rate * 2.0 ** (2 - m), np.float32))
+        return np.concatenate(deviations), np.concatenate(rates)
+
+
+def pixel_centres(height: int, width: int) -> Float[Array, "points 2"]:
+    """((column + 1/2) / width, (row + 1/2) / height) of every pixel, row by row."""
+    columns, rows = np.meshgrid((np.arange(width) + 0.5) / width, (np.arange(height) + 0.5) / height)
+    return jnp.asarray(np.stack([columns.ravel(), rows.ravel()], -1), jnp.float32)
+
+
+def _scaled(initializer: nn.initializers.Initializer, scale: np.ndarray) -> nn.initializers.Initializer:
+    return lambda key, shape, dtype=jnp.float32: initializer(key, shape, dtype) * scale

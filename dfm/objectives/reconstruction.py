@@ -1,0 +1,82 @@
+"""Reconstruction with a penalty on the latents (Asadi 2022, Eq. 4.8)."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from dfm.models.dfm import DeepFourierMachine, pixel_centres
+from dfm.shapes import typechecked
+
+LATENT_STARTS = ("normal", "pca")
+
+
+@dataclass(frozen=True)
+class Reconstruction:
+    """Mean squared error over pixels and channels of [-1, 1] + latent_penalty * ||z||^2: one number a picture.
+
+    Attributes:
+        model: its encoder gives the latents, or a table does.
+        latent_penalty: lambda of Eq. 4.8.
+        points_per_picture: pixels that a step looks at, drawn anew each step and shared by the batch; 0: all. The net
+            is a function of position, so a part of the pixels gives an unbiased gradient at a part of the cost.
+        latent_start: a table starts from a Gaussian of variance `latent_variance` ("normal"), or, in a training, from
+            the pictures' principal components, scaled to that variance ("pca").
+    """
+
+    model: DeepFourierMachine
+    latent_penalty: float
+    points_per_picture: int = 0
+    latent_start: Literal["normal", "pca"] = "normal"
+    latent_variance: float = 1.0
+
+    def __post_init__(self):
+        pixels = self.model.height * self.model.width
+        if not 0 <= self.points_per_picture <= pixels:
+            raise ValueError(f"points_per_picture is {self.points_per_picture}, the pictures have {pixels}")
+        if self.latent_start not in LATENT_STARTS:
+            raise ValueError(f"latent_start is {self.latent_start!r}, not one of {', '.join(LATENT_STARTS)}")
+
+    def init(self, key: Array) -> dict[str, Any]:
+        """The parameters of the decoder, and of the encoder where there is one."""
+        model = self.model
+        return dict(model.init(key, jnp.zeros((1, model.height, model.width, model.channels)))["params"])
+
+    def init_latents(self, key: Array, examples: int) -> Float[Array, "examples latent"] | None:
+        """A table of latents from the Gaussian; None where there is an encoder."""
+        if self.model.encoder_widths:
+            return None
+        return self.latent_variance**0.5 * jax.random.normal(key, (examples, self.model.latent_size))
+
+    @typechecked
+    def __call__(
+        self, params: Mapping[str, Any], latents: Float[Array, "batch latent"] | None, batch: Mapping[str, Any], key
+    ) -> tuple[Float[Array, "batch"], dict[str, Float[Array, "batch"]]]:
+        """Losses and metrics of each picture.
+
+        Args:
+            latents: the table's rows of these pictures, or None with an encoder.
+            batch: "image" in [-1, 1].
+            key: chooses the pixels.
+        """
+        model, images = self.model, batch["image"]
+        z: Any = latents
+        if z is None:
+            z = model.apply({"params": params}, images.astype(_dtype(params)), method="encode")
+        vectors: Any = model.apply({"params": params}, z, method="coefficients")
+        points = pixel_centres(model.height, model.width)
+        targets = images.reshape(images.shape[0], -1, model.channels)
+        if self.points_per_picture:
+            chosen = jax.random.choice(key, len(points), (self.points_per_picture,), replace=False)
+            points, targets = points[chosen], targets[:, chosen]
+        painted: Any = model.apply({}, vectors, points, method="paint")
+        mse = ((painted - targets) ** 2).mean((1, 2))
+        square_norm = (z.astype(jnp.float32) ** 2).sum(-1)
+        return mse + self.latent_penalty * square_norm, {"mse": mse, "latent_square_norm": square_norm}
+
+
+def _dtype(params: Mapping[str, Any]) -> Any:
+    return jax.tree.leaves(params)[0].dtype
