@@ -1,0 +1,147 @@
+import numpy as np
+import pytest
+import tiny_runs
+from PIL import Image
+
+from dfm import priors
+from dfm.errors import UserError
+from dfm.evaluation import sources
+from dfm.evaluation.protocols import pad_to_32, stretch
+from dfm.evaluation.sources import ArraySource, SampleSource, Subset, Transformed, open_source
+
+
+def random_pictures(count, shape=(8, 8, 1), seed=0):
+    return np.random.default_rng(seed).integers(0, 256, (count, *shape), dtype=np.uint8)
+
+
+def all_of(source):
+    return np.concatenate(list(source.batches(0, source.count)))
+
+
+def write_folder(path, images, suffix=".png"):
+    path.mkdir()
+    for number, image in enumerate(images):
+        Image.fromarray(image[..., 0] if image.shape[-1] == 1 else image).save(path / f"{number:03d}{suffix}")
+    return path
+
+
+@pytest.fixture(autouse=True)
+def small_chunks(monkeypatch):
+    monkeypatch.setattr(sources, "CHUNK", 5)
+
+
+@pytest.mark.parametrize("shape", [(8, 8, 1), (6, 9, 3)])
+def test_folder_and_npz_give_the_same_pictures(tmp_path, shape):
+    images = random_pictures(12, shape)
+    write_folder(tmp_path / "pictures", images)
+    np.savez(tmp_path / "pictures.npz", images=images)
+    for spec in ("pictures", "pictures.npz"):
+        source = open_source(str(tmp_path / spec))
+        assert (source.count, source.shape, source.warnings) == (12, shape, [])
+        np.testing.assert_array_equal(all_of(source), images)
+        np.testing.assert_array_equal(np.concatenate(list(source.batches(3, 10))), images[3:10])
+
+
+def test_grey_npz_may_lack_its_channel(tmp_path):
+    np.savez(tmp_path / "grey.npz", images=random_pictures(3)[..., 0])
+    assert open_source(str(tmp_path / "grey.npz")).shape == (8, 8, 1)
+
+
+def test_jpeg_is_warned_of(tmp_path):
+    folder = write_folder(tmp_path / "lossy", random_pictures(2, (8, 8, 3)), ".jpg")
+    assert "2 JPEG files" in open_source(str(folder)).warnings[0]
+
+
+def test_data_set_by_name_and_class():
+    whole, twos = open_source("digits:test"), open_source("digits:test", label=2)
+    assert whole.count == 297 and whole.id == "digits:test" and whole.shape == (8, 8, 1)
+    assert twos.id == "digits:test[label=2]" and 20 < twos.count < 40
+
+
+def test_mixed_sizes_name_both_files(tmp_path):
+    folder = write_folder(tmp_path / "mixed", random_pictures(3))
+    Image.fromarray(np.zeros((9, 8), np.uint8)).save(folder / "zzz.png")
+    with pytest.raises(UserError, match=r"zzz.png: is 9 x 8 x 1 .*000.png is 8 x 8 x 1"):
+        all_of(open_source(str(folder)))
+
+
+def test_corrupt_picture_is_named(tmp_path):
+    folder = write_folder(tmp_path / "corrupt", random_pictures(3))
+    data = (folder / "001.png").read_bytes()
+    (folder / "001.png").write_bytes(data[: len(data) // 2])
+    with pytest.raises(UserError, match="001.png: damaged or truncated"):
+        all_of(open_source(str(folder)))
+
+
+@pytest.mark.parametrize(
+    ("arrays", "message"),
+    [
+        ({"images": np.full((2, 8, 8, 1), np.nan, np.float32)}, "must be uint8.*float32, and hold NaN"),
+        ({"images": np.zeros((2, 8, 8, 1), np.float32)}, "must be uint8.*float32$"),
+        ({"images": np.zeros((2, 8, 8, 4), np.uint8)}, "one or three channels"),
+        ({"images": np.zeros((0, 8, 8, 1), np.uint8)}, "one or three channels"),
+        ({"pictures": np.zeros(3)}, r"no array named images \(there are: pictures\)"),
+        ({"images": np.array([{}], dtype=object)}, "damaged, or no .npz"),
+    ],
+)
+def test_wrong_arrays_are_explained(tmp_path, arrays, message):
+    np.savez(tmp_path / "x.npz", **arrays)
+    with pytest.raises(UserError, match=message):
+        open_source(str(tmp_path / "x.npz"))
+
+
+def test_what_is_not_there(tmp_path):
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "note.txt").write_text("x")
+    (tmp_path / "cut.npz").write_bytes(b"PK")
+    for spec, message in [("empty", "no pictures"), ("note.txt", "single file"), ("none", "no such folder or file"),
+                          ("cut.npz", "damaged"), ("none.npz", "no such file")]:  # fmt: skip
+        with pytest.raises(UserError, match=message):
+            open_source(str(tmp_path / spec))
+    with pytest.raises(UserError, match="unknown split"):
+        open_source("digits:valid")
+
+
+def test_subset_has_each_picture_once_in_order_and_is_not_the_beginning():
+    images = np.arange(40, dtype=np.uint8).reshape(40, 1, 1, 1)
+    subset = Subset(ArraySource("x", images), 10)
+    numbers = all_of(subset).ravel()
+    assert list(numbers) == sorted(set(numbers.tolist())) and len(numbers) == 10 and numbers[-1] > 20
+    np.testing.assert_array_equal(subset.rows, numbers)
+    parts = [np.concatenate(list(subset.batches(start, start + 5))) for start in (0, 5)]
+    np.testing.assert_array_equal(np.concatenate(parts).ravel(), numbers)
+    with pytest.raises(UserError, match="has 40 pictures, not 41"):
+        Subset(ArraySource("x", images), 41)
+
+
+def test_samples_depend_on_seed_and_number_alone(tmp_path):
+    run = tiny_runs.tiny_run(tmp_path, table=True)
+    prior = priors.Normal(3)
+    first = SampleSource(run, lambda: prior, seed=1, count=20)
+    whole = all_of(first)
+    assert whole.shape == (20, 8, 8, 1) == (first.count, *first.shape)
+    part = np.concatenate(list(first.batches(7, 15)))
+    assert np.abs(part.astype(int) - whole[7:15]).max() <= 1
+    other = all_of(SampleSource(run, lambda: prior, seed=2, count=20))
+    assert (other != whole).any()
+
+
+def test_diverged_run_is_refused(tmp_path):
+    run = tiny_runs.tiny_run(tmp_path, table=True)
+    sources.check_finite_parameters(run)
+    run.latents[5, 1] = np.nan
+    with pytest.raises(UserError, match="the parameters of step 20 hold NaN"):
+        sources.check_finite_parameters(run)
+
+
+def test_stretching_of_dai_and_wipf():
+    pictures = np.array([[10, 20, 30], [7, 7, 7]], np.uint8).reshape(2, 1, 1, 3)
+    np.testing.assert_allclose(stretch(pictures).reshape(2, 3), [[0, 127.5, 255], [0, 0, 0]])
+    transformed = Transformed(ArraySource("x", pictures), stretch, "x")
+    assert all_of(transformed).dtype == np.float32 and transformed.shape == (1, 1, 3)
+
+
+def test_padding_of_mnist():
+    padded = pad_to_32(np.full((2, 28, 28, 1), 9, np.uint8))
+    assert padded.shape == (2, 32, 32, 1) and padded[0].sum() == 9 * 28 * 28 and padded[0, 2, 2, 0] == 9
+    assert pad_to_32(np.zeros((1, 8, 8, 1))).shape == (1, 8, 8, 1)

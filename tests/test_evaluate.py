@@ -1,0 +1,276 @@
+import json
+import os
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tiny_runs
+
+from dfm import evaluate
+from dfm.codec.picture import load_picture, save_picture
+from dfm.data import load
+from dfm.metrics.inception_weights import VARIABLE as INCEPTION
+from dfm.metrics.lpips import VARIABLE as LPIPS
+
+ROOT = Path(__file__).parents[1]
+FIELDS = {
+    "schema", "name", "metric", "value", "spread", "spread_over", "prior", "temperature", "seeds", "samples",
+    "reference", "extractor", "extractor_sha256", "resize", "scale", "quantisation", "pictures_per_second", "warnings",
+    "protocol", "command", "seconds", "details", "commit", "dirty", "hardware", "versions", "date",
+}  # fmt: skip
+
+
+@pytest.fixture(autouse=True)
+def no_weights(monkeypatch, tmp_path):
+    monkeypatch.delenv(INCEPTION, raising=False)
+    monkeypatch.delenv(LPIPS, raising=False)
+    monkeypatch.setenv("DFM_DATA_DIR", str(tmp_path / "data"))
+
+
+@pytest.fixture
+def pictures(tmp_path):
+    """120 training digits in an .npz."""
+    np.savez(tmp_path / "pictures.npz", images=load("digits", "train").take(np.arange(120)))
+    return str(tmp_path / "pictures.npz")
+
+
+@pytest.fixture
+def run(tmp_path, monkeypatch):
+    """A tiny run with a table on digits; `load_run` finds it whatever it is asked for."""
+    (tmp_path / "run").mkdir()
+    found = tiny_runs.tiny_run(tmp_path / "run", table=True)
+    monkeypatch.setattr("dfm.training.runs.load_run", lambda workdir, which="latest": found)
+    return str(tmp_path / "run")
+
+
+def evaluated(capsys, *arguments):
+    """The JSON lines of a command that must succeed."""
+    code = evaluate.main([*arguments, "--quiet"])
+    captured = capsys.readouterr()
+    assert code == 0, captured.err
+    return [json.loads(line) for line in captured.out.splitlines()]
+
+
+def refused(capsys, *arguments):
+    """The one line of a command that must fail."""
+    code = evaluate.main(list(arguments))
+    captured = capsys.readouterr()
+    assert (code, captured.out) == (2, "")
+    assert captured.err.count("\n") == 1 and captured.err.startswith("dfm.evaluate: ")
+    return captured.err
+
+
+def test_every_metric_of_two_sets_with_all_that_a_result_must_say(capsys, pictures, tmp_path):
+    metrics = ["fd", "fd_infinity", "kd", "classifier_score", "precision_recall", "density_coverage", "mmd", "mind"]
+    names = ",".join(f"{name}-digits" for name in metrics)
+    arguments = [f"--samples={pictures}", "--reference=digits:test", f"--metrics={names}"]
+    lines = evaluated(capsys, *arguments, f"--output={tmp_path / 'out.jsonl'}")
+    found = {line["metric"]: line for line in lines}
+    assert list(found) == [
+        "fd-digits", "fd_infinity-digits", "kd-digits", "classifier_score-digits", "precision-digits", "recall-digits",
+        "density-digits", "coverage-digits", "mmd-digits", "mind-digits",
+    ]  # fmt: skip
+    for line in lines:
+        assert line.keys() >= FIELDS
+        assert line["samples"]["count"] == 120 and len(line["samples"]["sha256"]) == 64
+        assert line["value"] is not None and line["extractor"] == "digits-classifier-v1"
+    first = found["fd-digits"]
+    assert first["reference"]["id"] == "digits:test" and first["reference"]["count"] == 297
+    assert 0 < first["value"] and first["details"]["most_negative_eigenvalue"] > -1e-6
+    assert any("120 samples are fewer than 2048" in warning for warning in first["warnings"])
+    assert found["classifier_score-digits"]["reference"] is None
+    assert found["kd-digits"]["spread_over"] == "subsets"
+    assert [json.loads(line) for line in (tmp_path / "out.jsonl").read_text().splitlines()] == lines
+
+
+def test_equal_sets(capsys, pictures):
+    metrics = "--metrics=fd-digits,precision_recall-digits,mind-digits"
+    for line in evaluated(capsys, f"--samples={pictures}", f"--reference={pictures}", metrics):
+        expected = 1 if line["metric"] in ("precision-digits", "recall-digits") else 0
+        assert line["value"] == pytest.approx(expected, abs=1e-4)
+
+
+def test_results_file_grows_and_table_is_for_people(capsys, pictures, tmp_path):
+    output = tmp_path / "new" / "out.jsonl"
+    output.parent.mkdir()
+    arguments = [f"--samples={pictures}", "--reference=digits:test", "--metrics=fd-digits", f"--output={output}"]
+    evaluated(capsys, *arguments)
+    assert evaluate.main([*arguments, "--pretty", "--quiet"]) == 0
+    table = capsys.readouterr().out.splitlines()
+    assert table[0].split() == ["metric", "value", "spread", "over", "samples", "reference"]
+    assert table[2].split()[0] == "fd-digits" and table[2].endswith("digits:test (297)")
+    assert len(output.read_text().splitlines()) == 2
+
+
+def test_stored_statistics_serve_as_reference(capsys, pictures, tmp_path):
+    direct = evaluated(capsys, f"--samples={pictures}", "--reference=digits:test", "--metrics=fd-digits,kd-digits")
+    moments, features = tmp_path / "moments.npz", tmp_path / "features.npz"
+    make = ["--make_stats=digits:test", "--metrics=fd-digits", "--quiet"]
+    assert evaluate.main([*make, f"--output={moments}"]) == 0
+    assert evaluate.main([*make, f"--output={features}", "--keep_features"]) == 0
+    stored = evaluated(capsys, f"--samples={pictures}", f"--reference={features}", "--metrics=fd-digits,kd-digits")
+    assert [line["value"] for line in stored] == pytest.approx([line["value"] for line in direct], rel=1e-6)
+    assert stored[0]["reference"] == direct[0]["reference"]
+    said = refused(capsys, f"--samples={pictures}", f"--reference={moments}", "--metrics=fd-digits,kd-digits")
+    assert "kd-digits: needs features of the references" in said and "These remain: fd-digits" in said
+
+
+def test_a_metric_that_cannot_be_had_is_refused_before_any_work(capsys, pictures, tmp_path):
+    output = tmp_path / "out.jsonl"
+    both = [f"--samples={pictures}", "--reference=digits:test", f"--output={output}"]
+    said = refused(capsys, *both, "--metrics=fid,kid,fd-digits,psnr")
+    assert "fid, kid: the Inception weights are missing" in said and "psnr: needs a model (--workdir)" in said
+    assert "These remain: fd-digits" in said and not output.exists()
+    said = refused(capsys, f"--samples={pictures}", "--metrics=fd-digits,classifier_score-digits")
+    assert "fd-digits: needs --reference. These remain: classifier_score-digits" in said
+    said = refused(capsys, *both, "--metrics=fd-mnist")
+    assert "is for pictures of 28x28 pixels, not 8x8" in said and "These remain: none" in said
+
+
+def test_the_command_line_explains_itself(capsys, pictures, tmp_path):
+    one = tmp_path / "one.npz"
+    np.savez(one, images=np.zeros((1, 8, 8, 1), np.uint8))
+    both = [f"--samples={pictures}", "--reference=digits:test"]
+    cases = [
+        ([], "one of the arguments"),
+        ([*both, "--metrics=fjd"], "unknown metric 'fjd'; did you mean fid?"),
+        ([*both, "--metrics=,"], "names none"),
+        ([*both, "--protocol=rae-2021"], "did you mean rae-2020?"),
+        ([*both, "--num_samples=0"], "at least 1"),
+        ([*both, "--num_samples=121", "--metrics=fd-digits"], "has 120 pictures, not 121"),
+        ([*both, "--repeats=2"], "needs --workdir"),
+        ([*both, "--seed=-1"], "--seed must be"),
+        ([*both, f"--output={tmp_path / 'no' / 'out.jsonl'}"], "does not exist"),
+        ([f"--samples={one}", "--reference=digits:test", "--metrics=fd-digits"], "1 picture, and at least 2"),
+        ([f"--samples={pictures}", "--reference=digits:tests"], "unknown split"),
+        (["--make_stats=digits:test"], "needs --output=FILE.npz"),
+        ([f"--workdir={tmp_path}", "--reference=digits:test"], "holds no run"),
+        ([f"--workdir={tmp_path}", "--prior=flow"], "unknown prior 'flow'"),
+        ([*both, "--process_id=1", "--distributed"], "belong together"),
+    ]
+    for arguments, message in cases:
+        assert message in refused(capsys, *arguments), arguments
+
+
+def test_a_run_by_prior_with_repeats(capsys, run):
+    lines = evaluated(
+        capsys, f"--workdir={run}", "--reference=digits:test", "--metrics=fd-digits", "--num_samples=100",
+        "--prior=normal,gaussian", "--repeats=2", "--seed=5",
+    )  # fmt: skip
+    assert [line["prior"] for line in lines] == ["normal", "gaussian"]
+    for line in lines:
+        assert line["seeds"] == [5, 6] and line["spread_over"] == "repeats" and line["temperature"] == 1
+        assert len(line["details"]["values"]) == 2 == len(set(line["samples"]["sha256"]))
+        assert line["value"] == pytest.approx(np.mean(line["details"]["values"]))
+        assert line["run"]["step"] == 20 and len(line["run"]["params_sha256"]) == 64
+        assert line["run"]["config"]["dataset"]["name"] == "digits"
+
+
+def test_the_same_command_gives_the_same_number(capsys, run):
+    arguments = [f"--workdir={run}", "--reference=digits:test", "--metrics=fd-digits", "--num_samples=90"]
+    first, again, other_batches = (
+        evaluated(capsys, *arguments, *more)[0] for more in ([], [], ["--batch_size=16", "--no_cache"])
+    )
+    assert first["value"] == again["value"] and first["samples"] == again["samples"]
+    assert other_batches["value"] == pytest.approx(first["value"], abs=1e-3)
+
+
+@pytest.mark.parametrize("table", [True, False])
+def test_reconstructions_and_their_floor(capsys, tmp_path, monkeypatch, table):
+    found = tiny_runs.tiny_run(tmp_path, table)
+    monkeypatch.setattr("dfm.training.runs.load_run", lambda workdir, which="latest": found)
+    names = "--metrics=psnr,ssim,ms_ssim,rfd-digits"
+    arguments = [f"--workdir={tmp_path}", names, "--num_references=60"]
+    train = {line["metric"]: line for line in evaluated(capsys, *arguments, "--reference=digits:train")}
+    assert list(train) == ["psnr", "ssim", "ms_ssim", "rfd-digits"]
+    assert train["psnr"]["latents_by"] == ("table" if table else "encoder")
+    assert 0 < train["psnr"]["value"] < 30 and train["psnr"]["spread_over"] == "pictures"
+    assert train["psnr"]["details"]["psnr_of_mean_mse"] <= train["psnr"]["value"]
+    assert train["ssim"]["value"] is None and train["ms_ssim"]["value"] is None  # 8 pixels
+    assert train["rfd-digits"]["value"] > 0 and train["rfd-digits"]["samples"]["count"] == 60
+    test = evaluated(capsys, *arguments, "--reference=digits:test", "--invert_steps=2")
+    assert test[0]["latents_by"] == ("inversion" if table else "encoder")
+
+
+def test_honesty_aids(capsys, run):
+    lines = {line["metric"]: line for line in evaluated(capsys, f"--workdir={run}", "--metrics=honesty")}
+    assert list(lines) == ["memorisation", "active_units", "posterior_kl", "posterior_sliced"]
+    assert lines["active_units"]["value"] == 3 and lines["active_units"]["details"]["latent_size"] == 3
+    # the Gaussian is fitted to these latents
+    assert lines["posterior_kl"]["value"] == pytest.approx(0, abs=0.01)
+    assert lines["posterior_sliced"]["value"] < 0.05
+    assert lines["memorisation"]["value"] > 0
+    page = load_picture(Path(run) / "evaluation" / lines["memorisation"]["details"]["grid"])
+    assert page.shape[0] > page.shape[1] > 40
+    normal = evaluated(capsys, f"--workdir={run}", "--metrics=latents", "--prior=normal")
+    assert normal[1]["value"] > 0.1 > lines["posterior_kl"]["value"]
+
+
+def test_legacy_protocols(capsys, run, monkeypatch):
+    from dfm.evaluation import protocols
+
+    small = protocols.Protocol(80, 90, "test", protocols.stretch, note="stretched")
+    monkeypatch.setitem(protocols.PROTOCOLS, "dai-wipf-2019", small)
+    arguments = [f"--workdir={run}", "--protocol=dai-wipf-2019", "--metrics=fd-digits"]
+    line = evaluated(capsys, *arguments, "--reference=digits:test")[0]
+    assert line["protocol"] == "dai-wipf-2019" and line["protocol_note"] == "stretched"
+    assert line["samples"]["count"] == 80 and line["reference"]["count"] == 90
+    assert "is against --reference=digits:test" in refused(capsys, *arguments, "--reference=digits:train")
+    assert "fixes 80 pictures" in refused(capsys, *arguments, "--reference=digits:test", "--num_samples=3")
+    said = refused(capsys, *arguments[:2], "--metrics=psnr", "--reference=digits:test")
+    assert "for metrics on samples only" in said
+
+
+def test_the_published_protocols_are_what_they_were():
+    from dfm.evaluation.protocols import PROTOCOLS, pad_to_32, stretch
+
+    dai_wipf, rae = PROTOCOLS["dai-wipf-2019"], PROTOCOLS["rae-2020"]
+    assert (dai_wipf.samples, dai_wipf.references, dai_wipf.reference_split) == (10_000, 10_000, "test")
+    assert dai_wipf.change_samples is stretch and dai_wipf.change_references is None
+    assert (rae.samples, rae.change_samples, rae.change_references) == (10_000, pad_to_32, pad_to_32)
+
+
+def test_class_of_the_run_is_the_class_of_the_reference(capsys, tmp_path, monkeypatch):
+    found = tiny_runs.tiny_run(tmp_path, table=True, label=2)
+    monkeypatch.setattr("dfm.training.runs.load_run", lambda workdir, which="latest": found)
+    arguments = [f"--workdir={tmp_path}", "--reference=digits:test", "--metrics=fd-digits", "--num_samples=50"]
+    assert evaluated(capsys, *arguments)[0]["reference"]["id"] == "digits:test[label=2]"
+    assert evaluated(capsys, *arguments, "--label=-1")[0]["reference"]["count"] == 297
+
+
+def test_two_processes_give_what_one_gives(capsys, pictures, tmp_path):
+    arguments = [f"--samples={pictures}", "--reference=digits:test", "--metrics=fd-digits,kd-digits", "--no_cache"]
+    alone = evaluated(capsys, *arguments)
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    environment = {**os.environ, "XLA_FLAGS": "", "PYTHONPATH": str(ROOT)}
+    place = ["--distributed", f"--coordinator_address=127.0.0.1:{port}", "--process_count=2"]
+    processes = [
+        subprocess.Popen([sys.executable, "-m", "dfm.evaluate", *arguments, *place, f"--process_id={i}", "--quiet",
+                          f"--output={tmp_path / f'{i}.jsonl'}"], env=environment, cwd=tmp_path,
+                         stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+        for i in range(2)
+    ]  # fmt: skip
+    errors = [process.communicate(timeout=120)[1] for process in processes]
+    assert [process.returncode for process in processes] == [0, 0], errors
+    assert not (tmp_path / "1.jsonl").exists()
+    together = [json.loads(line) for line in (tmp_path / "0.jsonl").read_text().splitlines()]
+    for one, two in zip(alone, together, strict=True):
+        assert two["value"] == pytest.approx(one["value"], abs=1e-3)
+        assert (two["samples"], two["reference"]) == (one["samples"], one["reference"])
+
+
+def test_folder_of_pictures(capsys, tmp_path):
+    images = load("digits", "test").take(np.arange(30))
+    for suffix in (".png", ".jpg"):
+        (tmp_path / suffix).mkdir()
+        for number, image in enumerate(images):
+            save_picture(tmp_path / suffix / f"{number}{suffix}", image)
+    line, *_ = evaluated(
+        capsys, f"--samples={tmp_path / '.png'}", f"--reference={tmp_path / '.jpg'}", "--metrics=fd-digits"
+    )
+    assert any("30 JPEG files" in warning for warning in line["warnings"]) and line["value"] > 0
