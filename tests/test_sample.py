@@ -9,13 +9,13 @@ import jax
 import numpy as np
 import pytest
 from PIL import Image
-from tiny_runs import TinyMachine, tiny_run
+from tiny_runs import LinearMachine, TinyMachine, tiny_run
 
-from dfm import priors, sample
+from dfm import priors, sample, train
 from dfm.errors import UserError
 from dfm.metrics.picture_quality import psnr
 from dfm.sample import main
-from dfm.sampling import RunData, figures
+from dfm.sampling import RunData, figures, inversion
 from dfm.training import runs
 
 REPOSITORY = Path(__file__).parents[1]
@@ -35,13 +35,25 @@ def own_cache(monkeypatch, tmp_path):
     monkeypatch.setenv("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.5")
 
 
+@pytest.fixture(autouse=True)
+def two_rows(monkeypatch):
+    """Inversions are of one picture with two starts, or two with one: the same compiled step for all."""
+    monkeypatch.setattr(inversion, "ROWS", 2)
+
+
 @pytest.fixture(params=["table", "encoder"])
 def run(request, tmp_path, monkeypatch):
-    return serve(monkeypatch, tiny_run(tmp_path / "run", table=request.param == "table"))
+    return serve(monkeypatch, tiny_run(tmp_path / "run", table=request.param == "table", model=LinearMachine()))
 
 
 @pytest.fixture
 def table(tmp_path, monkeypatch):
+    return serve(monkeypatch, tiny_run(tmp_path / "run", table=True, model=LinearMachine()))
+
+
+@pytest.fixture
+def any_size(tmp_path, monkeypatch):
+    """Its net paints any size."""
     return serve(monkeypatch, tiny_run(tmp_path / "run", table=True))
 
 
@@ -57,6 +69,7 @@ def show(tmp_path, capsys):
     """Runs the command; its lines on standard output by what they show, with the pictures of their files."""
 
     def command(*arguments):
+        capsys.readouterr()  # what came before
         code = main([f"--workdir={tmp_path / 'run'}", f"--output={tmp_path / 'out'}", "--quiet", *arguments])
         captured = capsys.readouterr()
         assert (code, captured.err) == (0, "")
@@ -197,7 +210,7 @@ def test_traversals_cross_the_mean_latent(table, show, directions):
     np.testing.assert_allclose(line["standard_deviations"], [2, 1, 0.5], rtol=0.1)
 
 
-def test_any_size(table, show):
+def test_any_size(any_size, show):
     small = show("--count=3", "--seed=1")["samples-gaussian"]
     large = show("--count=3", "--seed=1", "--size=40", "--scale=2")["samples-gaussian"]
     assert (large["height"], large["width"], large["scale"]) == (40, 40, 2)
@@ -212,7 +225,7 @@ def test_one_size_keeps_proportions(tmp_path, monkeypatch, show):
     assert (line["height"], line["width"]) == (10, 20)
 
 
-def test_reconstructions_in_another_size_are_measured_in_their_own(run, show):
+def test_reconstructions_in_another_size_are_measured_in_their_own(any_size, show):
     own = show("--what=reconstructions", "--count=3")["reconstructions"]
     large = show("--what=reconstructions", "--count=3", "--size=24")["reconstructions"]
     assert large["metrics"] == own["metrics"] and large["height"] == 24
@@ -226,7 +239,8 @@ def test_morph_is_a_looping_gif(table, show):
 
 
 def test_morph_through_test_pictures(run, show):
-    line = show("--what=morph", "--pictures=3,5,7", "--frames=2", "--steps=5", "--paths=linear")["morph-linear"]
+    line = show("--what=morph", "--pictures=3,5,7", "--frames=2", "--steps=5", "--starts=2",
+                "--paths=linear")["morph-linear"]  # fmt: skip
     assert (line["of"], line["pictures"], line["count"]) == ("test", [3, 5, 7], 6)
 
 
@@ -273,6 +287,19 @@ def test_mistakes_are_one_line(table, tmp_path, capsys, arguments, message):
     words = [f"--workdir={tmp_path / 'run'}", f"--output={tmp_path / 'out'}", "--quiet", *arguments]
     assert message in refused(capsys, *words)
     assert not list(tmp_path.glob("out/*.png"))
+
+
+def test_from_training_to_pictures(tmp_path, show):
+    """A real checkpoint of the real model: everything that the stand-in leaves out."""
+    config = f"--config={REPOSITORY / 'configs' / 'dfm_digits.py'}:quick"
+    changes = ["total_steps=2", "batch_size=60", "sample_every_steps=0", "model.net_width=2", "model.net_depth=2"]
+    assert train.main([config, f"--workdir={tmp_path / 'run'}", *(f"--config.{change}" for change in changes)]) == 0
+    lines = show("--what=samples,reconstructions", "--count=2", "--prior=gmm", "--which=2")
+    assert {line["step"] for line in lines.values()} == {2}
+    assert (tmp_path / "run" / "priors" / "gmm.npz").exists()
+    run = runs.load_run(tmp_path / "run")
+    expected = RunData(run).painter.paint(np.asarray(run.latents)[:2])
+    np.testing.assert_allclose(cells(lines["reconstructions"])[1::2].astype(int), expected[..., 0], atol=1)
 
 
 def test_no_run_in_the_folder(tmp_path, capsys):

@@ -3,7 +3,7 @@
 import jax
 import numpy as np
 import pytest
-from tiny_runs import tiny_run
+from tiny_runs import LinearMachine, tiny_run
 
 from dfm.errors import UserError
 from dfm.sampling import RunData, invert
@@ -12,12 +12,12 @@ from dfm.sampling import inversion as module
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory):
-    return RunData(tiny_run(tmp_path_factory.mktemp("table"), table=True))
+    return RunData(tiny_run(tmp_path_factory.mktemp("table"), table=True, model=LinearMachine()))
 
 
 @pytest.fixture(scope="module")
 def encoder(tmp_path_factory):
-    return RunData(tiny_run(tmp_path_factory.mktemp("encoder"), table=False))
+    return RunData(tiny_run(tmp_path_factory.mktemp("encoder"), table=False, model=LinearMachine()))
 
 
 @pytest.fixture(autouse=True)
