@@ -134,3 +134,19 @@ def test_missing_weights_are_named(monkeypatch):
     monkeypatch.delenv(VARIABLE, raising=False)
     with pytest.raises(networks.UserError, match="--inception_weights=FILE or set DFM_INCEPTION_WEIGHTS"):
         networks.load("inception")
+
+
+@pytest.mark.peers
+def test_the_whole_net_agrees_with_pytorch():
+    import sys
+    from pathlib import Path
+
+    sys.path.append(str(Path(__file__).parents[2] / "scripts"))
+    import bench_fid
+
+    arrays = bench_fid.random_arrays(seed=1)
+    pictures = np.random.default_rng(0).integers(0, 256, (2, 40, 32, 3), dtype=np.uint8)
+    expected = bench_fid.TorchInception(arrays)(pictures)
+    ours = bench_fid.our_form(arrays, 2)(pictures)
+    assert np.linalg.norm(ours - expected) < 1e-5 * np.linalg.norm(expected)
+    assert expected.std() > 0.01

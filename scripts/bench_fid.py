@@ -1,0 +1,249 @@
+"""Times FID's Inception against the same net in PyTorch eager, in one run, and the Frechet step for 2,048 features.
+
+    python scripts/bench_fid.py --batch_size 32 --repeats 5 --output results/bench_fid.jsonl
+
+What is timed, each from uint8 pictures of --size pixels in the host's memory to float32 features there:
+  ours                 dfm.metrics.features.Extractor, as `python -m dfm.evaluate` runs it
+  torch                PyTorch eager, written plainly: convolution, batch norm, ReLU; channels first, as FID programs do
+  torch channels last  the same in PyTorch's faster layout for CPUs
+  frechet              two eigendecompositions of 2,048 columns, from two finished covariances
+
+How: all nets get the same weights (random ones with the batch norms of a net at its start, or --inception_weights) and
+must agree before anything is timed. They take turns, --repeats rounds; each turn begins with an untimed call. The
+median counts. Measure on an idle machine: beside other processes PyTorch's spinning threads wait for each other, so
+its ratio would flatter us. The load average at the start is recorded, and a high one gives a warning.
+
+Aims on two CPU cores: 1.0x the speed of torch; the Frechet step below 15 s.
+"""
+
+import argparse
+import importlib.util
+import os
+import statistics
+import sys
+import time
+
+import numpy as np
+
+from dfm.metrics import inception
+from dfm.metrics.features import Extractor, FeatureNetwork
+from dfm.metrics.frechet import frechet_distance
+from dfm.metrics.inception_weights import canonical_arrays, convolution_shapes, flax_params
+from dfm.metrics.moments import Moments
+from dfm.results import record
+
+BUSY = 0.5  # load average: about half a core taken by others
+TOLERANCE = 1e-4  # relative norm of the difference of features
+EPSILON = 1e-3
+STEM_STRIDES = {"Conv2d_1a_3x3": 2}
+UNPADDED = ("Conv2d_1a_3x3", "Conv2d_2a_3x3", "Conv2d_4a_3x3")
+
+
+def random_arrays(seed: int) -> dict[str, np.ndarray]:
+    """Weights of a net at its start (He), with batch norms that are not trivial, by canonical name."""
+    rng = np.random.default_rng(seed)
+    arrays = {}
+    for name, shape in convolution_shapes().items():
+        deviation = np.sqrt(2 / np.prod(shape[:3]))
+        arrays[f"{name}.kernel"] = rng.normal(0, deviation, shape).astype(np.float32)
+        arrays[f"{name}.beta"] = rng.normal(0, 0.1, shape[-1]).astype(np.float32)
+        arrays[f"{name}.mean"] = rng.normal(0, 0.1, shape[-1]).astype(np.float32)
+        arrays[f"{name}.var"] = rng.uniform(0.5, 1.5, shape[-1]).astype(np.float32)
+    return arrays
+
+
+class TorchInception:
+    """The FID Inception in PyTorch eager, batch norms apart from convolutions; NumPy in, NumPy out."""
+
+    def __init__(self, arrays: dict[str, np.ndarray], channels_last: bool = False):
+        import torch
+
+        self.torch, self.layout = torch, torch.channels_last if channels_last else torch.contiguous_format
+        self.arrays = {}
+        for name, array in arrays.items():
+            array = np.ascontiguousarray(array, np.float32)
+            if name.endswith(".kernel"):
+                tensor = torch.from_numpy(array).permute(3, 2, 0, 1).contiguous(memory_format=self.layout)
+            else:
+                tensor = torch.from_numpy(array)
+            self.arrays[name] = tensor
+
+    def __call__(self, pictures: np.ndarray) -> np.ndarray:
+        with self.torch.inference_mode():
+            x = self.torch.from_numpy(pictures).permute(0, 3, 1, 2).float()
+            x = ((self.resize(x) - 128) / 128).contiguous(memory_format=self.layout)
+            return self.features(x).numpy()
+
+    def resize(self, x):
+        """TensorFlow 1's bilinear resize."""
+        for axis in (3, 2):
+            size = x.shape[axis]
+            position = np.arange(inception.INPUT_SIZE, dtype=np.float32) * np.float32(size / inception.INPUT_SIZE)
+            below = position.astype(np.int64)
+            above = np.minimum(below + 1, size - 1)
+            shape = [-1 if i == axis else 1 for i in range(4)]
+            fraction = self.torch.from_numpy(position - below.astype(np.float32)).reshape(shape)
+            left, right = (x.index_select(axis, self.torch.from_numpy(rows)) for rows in (below, above))
+            x = left + (right - left) * fraction
+        return x
+
+    def convolve(self, x, name: str, stride: int = 1, padded: bool = True):
+        functional = self.torch.nn.functional
+        kernel, beta, mean, var = (self.arrays[f"{name}.{part}"] for part in ("kernel", "beta", "mean", "var"))
+        padding = (kernel.shape[2] // 2, kernel.shape[3] // 2) if padded else 0
+        y = functional.conv2d(x, kernel, stride=stride, padding=padding)
+        return functional.relu(functional.batch_norm(y, mean, var, None, beta, eps=EPSILON))
+
+    def chain(self, x, *names: str):
+        for name in names:
+            x = self.convolve(x, name)
+        return x
+
+    def features(self, x):
+        functional, cat = self.torch.nn.functional, self.torch.cat
+        for name in ("Conv2d_1a_3x3", "Conv2d_2a_3x3", "Conv2d_2b_3x3"):
+            x = self.convolve(x, name, STEM_STRIDES.get(name, 1), name not in UNPADDED)
+        x = self.chain(functional.max_pool2d(x, 3, 2), "Conv2d_3b_1x1")
+        x = functional.max_pool2d(self.convolve(x, "Conv2d_4a_3x3", padded=False), 3, 2)
+        for block in ("5b", "5c", "5d"):
+            x = self.block_a(x, f"Mixed_{block}.branch")
+        b = "Mixed_6a.branch"
+        left = self.convolve(x, f"{b}3x3", 2, False)
+        right = self.convolve(self.chain(x, f"{b}3x3dbl_1", f"{b}3x3dbl_2"), f"{b}3x3dbl_3", 2, False)
+        x = cat([left, right, functional.max_pool2d(x, 3, 2)], 1)
+        for block in ("6b", "6c", "6d", "6e"):
+            x = self.block_c(x, f"Mixed_{block}.branch")
+        b = "Mixed_7a.branch"
+        left = self.convolve(self.chain(x, f"{b}3x3_1"), f"{b}3x3_2", 2, False)
+        right = self.chain(x, f"{b}7x7x3_1", f"{b}7x7x3_2", f"{b}7x7x3_3")
+        right = self.convolve(right, f"{b}7x7x3_4", 2, False)
+        x = cat([left, right, functional.max_pool2d(x, 3, 2)], 1)
+        x = self.block_e(x, "Mixed_7b.branch", self.average)
+        x = self.block_e(x, "Mixed_7c.branch", lambda x: functional.max_pool2d(x, 3, 1, 1))
+        return x.mean((2, 3))
+
+    def average(self, x):
+        return self.torch.nn.functional.avg_pool2d(x, 3, 1, 1, count_include_pad=False)
+
+    def block_a(self, x, b: str):
+        return self.torch.cat([
+            self.chain(x, f"{b}1x1"), self.chain(x, f"{b}5x5_1", f"{b}5x5_2"),
+            self.chain(x, f"{b}3x3dbl_1", f"{b}3x3dbl_2", f"{b}3x3dbl_3"), self.chain(self.average(x), f"{b}_pool"),
+        ], 1)  # fmt: skip
+
+    def block_c(self, x, b: str):
+        return self.torch.cat([
+            self.chain(x, f"{b}1x1"), self.chain(x, *(f"{b}7x7_{i}" for i in (1, 2, 3))),
+            self.chain(x, *(f"{b}7x7dbl_{i}" for i in (1, 2, 3, 4, 5))), self.chain(self.average(x), f"{b}_pool"),
+        ], 1)  # fmt: skip
+
+    def block_e(self, x, b: str, pool):
+        single, double = self.chain(x, f"{b}3x3_1"), self.chain(x, f"{b}3x3dbl_1", f"{b}3x3dbl_2")
+        return self.torch.cat([
+            self.chain(x, f"{b}1x1"), self.chain(single, f"{b}3x3_2a"), self.chain(single, f"{b}3x3_2b"),
+            self.chain(double, f"{b}3x3dbl_3a"), self.chain(double, f"{b}3x3dbl_3b"),
+            self.chain(pool(x), f"{b}_pool"),
+        ], 1)  # fmt: skip
+
+
+def our_form(arrays: dict[str, np.ndarray], batch_size: int):
+    net = inception.Inception()
+    network = FeatureNetwork(
+        "inception", "fid", inception.FEATURES, flax_params(arrays),
+        lambda params, pictures: net.apply(params, inception.prepare(pictures)), "", "", "",
+    )  # fmt: skip
+    extractor = Extractor(network, batch_size)
+    return lambda pictures: np.concatenate(list(extractor([pictures])))
+
+
+def median_seconds(forms: dict, pictures: np.ndarray, repeats: int) -> dict[str, float]:
+    """Medians over rounds in which the forms take turns."""
+    seconds: dict[str, list[float]] = {name: [] for name in forms}
+    for _ in range(repeats):
+        for name, form in forms.items():
+            form(pictures[: max(1, len(pictures) // 8)] if name.startswith("torch") else pictures)  # untimed
+            start = time.perf_counter()
+            form(pictures)
+            seconds[name].append(time.perf_counter() - start)
+    return {name: statistics.median(values) for name, values in seconds.items()}
+
+
+def frechet_seconds(repeats: int, seed: int) -> float:
+    """Median time of the distance between moments of 3,000 vectors with a decaying spectrum."""
+    rng = np.random.default_rng(seed)
+    scales = 1 / np.sqrt(1 + np.arange(inception.FEATURES))
+    a, b = (Moments.of((rng.normal(size=(3000, inception.FEATURES)) * scales).astype(np.float32)) for _ in range(2))
+    seconds = []
+    for _ in range(repeats):
+        start = time.perf_counter()
+        frechet_distance(a, b)
+        seconds.append(time.perf_counter() - start)
+    return statistics.median(seconds)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--batch_size", type=int, default=32)
+    parser.add_argument("--pictures", type=int, default=64, help="in one turn; default 64")
+    parser.add_argument("--size", type=int, default=32, help="of the pictures; default 32, as CIFAR-10")
+    parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--inception_weights", metavar="FILE", help="the real weights; default random ones")
+    parser.add_argument("--output", default="results/bench_fid.jsonl")
+    args = parser.parse_args()
+    start, load = time.perf_counter(), os.getloadavg()[0]
+    if load > BUSY:
+        print(f"warning: load average {load:.1f}; the ratios are those of a busy machine", file=sys.stderr)
+    if args.inception_weights:
+        from dfm.metrics.arrays import read_arrays
+
+        arrays, _ = canonical_arrays(read_arrays(args.inception_weights), args.inception_weights)
+    else:
+        arrays = random_arrays(args.seed)
+    shape = (args.pictures, args.size, args.size, 3)
+    pictures = np.random.default_rng(args.seed).integers(0, 256, shape, dtype=np.uint8)
+    forms = {"ours": our_form(arrays, args.batch_size)}
+    if importlib.util.find_spec("torch"):
+        forms |= torch_forms(arrays, args.batch_size)
+    check_agreement(forms, pictures[: args.batch_size])
+    metrics = report(median_seconds(forms, pictures, args.repeats), args.pictures)
+    metrics |= {"frechet_seconds": frechet_seconds(args.repeats, args.seed), "load_average": load,
+                "multiply_adds_a_picture": inception.MULTIPLY_ADDS}  # fmt: skip
+    print(f"frechet: {metrics['frechet_seconds']:.2f} s for {inception.FEATURES:,} features")
+    record(args.output, "bench_fid", "inception-299", ["python", *sys.argv], vars(args), args.seed,
+           time.perf_counter() - start, metrics)  # fmt: skip
+
+
+def torch_forms(arrays: dict[str, np.ndarray], batch_size: int) -> dict:
+    import torch
+
+    torch.set_num_threads(len(os.sched_getaffinity(0)))
+
+    def form(net):
+        return lambda pictures: np.concatenate(
+            [net(pictures[i : i + batch_size]) for i in range(0, len(pictures), batch_size)]
+        )
+
+    return {"torch": form(TorchInception(arrays)), "torch channels last": form(TorchInception(arrays, True))}
+
+
+def check_agreement(forms: dict, pictures: np.ndarray) -> None:
+    reference = forms["ours"](pictures)
+    for name, form in forms.items():
+        difference = np.linalg.norm(form(pictures) - reference) / np.linalg.norm(reference)
+        if not difference < TOLERANCE:
+            raise SystemExit(f"{name}: features differ by {difference:.1e}; nothing is timed")
+
+
+def report(seconds: dict[str, float], pictures: int) -> dict:
+    metrics: dict = {"pictures_per_second": {name: pictures / value for name, value in seconds.items()}}
+    metrics["speed_against"] = {name: value / seconds["ours"] for name, value in seconds.items() if name != "ours"}
+    for name, rate in metrics["pictures_per_second"].items():
+        billions = rate * inception.MULTIPLY_ADDS / 1e9
+        against = f", ours is {metrics['speed_against'][name]:.2f}x" if name != "ours" else ""
+        print(f"{name:20} {rate:7.2f} pictures/s, {billions:6.1f} billion multiply-adds/s{against}")
+    return metrics
+
+
+if __name__ == "__main__":
+    main()
