@@ -10,7 +10,7 @@ from typing import Any, ClassVar, Self
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, ArrayLike, Float, PRNGKeyArray
+from jaxtyping import Array, ArrayLike, Float, PRNGKeyArray, UInt32
 
 from dfm.errors import UserError
 
@@ -47,7 +47,7 @@ class Prior(abc.ABC):
     def log_prob(self, z: Float[ArrayLike, "n d"]) -> Float[Array, " n"]:
         """Natural logarithm of the density at each z, at temperature 1."""
 
-    def sample(self, key: PRNGKeyArray, n: int, start: int | Array = 0,
+    def sample(self, key: PRNGKeyArray, n: int, start: int = 0,
                temperature: float | Array = 1.0) -> Float[Array, "n d"]:  # fmt: skip
         """Samples start, ..., start + n - 1 of the endless list that belongs to this key.
 
@@ -56,10 +56,12 @@ class Prior(abc.ABC):
         Args:
             temperature: factor of the standard deviation around the mean (of the chosen component, in a mixture).
         """
-        return self.sample_at(key, start + jnp.arange(n, dtype=jnp.uint32), temperature)
+        return self.sample_at(key, np.arange(n, dtype=np.uint32) + np.uint32(start), temperature)
 
     @jax.jit
-    def sample_at(self, key: PRNGKeyArray, indices: Array, temperature: float | Array = 1.0) -> Float[Array, "n d"]:
+    def sample_at(
+        self, key: PRNGKeyArray, indices: UInt32[ArrayLike, " n"], temperature: float | Array = 1.0
+    ) -> Float[Array, "n d"]:
         """The samples with these numbers of the list that `sample` draws from."""
         keys = jax.vmap(lambda index: jax.random.fold_in(key, index))(indices)
         return jax.vmap(lambda own_key: self.sample_one(own_key, temperature))(keys)

@@ -3,7 +3,7 @@
 import jax
 import numpy as np
 import pytest
-from tiny_runs import LATENT_SIZE, tiny_run
+from tiny_runs import LATENT_SIZE, LinearMachine, tiny_run
 
 from dfm.errors import UserError
 from dfm.priors import Gaussian, Mixture, Normal
@@ -14,7 +14,7 @@ SEED = 5
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):
-    return tiny_run(tmp_path_factory.mktemp("run"), table=True)
+    return tiny_run(tmp_path_factory.mktemp("run"), table=True, model=LinearMachine())
 
 
 @pytest.fixture(scope="module")
@@ -81,7 +81,7 @@ def test_seed_changes_samples(run, prior, pictures):
 
 def test_temperature_zero_paints_the_mean(run, prior):
     cold = drawn(run, prior, 0, 3, 3, temperature=0.0)
-    assert_same(cold, np.repeat(Painter(run).paint(np.asarray(prior.mean)[None]), 3, axis=0))
+    assert_same(cold, np.repeat(Painter(run, batch_size=3).paint(np.asarray(prior.mean)[None]), 3, axis=0))
 
 
 def test_no_samples_are_no_batches(run, prior):
@@ -96,13 +96,14 @@ def test_one_compilation_for_all_batches(run, prior):
     assert painter._paint._cache_size() == 1
 
 
-def test_every_size_samples_one_function_of_position(run):
+def test_every_size_samples_one_function_of_position(tmp_path):
     """At three times the size, every third pixel centre coincides with one of the small picture."""
-    small = Painter(run).paint(run.latents[:3])
-    large = Painter(run, 24, 24).paint(run.latents[:3])
+    run = tiny_run(tmp_path, table=True)
+    small = Painter(run, batch_size=3).paint(run.latents[:3])
+    large = Painter(run, 24, 24, batch_size=3).paint(run.latents[:3])
     assert large.shape == (3, 24, 24, 1)
     assert_same(large[:, 1::3, 1::3], small)
-    oblong = Painter(run, 8, 24).paint(run.latents[:3])
+    oblong = Painter(run, 8, 24, batch_size=3).paint(run.latents[:3])
     assert_same(oblong[:, :, 1::3], small)
 
 
