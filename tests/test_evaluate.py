@@ -242,8 +242,8 @@ def test_class_of_the_run_is_the_class_of_the_reference(capsys, tmp_path, monkey
 
 
 def test_two_processes_give_what_one_gives(capsys, pictures, tmp_path):
-    arguments = [f"--samples={pictures}", "--reference=digits:test", "--metrics=fd-digits,kd-digits", "--no_cache"]
-    alone = evaluated(capsys, *arguments)
+    arguments = [f"--samples={pictures}", "--reference=digits:test", "--metrics=fd-digits,kd-digits"]
+    alone = evaluated(capsys, *arguments, "--no_cache")
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -258,6 +258,7 @@ def test_two_processes_give_what_one_gives(capsys, pictures, tmp_path):
     errors = [process.communicate(timeout=120)[1] for process in processes]
     assert [process.returncode for process in processes] == [0, 0], errors
     assert not (tmp_path / "1.jsonl").exists()
+    assert len(list((tmp_path / "data" / "evaluation").iterdir())) == 1
     together = [json.loads(line) for line in (tmp_path / "0.jsonl").read_text().splitlines()]
     for one, two in zip(alone, together, strict=True):
         assert two["value"] == pytest.approx(one["value"], abs=1e-3)

@@ -89,6 +89,13 @@ def gather(moments: Moments, digests: list[bytes], features: np.ndarray) -> tupl
     return merged, [joined[i : i + width] for i in range(0, len(joined), width)], np.concatenate(parts)
 
 
+def everywhere(holds: bool) -> bool:
+    """Whether this holds in all processes."""
+    if jax.process_count() == 1:
+        return holds
+    return all(part == b"yes" for part in all_processes_bytes(b"yes" if holds else b"no"))
+
+
 def all_processes(array: np.ndarray) -> list[np.ndarray]:
     """The float64 arrays of one shape of all processes, in their order."""
     return [np.frombuffer(part, np.float64) for part in all_processes_bytes(np.float64(array).tobytes())]

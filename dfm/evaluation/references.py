@@ -11,7 +11,7 @@ import numpy as np
 
 from dfm.codec.picture import write_atomically
 from dfm.errors import UserError
-from dfm.evaluation.measure import Measured, Report, measure
+from dfm.evaluation.measure import Measured, Report, everywhere, measure
 from dfm.evaluation.sources import DatasetSource, Source, open_source
 from dfm.metrics.arrays import hash_pictures, picture_digest, read_arrays, write_npz
 from dfm.metrics.features import Extractor, FeatureNetwork
@@ -108,7 +108,8 @@ def measure_reference(reference: Source | Statistics, extractor: Extractor, keep
     sha256 = hash_source(reference)
     path = cache_path(cache, reference, extractor.network, sha256)
     kept = _read_features(path, reference.count, extractor.network.size)
-    if kept is not None:
+    # measuring is a joint act: a process that found nothing would wait for ever for one that found everything
+    if everywhere(kept is not None) and kept is not None:
         report(reference.count)
         return Measured(reference.id, reference.count, moments_of(kept), sha256, kept if keep_features else None)
     measured = measure(reference, extractor, True, report)
