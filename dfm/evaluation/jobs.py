@@ -19,6 +19,7 @@ from dfm.evaluation.references import Statistics, measure_reference
 from dfm.evaluation.report import make_line, merge_repeats
 from dfm.evaluation.sources import SampleSource, Source
 from dfm.metrics.arrays import hash_arrays
+from dfm.metrics.blas import single_threaded
 from dfm.metrics.features import Extractor
 from dfm.metrics.frechet import frechet_distance
 from dfm.metrics.networks import WeightFiles
@@ -100,7 +101,9 @@ class Evaluation:
             Job(self.plan.networks[network], samples, reference, seed)
             for samples, seed in zip(measured, self.seeds, strict=True)
         ]
-        values = [METRICS[metric].compute(job) for job in jobs]
+        # the products of kernels and neighbours are of two blocks of about a thousand vectors
+        with single_threaded(unless_above=min(measured[0].count or 0, 1000) ** 2 * measured[0].moments.mean.size):
+            values = [METRICS[metric].compute(job) for job in jobs]
         for name in values[0]:
             merged = merge_repeats([value[name] for value in values])
             facts = self._sampler_facts(sampler) | self._set_facts(measured, reference, network, metric)
