@@ -39,9 +39,10 @@ def tuned(config: ConfigDict) -> None:
     config.batch_size = 64
     config.model.update({"activation": "silu", "input_scale": 0.5})
     config.objective = {"name": "reconstruction", "latent_penalty": 1e-5, "points_per_picture": 256}
-    config.total_steps = 60_000
+    config.total_steps = 20_000
     config.optimizer.update({
-        "learning_rate": 1e-3, "schedule": "cosine", "warmup_steps": 1_000, "b2": 0.99, "gradient_clip_norm": 1.0,
+        "learning_rate": 5e-4, "schedule": "cosine", "warmup_steps": 400, "b2": 0.99, "gradient_clip_norm": 1.0,
+        "groups": {"encoder": {"learning_rate": 5e-5}},
     })  # fmt: skip
     config.ema_decay = 0.999
     config.log_every_steps = 200

@@ -90,6 +90,18 @@ class DeepFourierMachine(nn.Module):
     coefficient_rate: float = 0.1
     input_scale: float = 1.0
 
+    def __post_init__(self):
+        for name, known in (("activation", ACTIVATIONS), ("basis", COEFFICIENT_NAMES)):
+            if getattr(self, name) not in known:
+                raise ValueError(f"{name} is {getattr(self, name)!r}, not one of {', '.join(known)}")
+        for name in ("height", "width", "channels", "net_width", "net_depth", "latent_size"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be at least 1, not {getattr(self, name)}")
+        for name in ("decoder_widths", "encoder_widths"):
+            if any(width < 1 for width in getattr(self, name)):
+                raise ValueError(f"{name} must be at least 1, not {getattr(self, name)}")
+        super().__post_init__()
+
     def setup(self):
         widths = (*self.decoder_widths, coefficient_count(self.hidden, self.channels, self.basis))
         if self.kernel_variance is not None:

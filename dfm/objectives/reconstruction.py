@@ -23,6 +23,9 @@ class Reconstruction:
         latent_penalty: lambda of Eq. 4.8.
         points_per_picture: pixels that a step looks at, drawn anew each step and shared by the batch; 0: all. The net
             is a function of position, so a part of the pixels gives an unbiased gradient at a part of the cost.
+        latent_noise: standard deviation of Gaussian noise on the latents, drawn anew each step. It makes the decoder
+            smooth: without it, latents between those of the training pictures paint chaos, as a deep composition of
+            sines can. `mse` is then that of the noisy latents; the penalty keeps them from growing away from the noise.
         latent_start: a table starts from a Gaussian of variance `latent_variance` ("normal"), or, in a training, from
             the pictures' principal components, scaled to that variance ("pca").
     """
@@ -30,6 +33,7 @@ class Reconstruction:
     model: DeepFourierMachine
     latent_penalty: float
     points_per_picture: int = 0
+    latent_noise: float = 0.0
     latent_start: Literal["normal", "pca"] = "normal"
     latent_variance: float = 1.0
 
@@ -60,17 +64,19 @@ class Reconstruction:
         Args:
             latents: the table's rows of these pictures, or None with an encoder.
             batch: "image" in [-1, 1].
-            key: chooses the pixels.
+            key: chooses the pixels and draws the noise.
         """
         model, images = self.model, batch["image"]
         z: Any = latents
         if z is None:
             z = model.apply({"params": params}, images.astype(_dtype(params)), method="encode")
-        vectors: Any = model.apply({"params": params}, z, method="coefficients")
+        pixel_key, noise_key = jax.random.split(key)
+        seen = z + self.latent_noise * jax.random.normal(noise_key, z.shape, z.dtype) if self.latent_noise else z
+        vectors: Any = model.apply({"params": params}, seen, method="coefficients")
         points = pixel_centres(model.height, model.width)
         targets = images.reshape(images.shape[0], -1, model.channels)
         if self.points_per_picture:
-            chosen = jax.random.choice(key, len(points), (self.points_per_picture,), replace=False)
+            chosen = jax.random.choice(pixel_key, len(points), (self.points_per_picture,), replace=False)
             points, targets = points[chosen], targets[:, chosen]
         painted: Any = model.apply({}, vectors, points, method="paint")
         mse = ((painted - targets) ** 2).mean((1, 2))
