@@ -38,7 +38,9 @@ def tuned(config: ConfigDict) -> None:
     """Ours: shared coefficients + deviations, rates a layer, half a period, a quarter of the pixels a step, cosine."""
     config.batch_size = 64
     config.model.update({"activation": "silu", "input_scale": 0.5})
-    config.objective = {"name": "reconstruction", "latent_penalty": 1e-5, "points_per_picture": 256}
+    config.objective = {
+        "name": "reconstruction", "latent_penalty": 1e-4, "points_per_picture": 256, "latent_noise": 0.3,
+    }  # fmt: skip
     config.total_steps = 20_000
     config.optimizer.update({
         "learning_rate": 5e-4, "schedule": "cosine", "warmup_steps": 400, "b2": 0.99, "gradient_clip_norm": 1.0,
