@@ -19,7 +19,7 @@ ROOT = Path(__file__).parents[1]
 FIELDS = {
     "schema", "name", "metric", "value", "spread", "spread_over", "prior", "temperature", "seeds", "samples",
     "reference", "extractor", "extractor_sha256", "resize", "scale", "quantisation", "pictures_per_second", "warnings",
-    "protocol", "command", "seconds", "details", "commit", "dirty", "hardware", "versions", "date",
+    "precision", "protocol", "command", "seconds", "details", "commit", "dirty", "hardware", "versions", "date",
 }  # fmt: skip
 
 
@@ -239,6 +239,16 @@ def test_class_of_the_run_is_the_class_of_the_reference(capsys, tmp_path, monkey
     arguments = [f"--workdir={tmp_path}", "--reference=digits:test", "--metrics=fd-digits", "--num_samples=50"]
     assert evaluated(capsys, *arguments)[0]["reference"]["id"] == "digits:test[label=2]"
     assert evaluated(capsys, *arguments, "--label=-1")[0]["reference"]["count"] == 297
+
+
+def test_a_test_split_that_was_trained_on_is_warned_of(capsys, tmp_path, monkeypatch):
+    found = tiny_runs.tiny_run(tmp_path, table=True, split="train+test", count=1797)
+    monkeypatch.setattr("dfm.training.runs.load_run", lambda workdir, which="latest": found)
+    arguments = [f"--workdir={tmp_path}", "--metrics=fd-digits,psnr", "--num_samples=50", "--num_references=40"]
+    for line in evaluated(capsys, *arguments, "--reference=digits:test", "--invert_steps=0"):
+        assert "trained on digits:train+test: this is no test number" in " ".join(line["warnings"])
+    for line in evaluated(capsys, *arguments, "--reference=digits:train+test"):
+        assert "trained on digits:train+test: this is no test number" in " ".join(line["warnings"])
 
 
 def test_two_processes_give_what_one_gives(capsys, pictures, tmp_path):

@@ -43,12 +43,12 @@ def lines(args: argparse.Namespace, note: Callable[[str], None]) -> Iterator[Lin
     means = Means(data is not None, reference, probe.count, probe.shape, weight_files(args))
     plan = make_plan(wishes, means)
     check_protocol(args, protocol, reference, plan)
-    check_sizes(probe, reference)
+    warnings = size_warnings(probe, reference) + training_warnings(data, reference)
     evaluation = Evaluation(
         plan=plan, reference=reference, files=means.files, data=data, note=note,
         seeds=range(args.seed, args.seed + args.repeats), batch_size=args.batch_size, cache=cache_folder(args),
         facts=common_facts(args, protocol, data), progress=Progress(args.quiet), invert_steps=args.invert_steps,
-        pictures=Path(args.workdir) / "evaluation" if args.workdir else None,
+        pictures=Path(args.workdir) / "evaluation" if args.workdir else None, warnings=warnings,
     )  # fmt: skip
     for sampler in samplers:
         yield from evaluation.sample_lines(sampler)
@@ -129,22 +129,37 @@ def check_protocol(args: argparse.Namespace, protocol: Protocol, reference: Refe
     """A legacy protocol is a whole: its split, and nothing but metrics on samples."""
     if protocol.change_samples and (plan.needs_reconstructions or plan.honesty):
         raise UserError(f"--protocol={args.protocol} is for metrics on samples only")
-    inner: Any = reference
-    while isinstance(inner, Subset | Transformed):
-        inner = inner.source
+    inner = innermost(reference)
     if protocol.reference_split and isinstance(inner, DatasetSource):
         if inner.dataset.split != protocol.reference_split:
             wanted = f"{inner.dataset.name}:{protocol.reference_split}"
             raise UserError(f"--protocol={args.protocol} is against --reference={wanted}, not {inner.id}")
 
 
-def check_sizes(samples: Source, reference: Reference) -> None:
+def innermost(reference: Any) -> Any:
+    """The source behind subsets and transformations."""
+    while isinstance(reference, Subset | Transformed):
+        reference = reference.source
+    return reference
+
+
+def size_warnings(samples: Source, reference: Reference) -> list[str]:
     """Different sizes are legal, since the network resizes both, and seldom meant."""
-    if reference is None or isinstance(reference, Statistics):
-        return
-    if samples.shape[:2] != reference.shape[:2]:
-        found = [f"{source.id} are {source.shape[0]}x{source.shape[1]}" for source in (samples, reference)]
-        samples.warnings.append(f"sizes differ: {found[0]}, {found[1]}")
+    if reference is None or isinstance(reference, Statistics) or samples.shape[:2] == reference.shape[:2]:
+        return []
+    found = [f"{source.id} are {source.shape[0]}x{source.shape[1]}" for source in (samples, reference)]
+    return [f"sizes differ: {found[0]}, {found[1]}"]
+
+
+def training_warnings(data: "RunData | None", reference: Reference) -> list[str]:
+    """A test split that was trained on tests nothing."""
+    inner = innermost(reference)
+    if data is None or not isinstance(inner, DatasetSource) or not data.test_was_trained_on:
+        return []
+    trained = data.run.config["dataset"]
+    if inner.dataset.name != trained["name"] or "test" not in inner.dataset.split:
+        return []
+    return [f"the run was trained on {trained['name']}:{trained['split']}: this is no test number"]
 
 
 def weight_files(args: argparse.Namespace) -> WeightFiles:

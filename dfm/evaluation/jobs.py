@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from dfm.training.runs import Run
 
 Line = dict[str, Any]
+PRECISION = "features float32 with the highest matmul precision, statistics float64"
 
 
 @dataclass
@@ -54,6 +55,7 @@ class Evaluation:
     cache: Path | None = None
     data: "RunData | None" = None
     facts: dict[str, Any] = field(default_factory=dict)  # the same in every line
+    warnings: Sequence[str] = ()  # likewise
     progress: Progress = field(default_factory=lambda: Progress(quiet=True))
     note: Callable[[str], None] = lambda line: None
     invert_steps: int = 300
@@ -116,7 +118,8 @@ class Evaluation:
     def _set_facts(self, measured: list[Measured], reference: Measured | None, network: str, metric: str) -> Line:
         hashes = [samples.sha256 for samples in measured]
         count, seconds = measured[0].count, sum(samples.seconds for samples in measured)
-        warnings = {warning for part in [*measured, *([reference] if reference else [])] for warning in part.warnings}
+        parts = [*measured, reference] if reference else measured
+        warnings = {warning for part in parts for warning in part.warnings} | set(self.warnings)
         if metric in ("fid", "rfid") and (count or 0) < FEW_SAMPLES:
             few = f"{count} samples are fewer than {FEW_SAMPLES}"
             warnings.add(f"{few}: the distance is biased upwards; compare equal counts only")
@@ -124,6 +127,7 @@ class Evaluation:
         return {
             "samples": {"id": measured[0].id, "count": count, "sha256": hashes[0] if len(hashes) == 1 else hashes},
             "reference": described, **self.plan.networks[network].describe(), "quantisation": QUANTISATION,
+            "precision": PRECISION, "multiply_adds_a_picture": self.plan.networks[network].multiply_adds,
             "pictures_per_second": round((count or 0) * len(measured) / seconds, 2) if seconds else None,
             "warnings": sorted(warnings),
         }  # fmt: skip
@@ -145,7 +149,7 @@ class Evaluation:
             values = quality(source, self.plan.reconstruction, lpips) if self.plan.reconstruction else {}
         facts: Line = {"latents_by": source.how, "samples": {"id": source.id, "count": source.count, "sha256": None},
                  "reference": {"id": originals.id, "count": originals.count, "sha256": None},
-                 "quantisation": QUANTISATION, "warnings": source.warnings}  # fmt: skip
+                 "quantisation": QUANTISATION, "warnings": [*source.warnings, *self.warnings]}  # fmt: skip
         if source.how == "inversion":
             facts["invert_steps"] = self.invert_steps
         for name in self.plan.reconstruction:

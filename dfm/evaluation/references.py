@@ -111,7 +111,10 @@ def measure_reference(reference: Source | Statistics, extractor: Extractor, keep
     # measuring is a joint act: a process that found nothing would wait for ever for one that found everything
     if everywhere(kept is not None) and kept is not None:
         report(reference.count)
-        return Measured(reference.id, reference.count, moments_of(kept), sha256, kept if keep_features else None)
+        return Measured(
+            reference.id, reference.count, moments_of(kept), sha256, kept if keep_features else None,
+            warnings=list(reference.warnings),
+        )  # fmt: skip
     measured = measure(reference, extractor, True, report)
     _keep(path, measured)
     assert measured.features is not None

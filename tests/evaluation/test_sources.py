@@ -134,6 +134,13 @@ def test_diverged_run_is_refused(tmp_path):
         sources.check_finite_parameters(run)
 
 
+def test_pictures_survive_the_model_scale():
+    from dfm.pictures import to_float, to_uint8
+
+    levels = np.arange(256, dtype=np.uint8)
+    np.testing.assert_array_equal(to_uint8(to_float(levels)), levels)
+
+
 def test_stretching_of_dai_and_wipf():
     pictures = np.array([[10, 20, 30], [7, 7, 7]], np.uint8).reshape(2, 1, 1, 3)
     np.testing.assert_allclose(stretch(pictures).reshape(2, 3), [[0, 127.5, 255], [0, 0, 0]])
