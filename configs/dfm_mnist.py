@@ -39,8 +39,8 @@ def tuned(config: ConfigDict, total_steps: int) -> None:
     """Ours: shared coefficients + deviations, rates a layer, half a period, a table that starts from PCA, cosine."""
     config.model.update({"activation": "silu", "input_scale": 0.5})
     config.objective = {
-        "name": "reconstruction", "latent_penalty": 1e-4, "points_per_picture": 196, "latent_start": "pca",
-        "latent_noise": 0.3,
+        "name": "reconstruction", "latent_penalty": 2e-4, "points_per_picture": 196, "latent_start": "pca",
+        "latent_noise": 0.5,
     }  # fmt: skip
     config.total_steps = total_steps
     config.optimizer.update({
