@@ -41,7 +41,7 @@ def tuned(config: ConfigDict) -> None:
     config.objective = {
         "name": "reconstruction", "latent_penalty": 1e-4, "points_per_picture": 256, "latent_noise": 0.3,
     }  # fmt: skip
-    config.total_steps = 20_000
+    config.total_steps = 14_000
     config.optimizer.update({
         "learning_rate": 5e-4, "schedule": "cosine", "warmup_steps": 400, "b2": 0.99, "gradient_clip_norm": 1.0,
         "groups": {"encoder": {"learning_rate": 5e-5}},
