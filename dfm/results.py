@@ -11,7 +11,8 @@ import subprocess
 import sys
 
 SCHEMA = 1
-PACKAGES = ("jax", "jaxlib", "flax", "optax", "numpy", "pillow", "scipy", "constriction", "bjontegaard", "torch")
+PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy", "pillow", "scipy", "scikit-learn",
+            "constriction", "bjontegaard", "torch")  # fmt: skip
 
 
 def record(path, name, protocol, command, config, seed, seconds, metrics) -> dict:

@@ -7,7 +7,7 @@ import pytest
 
 from dfm.models.fourier import coefficient_count, fourier_layer, fourier_net, split_coefficients
 from dfm.models.fourier_batch import fourier_layer_batch, fourier_net_batch
-from tests.literal_fourier import literal_layer
+from literal_fourier import literal_layer
 
 
 def arrays(m, n, names, batch=3, points=7, seed=0):
