@@ -17,18 +17,19 @@ def get_config(arg: str = "") -> ConfigDict:
     word, options = parse_arg(arg, ("tuned", "thesis", "quick"), **{"class": -1})
     config = defaults()
     config.batch_size = 50
-    config.total_steps = 6_000
+    config.total_steps = 30_000
     config.dataset.name = "digits"
     config.dataset.label = options["class"]
     config.model = {
         "name": "dfm", "height": 8, "width": 8, "channels": 1, "net_width": 3, "net_depth": 3, "basis": "cas",
         "latent_size": 12, "decoder_widths": (64, 128), "encoder_widths": (),
     }  # fmt: skip
-    config.objective = {"name": "reconstruction", "latent_penalty": 1e-4}
     if word == "thesis":
         thesis(config)
     else:
         tuned(config)
+        config.checkpoint_every_steps = config.sample_every_steps = 5_000
+        config.log_every_steps = 500
     if word == "quick":
         config.total_steps = 600
         config.log_every_steps, config.checkpoint_every_steps, config.sample_every_steps = 50, 300, 300
@@ -36,17 +37,22 @@ def get_config(arg: str = "") -> ConfigDict:
 
 
 def tuned(config: ConfigDict) -> None:
-    """Ours: Adam, warm-up and cosine."""
-    config.optimizer.learning_rate = 1e-3
-    config.optimizer.schedule = "cosine"
-    config.optimizer.warmup_steps = min(100, config.total_steps // 10)
-    config.optimizer.gradient_clip_norm = 1.0
-    config.optimizer.groups = {"latents": {"learning_rate": 1e-2, "warmup_steps": 0}}
+    """Ours, as for MNIST: a smooth decoder over a table that starts from PCA, half a period, warm-up and cosine."""
+    config.model.update({"activation": "silu", "input_scale": 0.5})
+    config.objective = {
+        "name": "reconstruction", "latent_penalty": 2e-4, "latent_start": "pca", "latent_noise": 0.3,
+    }  # fmt: skip
+    config.optimizer.update({
+        "learning_rate": 4e-3, "schedule": "cosine", "warmup_steps": 200, "b2": 0.99,
+        "gradient_clip_norm": 1.0,
+    })  # fmt: skip
+    config.ema_decay = 0.99
 
 
 def thesis(config: ConfigDict) -> None:
     """Asadi 2022, section 5.2: Adam, linear 1e-3 -> 1e-7, a table that learns 10^6 times slower, lambda 0.5."""
-    config.objective.latent_penalty = 0.5
+    config.model.update({"activation": "relu", "kernel_variance": 2e-2})
+    config.objective = {"name": "reconstruction", "latent_penalty": 0.5, "latent_variance": 2e-2}
     config.optimizer.learning_rate = 1e-3
     config.optimizer.final_learning_rate = 1e-7
     config.optimizer.schedule = "linear"
