@@ -5,7 +5,8 @@
     python -m dfm.train --config=configs/dfm_cifar10.py:thesis --workdir=runs/cifar10_thesis   the recipe of the thesis
     python -m dfm.train --config=configs/dfm_cifar10.py:quick --workdir=runs/quick             minutes: does it run?
 
-Data: `python -m dfm.data.prepare cifar10`. Cost and outcome: README.md. An MLP encoder gives the latents.
+Data: `python -m dfm.data.prepare cifar10`. Cost and outcome: README.md. The thesis has an MLP encoder; ours is a table
+that starts from principal components: the encoder needs a tenth of the decoder's rate, and is where runs diverged.
 """
 
 from ml_collections import ConfigDict
@@ -35,16 +36,19 @@ def get_config(arg: str = "") -> ConfigDict:
 
 
 def tuned(config: ConfigDict) -> None:
-    """Ours: shared coefficients + deviations, rates a layer, half a period, a quarter of the pixels a step, cosine."""
+    """Ours, as for MNIST. Ten layers deep, the net bears smaller rates: at 5e-4 its gradients overflow."""
     config.batch_size = 64
-    config.model.update({"activation": "silu", "input_scale": 0.5})
+    config.model.update({
+        "activation": "silu", "input_scale": 0.5, "coefficient_rate": 0.06, "encoder_widths": (),
+    })  # fmt: skip
     config.objective = {
-        "name": "reconstruction", "latent_penalty": 1e-4, "points_per_picture": 256, "latent_noise": 0.3,
+        "name": "reconstruction", "latent_penalty": 1e-4, "points_per_picture": 256, "latent_start": "pca",
+        "latent_noise": 0.3,
     }  # fmt: skip
-    config.total_steps = 14_000
+    config.total_steps = 12_000
     config.optimizer.update({
-        "learning_rate": 5e-4, "schedule": "cosine", "warmup_steps": 400, "b2": 0.99, "gradient_clip_norm": 1.0,
-        "groups": {"encoder": {"learning_rate": 5e-5}},
+        "learning_rate": 3e-4, "schedule": "cosine", "warmup_steps": 400, "b2": 0.99, "gradient_clip_norm": 1.0,
+        "groups": {"latents": {"learning_rate": 2e-3}},
     })  # fmt: skip
     config.ema_decay = 0.999
     config.log_every_steps = 200

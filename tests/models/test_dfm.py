@@ -38,9 +38,8 @@ def test_sizes_of_the_thesis_for_mnist(word):
     assert kernel_shapes(params["decoder"]) == [(55, 170), (170, 220), (220, 352)]
 
 
-@pytest.mark.parametrize("word", ["thesis", "tuned"])
-def test_sizes_of_the_thesis_for_cifar10(word):
-    params = shapes_of(models.build(preset("dfm_cifar10", word).model))
+def test_sizes_of_the_thesis_for_cifar10():
+    params = shapes_of(models.build(preset("dfm_cifar10", "thesis").model))
     assert set(params) == {"decoder", "encoder"}
     assert kernel_shapes(params["encoder"]) == [(3072, 1200), (1200, 600), (600, 110)]
     assert kernel_shapes(params["decoder"]) == [(110, 500), (500, 1000), (1000, 3672)]
