@@ -1,0 +1,129 @@
+"""Figures 5.4 to 5.9 of Asadi 2022 from trained runs, with what it took to train them.
+
+    python scripts/figures_generation.py --mnist runs/mnist --two runs/twos --seven runs/sevens --cifar10 runs/cifar10
+    python scripts/figures_generation.py --mnist runs/mnist_thesis --suffix _thesis
+
+  5.4  reconstructions of training pictures beside the originals, MNIST
+  5.5  samples of nets trained on the class 2 alone and on the class 7 alone
+  5.6  samples, MNIST
+  5.7  interpolations between the digits 0, 1, ..., 9
+  5.8  reconstructions, CIFAR-10
+  5.9  samples, CIFAR-10
+
+Pictures are painted by dfm.sample: results/figure_5_X.png. results/figures_generation.jsonl gets a line for each, with
+the training's command, commit, seconds and hardware, and its PSNR: 10 log10(4 / mean squared error) in [-1, 1] over the
+first 5,000 training pictures, beside that of a PCA with as many numbers a picture, fitted to the training pictures and
+measured on the same 5,000. Samples are drawn from a mixture of ten Gaussians at temperature 0.8 (--prior, --temperature).
+"""
+
+import argparse
+import json
+import math
+import shutil
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+
+from dfm import results, sample
+from dfm.command_line import run_command
+from dfm.errors import UserError
+from dfm.sampling.painter import Painter
+from dfm.sampling.run_data import RunData
+from dfm.training.runs import Run, load_run
+
+RESULTS = Path(__file__).resolve().parents[1] / "results"
+JUDGED = 5_000
+PCA_PICTURES = 20_000
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    for name, of in (("mnist", "all digits"), ("two", "the class 2"), ("seven", "the class 7"), ("cifar10", "CIFAR-10")):
+        parser.add_argument(f"--{name}", metavar="WORKDIR", help=f"a run on {of}")
+    parser.add_argument("--data_dir")
+    parser.add_argument("--prior", default="gmm", choices=("normal", "gaussian", "gmm"))
+    parser.add_argument("--temperature", type=float, default=0.8)
+    parser.add_argument("--suffix", default="", help="of the figures' names, such as _thesis")
+    parser.add_argument("--output", type=Path, default=RESULTS, help="folder; default results/")
+    args = parser.parse_args()
+    samples = ["--what=samples", f"--prior={args.prior}", f"--temperature={args.temperature}", "--count=64"]
+    reconstructions = ["--what=reconstructions"]
+    interpolation = ["--what=interpolation", "--paths=linear"]
+    figures = {
+        "mnist": {"5_4": reconstructions, "5_6": samples, "5_7": interpolation},
+        "two": {"5_5_two": samples},
+        "seven": {"5_5_seven": samples},
+        "cifar10": {"5_8": reconstructions, "5_9": samples},
+    }
+    workdirs = {name: getattr(args, name) for name in figures if getattr(args, name)}
+    if not workdirs:
+        raise UserError("no run is named; see --help")
+    for name, workdir in workdirs.items():
+        run = load_run(workdir)
+        training = training_facts(workdir) | quality(run, args.data_dir)
+        for figure, options in figures[name].items():
+            make(f"figure_{figure}{args.suffix}", workdir, run, options, training, args)
+    return 0
+
+
+def make(name: str, workdir: str, run: Run, options: list[str], training: dict, args: argparse.Namespace) -> None:
+    """Paints one figure and appends its line."""
+    start = time.time()
+    scale = "--scale=2"
+    data = [f"--data_dir={args.data_dir}"] if args.data_dir else []
+    with tempfile.TemporaryDirectory() as folder:
+        code = sample.main([f"--workdir={workdir}", f"--output={folder}", scale, "--quiet", *data, *options])
+        if code:
+            raise UserError(f"{name}: dfm.sample failed")
+        (picture,) = Path(folder).glob("*.png")
+        args.output.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(picture, args.output / f"{name}.png")
+    config = run.config.to_dict()
+    results.record(args.output / "figures_generation.jsonl", name, f"{config['dataset']['name']}:"
+                   f"{config['dataset']['split']}", sys.argv, {"figure": options, "training": config}, config["seed"],
+                   time.time() - start, training | {"step": run.step})  # fmt: skip
+
+
+def training_facts(workdir: str) -> dict:
+    """Command, commit, hardware and seconds of the training, from its folder."""
+    with open(Path(workdir) / "run.json", encoding="utf-8") as file:
+        starts = json.load(file)["starts"]
+    lines = results.read_lines(Path(workdir) / "metrics.jsonl")
+    seconds, before = 0.0, 0
+    for line in lines:  # by the rates, so that the time between an interruption and the next start does not count
+        seconds += (line["step"] - before) / line["steps_per_second"]
+        before = line["step"]
+    first = starts[0]
+    return {"training_command": first["command"], "training_commit": first["commit"], "training_starts": len(starts),
+            "training_hardware": first["hardware"], "training_seconds": round(seconds)}  # fmt: skip
+
+
+def quality(run: Run, data_dir: str | None) -> dict:
+    """PSNR of the run and of PCA over the same training pictures."""
+    from sklearn.decomposition import PCA
+
+    data = RunData(run, data_dir)
+    rows = np.arange(min(JUDGED, len(data.train)))
+    originals = _floats(data.train.take(rows))
+    painter = Painter(run)
+    latents = data.latents_of_training(rows)
+    painted = _floats(painter.paint(latents))
+    chosen = np.arange(len(data.train))[:: -(-len(data.train) // PCA_PICTURES)]
+    pca = PCA(run.model.latent_size, svd_solver="covariance_eigh").fit(_floats(data.train.take(chosen)))
+    linear = pca.inverse_transform(pca.transform(originals))
+    return {"psnr": _psnr(painted, originals), "pca_psnr": _psnr(linear, originals), "pictures": len(rows)}
+
+
+def _floats(pictures: np.ndarray) -> np.ndarray:
+    return pictures.reshape(len(pictures), -1).astype(np.float32) / 127.5 - 1.0
+
+
+def _psnr(pictures: np.ndarray, originals: np.ndarray) -> float:
+    return 10.0 * math.log10(4.0 / float(np.mean((pictures - originals) ** 2, dtype=np.float64)))
+
+
+if __name__ == "__main__":
+    sys.exit(run_command("figures_generation", lambda _: main(), sys.argv[1:]))
