@@ -13,7 +13,8 @@
 Pictures are painted by dfm.sample: results/figure_5_X.png. results/figures_generation.jsonl gets a line for each, with
 the training's command, commit, seconds and hardware, and its PSNR: 10 log10(4 / mean squared error) in [-1, 1] over the
 first 5,000 training pictures, beside that of a PCA with as many numbers a picture, fitted to the training pictures and
-measured on the same 5,000. Samples are drawn from a mixture of ten Gaussians at temperature 0.8 (--prior, --temperature).
+measured on the same 5,000. Samples are drawn from a mixture of ten Gaussians at temperature 0.8
+(--prior, --temperature).
 """
 
 import argparse
@@ -41,8 +42,8 @@ PCA_PICTURES = 20_000
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    for name, of in (("mnist", "all digits"), ("two", "the class 2"), ("seven", "the class 7"), ("cifar10", "CIFAR-10")):
-        parser.add_argument(f"--{name}", metavar="WORKDIR", help=f"a run on {of}")
+    for name in ("mnist", "two", "seven", "cifar10"):
+        parser.add_argument(f"--{name}", metavar="WORKDIR", help="a finished run; two and seven: of that class alone")
     parser.add_argument("--data_dir")
     parser.add_argument("--prior", default="gmm", choices=("normal", "gaussian", "gmm"))
     parser.add_argument("--temperature", type=float, default=0.8)
