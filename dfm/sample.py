@@ -18,7 +18,7 @@ EXAMPLES = """what there is (each a PNG grid or a GIF in the folder, with a JSON
   reconstructions  originals, each with its reconstruction to the right, and PSNR: pictures of the training where
                    latents are a table, of the test split where there is an encoder
   interpolation    from test picture --from to --to, or, without these, a row for each pair of neighbouring classes
-                   (a class is shown by the training picture whose latent is nearest to the mean of its class)
+                   (a class is shown by the training picture whose latent points most towards its class)
   traversal        a row for each principal direction of the latents (or for each dimension), the others held
   invert           latents of test pictures, optimised with the decoder frozen; stored in invert.npz
   morph            looping GIF through samples, or through the test pictures of --pictures

@@ -1,5 +1,6 @@
 """Training: python -m dfm.train --config=configs/x.py --workdir=DIR. The loop is `train`, read top to bottom."""
 
+import math
 import sys
 import traceback
 from collections.abc import Sequence
@@ -20,7 +21,7 @@ from dfm.errors import UserError
 from dfm.results import dump
 from dfm.training import flags, optimizers, run_folder
 from dfm.training.checkpoints import Checkpoints
-from dfm.training.latent_start import principal_components
+from dfm.training.latent_start import check_components, principal_components
 from dfm.training.metric_log import MetricLog, NotFinite
 from dfm.training.previews import Previews
 from dfm.training.progress import Progress
@@ -131,6 +132,8 @@ def build(config: ConfigDict, workdir: str, data_dir: str | None) -> Training:
     groups = tuple(jax.eval_shape(objective.init, key))
     if jax.eval_shape(lambda key: objective.init_latents(key, len(dataset)), key) is not None:
         groups += (optimizers.LATENTS,)
+        if config.objective.get("latent_start") == "pca":
+            check_components(len(dataset), math.prod(shape), model.latent_size)
     optimizer = optimizers.build(config.optimizer.to_dict(), config.total_steps, groups)
     return Training(config, workdir, mesh, batches, model, objective, optimizer)
 

@@ -16,6 +16,7 @@ from dfm.models.fourier_batch import fourier_net_batch
 from dfm.shapes import typechecked
 
 ACTIVATIONS = {"relu": nn.relu, "silu": nn.silu, "gelu": nn.gelu, "tanh": nn.tanh}
+MAXIMUM_NET_WIDTH = 12
 
 
 class MLP(nn.Module):
@@ -97,6 +98,9 @@ class DeepFourierMachine(nn.Module):
         for name in ("height", "width", "channels", "net_width", "net_depth", "latent_size"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1, not {getattr(self, name)}")
+        if self.net_width > MAXIMUM_NET_WIDTH:
+            raise ValueError(f"net_width {self.net_width} means 2^{self.net_width} coefficients an output; "
+                             f"at most {MAXIMUM_NET_WIDTH}")  # fmt: skip
         for name in ("decoder_widths", "encoder_widths"):
             if any(width < 1 for width in getattr(self, name)):
                 raise ValueError(f"{name} must be at least 1, not {getattr(self, name)}")

@@ -217,7 +217,7 @@ def _ends(studio: Studio) -> tuple[Float[np.ndarray, "k d"], dict[str, Any]]:
         return data.latents_of_training(np.arange(2)), {"of": "train", "pictures": [0, 1]}
     known, nearest = interpolation.class_representatives(data.training_latents, labels)
     known, nearest = known[:CLASSES], nearest[:CLASSES]
-    report = {"of": "train", "classes": known, "pictures": nearest, "chosen": "nearest to the mean latent of its class"}
+    report = {"of": "train", "classes": known, "pictures": nearest, "chosen": "latent points most towards its class"}
     return data.training_latents[nearest], report
 
 

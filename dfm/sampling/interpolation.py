@@ -57,18 +57,25 @@ def loop(stations: Float[np.ndarray, "k d"], frames: int, path: str) -> Float[np
 def class_representatives(
     latents: Float[np.ndarray, "n d"], labels: Int[np.ndarray, " n"]
 ) -> tuple[Int[np.ndarray, " classes"], Int[np.ndarray, " classes"]]:
-    """Labels in order, and for each the picture whose latent is nearest to the mean latent of its class.
+    """Labels in order, and for each the picture that is most of its class.
 
-    A class mean itself may paint no picture of the class (the mean of two handwritings of 1 is neither); a picture
-    that lies near it does.
+    Its latent, seen from the mean of all, points most nearly where the mean of its class lies (largest cosine). A class
+    mean itself may paint no picture of the class: the mean of two handwritings of 1 is neither. The latent nearest to
+    it is no better: in many dimensions it is the one nearest to the middle of everything, a 2 that looks like a 1.
+    With one class there is no direction, and the nearest is taken.
     """
     known = np.unique(labels)
-    nearest = []
+    centred = latents - latents.mean(0)
+    chosen = []
     for label in known:
         rows = np.flatnonzero(labels == label)
-        distances = np.square(latents[rows] - latents[rows].mean(0)).sum(1)
-        nearest.append(rows[np.argmin(distances)])
-    return known, np.array(nearest)
+        direction = centred[rows].mean(0)
+        if len(known) == 1:
+            score = -np.linalg.norm(centred[rows], axis=1)
+        else:
+            score = centred[rows] @ direction / np.maximum(np.linalg.norm(centred[rows], axis=1), 1e-12)
+        chosen.append(rows[np.argmax(score)])
+    return known, np.array(chosen)
 
 
 def directions(

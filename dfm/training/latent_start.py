@@ -15,21 +15,22 @@ def principal_components(dataset: Dataset, size: int, variance: float) -> Float[
 
     Pictures that look alike start side by side, so the decoder's first task is nearly linear: from a Gaussian table it
     takes MNIST many epochs to get where this starts.
-
-    Raises:
-        UserError: fewer pictures or pixels than components.
     """
     from sklearn.decomposition import PCA
 
     examples = len(dataset)
     chosen = np.arange(examples)[:: -(-examples // FITTED_PICTURES)]
-    fitted = _flat(dataset, chosen)
-    if min(fitted.shape) < size:
-        raise UserError(f"{examples} pictures of {fitted.shape[1]} numbers have no {size} principal components")
-    pca = PCA(size, whiten=True, svd_solver="covariance_eigh").fit(fitted)
+    pca = PCA(size, whiten=True, svd_solver="covariance_eigh").fit(_flat(dataset, chosen))
     parts = np.array_split(np.arange(examples), -(-examples // FITTED_PICTURES))
     scores = np.concatenate([pca.transform(_flat(dataset, part)) for part in parts])
     return jnp.asarray(scores * variance**0.5, jnp.float32)
+
+
+def check_components(examples: int, numbers: int, size: int) -> None:
+    """UserError for fewer pictures, or numbers a picture, than components: asked before anything is written."""
+    if min(examples, numbers) < size:
+        raise UserError(f"{examples} pictures of {numbers} numbers have no {size} principal components "
+                        "(model.latent_size, objective.latent_start)")  # fmt: skip
 
 
 def _flat(dataset: Dataset, rows: np.ndarray) -> Float[np.ndarray, "n pixels"]:

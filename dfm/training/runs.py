@@ -45,7 +45,11 @@ def load_run(workdir: str | Path, which: Literal["latest", "best"] | int = "late
     from dfm import models, objectives
 
     config = read_config(workdir)
-    step, saved = _read_checkpoint(Path(workdir) / CHECKPOINTS, which)
+    try:
+        step, saved = _read_checkpoint(Path(workdir) / CHECKPOINTS, which)
+    except (OSError, ValueError, TypeError, KeyError) as error:
+        first_line = (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
+        raise UserError(f"{workdir}: the checkpoint cannot be read ({first_line})") from error
     model = models.build(config.model)
     latents = saved.get("latents")
     return Run(

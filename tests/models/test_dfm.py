@@ -108,6 +108,7 @@ def test_a_latent_table_has_no_encoder():
         ({"activation": "rulu"}, "activation.*'rulu'"),
         ({"basis": "cos"}, "basis.*'cos'"),
         ({"net_width": 0}, "net_width"),
+        ({"net_width": 40}, "net_width 40"),
         ({"decoder_widths": (0,)}, "decoder_widths"),
     ],
 )

@@ -56,10 +56,17 @@ def test_loop_visits_every_station_once_and_closes():
     np.testing.assert_allclose(way[-1] + (way[-1] - way[-2]), stations[0], atol=1e-12)
 
 
-def test_class_representative_is_the_picture_nearest_to_the_mean():
-    latents = np.array([[0.0], [1.0], [5.0], [10.0], [11.0], [30.0]])
-    known, nearest = class_representatives(latents, np.array([4, 4, 4, 2, 2, 2]))
-    assert known.tolist() == [2, 4] and nearest.tolist() == [4, 1]
+def test_class_representative_points_most_towards_its_class():
+    # two classes to the right and to the left; the last of each lies nearest to its mean, but off its direction
+    right = np.array([[2.0, -2.0], [9.0, 0.1], [4.0, 1.9]])
+    latents = np.concatenate([right, -right]) + 5.0
+    known, chosen = class_representatives(latents, np.array([4, 4, 4, 2, 2, 2]))
+    assert known.tolist() == [2, 4] and chosen.tolist() == [4, 1]
+
+
+def test_representative_of_a_single_class_is_the_nearest_to_its_mean():
+    known, chosen = class_representatives(np.array([[0.0], [1.0], [5.0]]), np.array([7, 7, 7]))
+    assert known.tolist() == [7] and chosen.tolist() == [1]
 
 
 def test_principal_directions_are_those_of_the_spread():
