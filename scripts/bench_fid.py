@@ -216,7 +216,9 @@ def main() -> None:
     metrics |= {"frechet_seconds": frechet_seconds(args.repeats, args.seed, args.clock), "load_average": load,
                 "multiply_adds_a_picture": inception.MULTIPLY_ADDS}  # fmt: skip
     print(f"frechet: {metrics['frechet_seconds']:.2f} s for {inception.FEATURES:,} features")
-    record(args.output, "bench_fid", "inception-299", ["python", *sys.argv], vars(args), args.seed,
+    config = {name: value for name, value in vars(args).items() if name not in ("output", "inception_weights")}
+    config["weights"] = "real" if args.inception_weights else "random"
+    record(args.output, "bench_fid", "inception-299", ["python", *sys.argv], config, args.seed,
            time.perf_counter() - start, metrics)  # fmt: skip
 
 
