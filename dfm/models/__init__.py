@@ -10,7 +10,13 @@ def _deep_fourier_machine() -> type:
     return DeepFourierMachine
 
 
-MODELS = {"dfm": _deep_fourier_machine}
+def _autoencoder_kl() -> type:
+    from dfm.models.autoencoder_kl import AutoencoderKL
+
+    return AutoencoderKL
+
+
+MODELS = {"dfm": _deep_fourier_machine, "autoencoder_kl": _autoencoder_kl}
 
 
 def build(config: Mapping[str, Any]) -> Any:

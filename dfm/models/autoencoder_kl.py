@@ -1,0 +1,295 @@
+"""AutoencoderKL: the continuous, KL-regularised autoencoder of latent diffusion (Rombach et al. 2022), in Flax.
+
+The architecture, its names and its config keys are those of diffusers' AutoencoderKL, so weights go both ways
+(dfm/convert.py). Fully convolutional: any height and width; those that `stride` divides come back at their size, for
+the others there are `pad_to_stride` and `crop`.
+"""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+from flax import linen as nn
+from jaxtyping import Array, Float
+
+from dfm.models.blocks import ACTIVATIONS, Conv, GroupNorm, MidBlock, Stage
+from dfm.models.distributions import DiagonalGaussian
+from dfm.shapes import typechecked
+
+DOWN_BLOCKS = {"DownEncoderBlock2D": False, "AttnDownEncoderBlock2D": True}  # name -> has attention
+UP_BLOCKS = {"UpDecoderBlock2D": False, "AttnUpDecoderBlock2D": True}
+
+
+class Encoder(nn.Module):
+    """Pictures to moments: a stage a resolution, the middle, norm, SiLU, convolution to 2 x latent channels."""
+
+    inputs: int
+    outputs: int
+    widths: Sequence[int]
+    attention: Sequence[bool]
+    layers: int
+    groups: int
+    act_fn: str
+    mid_attention: bool
+    dtype: Any
+    remat: bool
+
+    def setup(self):
+        last = len(self.widths) - 1
+        self.conv_in = Conv(self.inputs, self.widths[0], dtype=self.dtype)
+        self.down_blocks = [
+            Stage(self.widths[max(i - 1, 0)], width, self.layers, self.groups, self.attention[i],
+                  "down" if i < last else None, self.act_fn, self.dtype, self.remat)
+            for i, width in enumerate(self.widths)
+        ]  # fmt: skip
+        self.mid_block = MidBlock(self.widths[-1], self.groups, self.mid_attention, self.act_fn, self.dtype, self.remat)
+        self.conv_norm_out = GroupNorm(self.widths[-1], self.groups, self.dtype)
+        self.conv_out = Conv(self.widths[-1], self.outputs, dtype=self.dtype)
+
+    def __call__(self, x: Array) -> Array:
+        x = self.conv_in(x)
+        for stage in self.down_blocks:
+            x = stage(x)
+        return self.conv_out(nn.silu(self.conv_norm_out(self.mid_block(x))))
+
+
+class Decoder(nn.Module):
+    """Latents to pictures: convolution, the middle, a stage a resolution, norm, SiLU, convolution.
+
+    `widths` are in the encoder's order, the widest last; `layers` resnet blocks a stage.
+    """
+
+    inputs: int
+    outputs: int
+    widths: Sequence[int]
+    attention: Sequence[bool]
+    layers: int
+    groups: int
+    act_fn: str
+    mid_attention: bool
+    dtype: Any
+    remat: bool
+
+    def setup(self):
+        widths = tuple(reversed(self.widths))
+        last = len(widths) - 1
+        self.conv_in = Conv(self.inputs, widths[0], dtype=self.dtype)
+        self.mid_block = MidBlock(widths[0], self.groups, self.mid_attention, self.act_fn, self.dtype, self.remat)
+        self.up_blocks = [
+            Stage(widths[max(i - 1, 0)], width, self.layers, self.groups, self.attention[i],
+                  "up" if i < last else None, self.act_fn, self.dtype, self.remat)
+            for i, width in enumerate(widths)
+        ]  # fmt: skip
+        self.conv_norm_out = GroupNorm(widths[-1], self.groups, self.dtype)
+        self.conv_out = Conv(widths[-1], self.outputs, dtype=self.dtype)
+
+    def features(self, z: Array) -> Array:
+        """What the last convolution gets."""
+        x = self.mid_block(self.conv_in(z))
+        for stage in self.up_blocks:
+            x = stage(x)
+        return nn.silu(self.conv_norm_out(x))
+
+    def __call__(self, z: Array) -> Array:
+        return self.conv_out(self.features(z))
+
+
+class AutoencoderKL(nn.Module):
+    """Pictures [batch, height, width, channels] in [-1, 1] <-> latents [batch, height / f, width / f, latent_channels].
+
+    f is `stride`. Outputs are not clamped. Latents are unscaled; `scale_latents` makes those of a diffusion model.
+
+    Attributes:
+        in_channels, out_channels: of pictures, any number.
+        down_block_types, up_block_types: one a level; "Attn..." adds attention after each resnet block; empty: plain.
+        block_out_channels: width of each level; every level but the last halves the resolution.
+        layers_per_block: resnet blocks a level in the encoder; the decoder has one more.
+        act_fn: of the resnet blocks.
+        norm_num_groups: of every group norm; divides all widths.
+        sample_size: side of the training's pictures in pixels, or (height, width); sets the tiles of blended tiling.
+        scaling_factor, shift_factor, latents_mean, latents_std: see `scale_latents`.
+        force_upcast: the weights overflow in float16; nothing here depends on it.
+        use_quant_conv, use_post_quant_conv: 1x1 convolutions between encoder, posterior and decoder.
+        mid_block_add_attention: attention in the middle of encoder and decoder.
+        decoder_block_out_channels: widths of the decoder where they are not the encoder's.
+        dtype: what is computed in, such as "bfloat16"; None: the type of the input. Statistics, softmax and the
+            results stay float32 or wider, as the parameters do.
+        remat: compute resnet blocks again in the backward pass in place of keeping what is inside them.
+        other_keys: the keys of a config.json that nothing here knows, as JSON text; they are written back.
+    """
+
+    in_channels: int = 3
+    out_channels: int = 3
+    down_block_types: Sequence[str] = ()
+    up_block_types: Sequence[str] = ()
+    block_out_channels: Sequence[int] = (64,)
+    layers_per_block: int = 1
+    act_fn: str = "silu"
+    latent_channels: int = 4
+    norm_num_groups: int = 32
+    sample_size: int | Sequence[int] = 32
+    scaling_factor: float = 0.18215
+    shift_factor: float | None = None
+    latents_mean: Sequence[float] | None = None
+    latents_std: Sequence[float] | None = None
+    force_upcast: bool = True
+    use_quant_conv: bool = True
+    use_post_quant_conv: bool = True
+    mid_block_add_attention: bool = True
+    decoder_block_out_channels: Sequence[int] | None = None
+    dtype: Any = None
+    remat: bool = False
+    other_keys: str = "{}"
+
+    def __post_init__(self):
+        _check(self)
+        super().__post_init__()
+
+    def setup(self):
+        shared = (self.norm_num_groups, self.act_fn, self.mid_block_add_attention, self.dtype, self.remat)
+        levels = len(self.block_out_channels)
+        down = [DOWN_BLOCKS[name] for name in self.down_block_types] or [False] * levels
+        up = [UP_BLOCKS[name] for name in self.up_block_types] or [False] * levels
+        moments, decoder_widths = 2 * self.latent_channels, self.decoder_block_out_channels or self.block_out_channels
+        self.encoder = Encoder(self.in_channels, moments, self.block_out_channels, down, self.layers_per_block, *shared)
+        self.decoder = Decoder(
+            self.latent_channels, self.out_channels, decoder_widths, up, self.layers_per_block + 1, *shared
+        )
+        if self.use_quant_conv:
+            self.quant_conv = Conv(moments, moments, kernel_size=1, dtype=self.dtype)
+        if self.use_post_quant_conv:
+            self.post_quant_conv = Conv(self.latent_channels, self.latent_channels, kernel_size=1, dtype=self.dtype)
+
+    @property
+    def stride(self) -> int:
+        """Pixels a latent position along height and width: 2^(levels - 1)."""
+        return 2 ** (len(self.block_out_channels) - 1)
+
+    def __call__(self, images: Array, key: Array | None = None) -> Array:
+        """Reconstructions: of the posterior's mode, or of a sample with a key."""
+        posterior = self.encode(images)
+        return self.decode(posterior.mode() if key is None else posterior.sample(key))
+
+    def encode(self, images: Float[Array, "batch height width channels"]) -> DiagonalGaussian:
+        """q(z | image)."""
+        return DiagonalGaussian.from_moments(self.moments(images))
+
+    @typechecked
+    def moments(self, images: Float[Array, "batch height width channels"]) -> Float[Array, "batch h w moments"]:
+        """Mean and log variance of the posterior, channels side by side."""
+        x = self.encoder(images)
+        return _wide(self.quant_conv(x) if self.use_quant_conv else x)
+
+    @typechecked
+    def decode(self, latents: Float[Array, "batch h w latents"]) -> Float[Array, "batch height width channels"]:
+        """Pictures of unscaled latents."""
+        return self.project(self.decode_features(latents))
+
+    @typechecked
+    def decode_features(self, latents: Float[Array, "batch h w latents"]) -> Float[Array, "batch height width width0"]:
+        """What the decoder's last convolution gets; `project` does the rest of `decode`."""
+        z = self.post_quant_conv(latents) if self.use_post_quant_conv else latents
+        return self.decoder.features(z)
+
+    def project(self, features: Float[Array, "batch height width width0"]) -> Float[Array, "batch height width c"]:
+        """The decoder's last convolution."""
+        return _wide(self.decoder.conv_out(features))
+
+    @staticmethod
+    def from_pretrained(folder: str | Path, **changes: Any) -> tuple["AutoencoderKL", dict[str, Any]]:
+        """(model, params) of a diffusers folder or a single-file checkpoint; see dfm.convert.load_pretrained."""
+        from dfm.convert import load_pretrained
+
+        return load_pretrained(folder, **changes)
+
+    def save_pretrained(self, folder: str | Path, params: Mapping[str, Any]) -> None:
+        """Writes a folder that diffusers opens; see dfm.convert.save_pretrained."""
+        from dfm.convert import save_pretrained
+
+        save_pretrained(self, params, folder)
+
+
+def _wide(x: Array) -> Array:
+    return x.astype(jnp.promote_types(x.dtype, jnp.float32))
+
+
+def _check(model: AutoencoderKL) -> None:
+    """ValueError on what cannot be."""
+    levels = len(model.block_out_channels)
+    for name in ("in_channels", "out_channels", "layers_per_block", "latent_channels", "norm_num_groups"):
+        if getattr(model, name) < 1:
+            raise ValueError(f"{name} must be at least 1, not {getattr(model, name)}")
+    for name in ("block_out_channels", "decoder_block_out_channels"):
+        widths = getattr(model, name)
+        if widths is None:
+            continue
+        if len(widths) != levels or levels == 0:
+            raise ValueError(f"{name} has {len(widths)} levels, block_out_channels {levels}")
+        if any(width < 1 or width % model.norm_num_groups for width in widths):
+            raise ValueError(f"{name} {tuple(widths)} must be multiples of norm_num_groups {model.norm_num_groups}")
+    for name, known in (("down_block_types", DOWN_BLOCKS), ("up_block_types", UP_BLOCKS)):
+        types = getattr(model, name)
+        for kind in types:
+            if kind not in known:
+                raise ValueError(f"{name} has {kind!r}, not one of {', '.join(known)}")
+        if types and len(types) != levels:
+            raise ValueError(f"{name} has {len(types)} entries for {levels} levels of block_out_channels")
+    if model.act_fn not in ACTIVATIONS:
+        raise ValueError(f"act_fn is {model.act_fn!r}, not one of {', '.join(ACTIVATIONS)}")
+
+
+@typechecked
+def scale_latents(latents: Float[Array, "*batch channels"], model: AutoencoderKL) -> Float[Array, "*batch channels"]:
+    """Latents as a diffusion model sees them: (z - shift) * scaling, or (z - mean) / std * scaling a channel."""
+    shift, factor = _shift_and_factor(model)
+    return (latents - shift) * factor
+
+
+@typechecked
+def unscale_latents(latents: Float[Array, "*batch channels"], model: AutoencoderKL) -> Float[Array, "*batch channels"]:
+    """The inverse of `scale_latents`: what `decode` takes."""
+    shift, factor = _shift_and_factor(model)
+    return latents / factor + shift
+
+
+def _shift_and_factor(model: AutoencoderKL) -> tuple[np.ndarray, np.ndarray]:
+    if model.latents_mean is not None and model.latents_std is not None:
+        return np.float32(model.latents_mean), np.float32(model.scaling_factor) / np.float32(model.latents_std)
+    return np.float32(model.shift_factor or 0.0), np.float32(model.scaling_factor)
+
+
+def pad_to_stride(images: Array | np.ndarray, stride: int, mode: str = "edge") -> tuple[Any, tuple[int, int]]:
+    """(pictures padded below and to the right to multiples of `stride`, (height, width) before).
+
+    Args:
+        mode: of numpy.pad: "edge" repeats the last row and column, "reflect" mirrors, "constant" is zeros.
+    """
+    height, width = images.shape[1:3]
+    pad = np.pad if isinstance(images, np.ndarray) else jnp.pad
+    amounts = ((0, 0), (0, -height % stride), (0, -width % stride), (0, 0))
+    return pad(images, amounts, mode=mode), (height, width)
+
+
+def crop(images: Any, size: tuple[int, int]) -> Any:
+    """The first `size` = (height, width) rows and columns: undoes `pad_to_stride` after decoding."""
+    return images[:, : size[0], : size[1]]
+
+
+def published_variants() -> dict[str, AutoencoderKL]:
+    """The published shapes by name: sd, sdxl, sd3, flux, kl-f4, kl-f16 (weights are the user's)."""
+    widths = {"block_out_channels": (128, 256, 512, 512), "layers_per_block": 2}
+    no_quant = {"latent_channels": 16, "use_quant_conv": False, "use_post_quant_conv": False}
+    return {
+        "sd": AutoencoderKL(**widths, sample_size=512),
+        "sdxl": AutoencoderKL(**widths, sample_size=1024, scaling_factor=0.13025),
+        "sd3": AutoencoderKL(**widths, **no_quant, sample_size=1024, scaling_factor=1.5305, shift_factor=0.0609),
+        "flux": AutoencoderKL(**widths, **no_quant, sample_size=1024, scaling_factor=0.3611, shift_factor=0.1159),
+        "kl-f4": AutoencoderKL(block_out_channels=(128, 256, 512), layers_per_block=2, latent_channels=3),
+        "kl-f16": AutoencoderKL(
+            block_out_channels=(128, 128, 256, 256, 512), layers_per_block=2, latent_channels=16,
+            down_block_types=(*("DownEncoderBlock2D",) * 4, "AttnDownEncoderBlock2D"),
+            up_block_types=("AttnUpDecoderBlock2D", *("UpDecoderBlock2D",) * 4),
+        ),
+    }  # fmt: skip

@@ -1,0 +1,56 @@
+"""Distributions that encoders return."""
+
+from dataclasses import dataclass
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Key
+
+from dfm.shapes import typechecked
+
+LOGVAR_RANGE = (-30.0, 20.0)  # Rombach et al. 2022, as every AutoencoderKL has it: exp() stays finite in float32
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class DiagonalGaussian:
+    """N(mean, diag(exp(logvar))) for each example of a batch.
+
+    Attributes:
+        mean, logvar: [batch, ...]; logvar is the natural logarithm of the variance.
+    """
+
+    mean: Float[Array, "batch *event"]
+    logvar: Float[Array, "batch *event"]
+
+    @classmethod
+    def from_moments(cls, moments: Float[Array, "batch *event"]) -> "DiagonalGaussian":
+        """The first half of the last axis is the mean, the second log sigma^2, which is clipped to [-30, 20].
+
+        Float32 or wider, whatever the moments are in: exp and the KL need it.
+        """
+        moments = moments.astype(jnp.promote_types(moments.dtype, jnp.float32))
+        mean, logvar = jnp.split(moments, 2, axis=-1)
+        return cls(mean, jnp.clip(logvar, *LOGVAR_RANGE))
+
+    @property
+    def var(self) -> Array:
+        return jnp.exp(self.logvar)
+
+    @property
+    def std(self) -> Array:
+        return jnp.exp(self.logvar / 2)
+
+    @typechecked
+    def sample(self, key: Key[Array, ""] | Array) -> Array:
+        """mean + std eps, eps ~ N(0, I)."""
+        return self.mean + self.std * jax.random.normal(key, self.mean.shape, self.mean.dtype)
+
+    def mode(self) -> Array:
+        return self.mean
+
+    @typechecked
+    def kl(self) -> Float[Array, " batch"]:
+        """KL(self || N(0, I)) = 1/2 sum(mean^2 + sigma^2 - 1 - log sigma^2), in nats, a number an example."""
+        terms = jnp.square(self.mean) + self.var - 1.0 - self.logvar
+        return 0.5 * jnp.sum(terms, axis=tuple(range(1, terms.ndim)))
