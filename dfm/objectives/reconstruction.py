@@ -9,6 +9,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from dfm.models.dfm import DeepFourierMachine, pixel_centres
+from dfm.objectives.painting_error import painting_errors
 from dfm.shapes import typechecked
 
 LATENT_STARTS = ("normal", "pca")
@@ -78,8 +79,7 @@ class Reconstruction:
         if self.points_per_picture:
             chosen = jax.random.choice(pixel_key, len(points), (self.points_per_picture,), replace=False)
             points, targets = points[chosen], targets[:, chosen]
-        painted: Any = model.apply({}, vectors, points, method="paint")
-        mse = ((painted - targets) ** 2).mean((1, 2))
+        mse = painting_errors(model, vectors, points, targets)
         square_norm = (z.astype(jnp.float32) ** 2).sum(-1)
         return mse + self.latent_penalty * square_norm, {"mse": mse, "latent_square_norm": square_norm}
 

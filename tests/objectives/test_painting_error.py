@@ -1,0 +1,79 @@
+"""Errors with their gradient made on the way forward, against the plain expression."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax.sharding import NamedSharding, PartitionSpec
+
+from dfm.models.dfm import DeepFourierMachine, pixel_centres
+from dfm.objectives import painting_error
+from dfm.objectives.painting_error import painting_errors
+from dfm.training.sharding import data_mesh
+
+MODEL = DeepFourierMachine(6, 5, 2, 3, 2, 4, (8,))
+COUNT = 4 * 3 + 8 * 3 + 8 * 2
+
+
+def example(batch):
+    keys = jax.random.split(jax.random.key(batch), 3)
+    vectors = 0.3 * jax.random.normal(keys[0], (batch, COUNT))
+    targets = jax.random.uniform(keys[1], (batch, 30, 2), minval=-1.0)
+    return vectors, pixel_centres(6, 5), targets, jax.random.normal(keys[2], (batch,))
+
+
+def plain(vectors, points, targets):
+    painted = MODEL.apply({}, vectors, points, method="paint")
+    return ((painted - targets) ** 2).mean((1, 2))
+
+
+def assert_close(found, expected):
+    """Every picture's gradient by its norm: single numbers cancel, and then rounding shows."""
+    norms = np.linalg.norm(expected, axis=1)
+    assert (np.linalg.norm(found - expected, axis=1) <= 3e-4 * norms).all()
+
+
+@pytest.mark.parametrize("batch", [1, 7, 16, 48])  # one picture; a batch that nothing divides; several chunks
+def test_errors_and_gradients_are_those_of_the_plain_expression(batch, monkeypatch):
+    monkeypatch.setattr(painting_error, "CHUNK_POINTS", 60)
+    vectors, points, targets, weights = example(batch)
+    found = jax.jit(lambda v: painting_errors(MODEL, v, points, targets))(vectors)
+    np.testing.assert_allclose(found, plain(vectors, points, targets), rtol=2e-5)
+    gradient = jax.jit(jax.grad(lambda v: (weights * painting_errors(MODEL, v, points, targets)).sum()))(vectors)
+    expected = jax.grad(lambda v: (weights * plain(v, points, targets)).sum())(vectors)
+    assert_close(gradient, expected)
+
+
+def test_chunks_leave_a_batch_on_its_devices(monkeypatch):
+    """Four devices, two chunks: each computes its own pictures, and nothing is exchanged."""
+    monkeypatch.setattr(painting_error, "CHUNK_POINTS", 60)
+    vectors, points, targets, _ = example(16)
+    sharding = NamedSharding(data_mesh(), PartitionSpec(data_mesh().axis_names[0]))
+    gradient = jax.jit(
+        jax.grad(lambda v, t: painting_errors(MODEL, v, points, t).sum()), in_shardings=sharding, out_shardings=sharding
+    )
+    compiled = gradient.lower(vectors, targets).compile().as_text()
+    assert "while" in compiled
+    for exchange in ("all-gather", "all-reduce", "all-to-all", "collective-permute"):
+        assert exchange not in compiled
+    expected = jax.grad(lambda v: plain(v, points, targets).sum())(vectors)
+    assert_close(gradient(vectors, targets), expected)
+
+
+@pytest.mark.parametrize(
+    ("batch", "points", "devices", "size"),
+    [(64, 784, 1, 8), (512, 1024, 1, 4), (64, 784, 2, 16), (7, 784, 1, 7), (64, 64, 1, 64), (3, 10**6, 1, 3)],
+)
+def test_chunk_size(batch, points, devices, size, monkeypatch):
+    monkeypatch.setattr(jax, "device_count", lambda: devices)
+    assert painting_error._chunk_size(batch, points) == size
+
+
+def test_an_accelerator_takes_all_at_once(monkeypatch):
+    monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
+    assert painting_error._chunk_size(512, 1024) == 512
+
+
+def test_shapes_are_checked():
+    with pytest.raises(Exception, match="targets"):
+        painting_errors(MODEL, jnp.zeros((2, COUNT)), pixel_centres(6, 5), jnp.zeros((2, 29, 2)))
