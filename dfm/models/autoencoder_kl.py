@@ -18,6 +18,7 @@ from dfm.models.blocks import ACTIVATIONS, Conv, GroupNorm, MidBlock, Stage
 from dfm.models.distributions import DiagonalGaussian
 from dfm.shapes import typechecked
 
+AnyArray = Array | np.ndarray
 DOWN_BLOCKS = {"DownEncoderBlock2D": False, "AttnDownEncoderBlock2D": True}  # name -> has attention
 UP_BLOCKS = {"UpDecoderBlock2D": False, "AttnUpDecoderBlock2D": True}
 
@@ -172,25 +173,28 @@ class AutoencoderKL(nn.Module):
         posterior = self.encode(images)
         return self.decode(posterior.mode() if key is None else posterior.sample(key))
 
-    def encode(self, images: Float[Array, "batch height width channels"]) -> DiagonalGaussian:
+    def encode(self, images: Float[AnyArray, "batch height width channels"]) -> DiagonalGaussian:
         """q(z | image)."""
         return DiagonalGaussian.from_moments(self.moments(images))
 
     @typechecked
-    def moments(self, images: Float[Array, "batch height width channels"]) -> Float[Array, "batch h w moments"]:
+    def moments(self, images: Float[AnyArray, "batch height width channels"]) -> Float[Array, "batch h w moments"]:
         """Mean and log variance of the posterior, channels side by side."""
-        x = self.encoder(images)
+        x = self.encoder(jnp.asarray(images))
         return _wide(self.quant_conv(x) if self.use_quant_conv else x)
 
     @typechecked
-    def decode(self, latents: Float[Array, "batch h w latents"]) -> Float[Array, "batch height width channels"]:
+    def decode(self, latents: Float[AnyArray, "batch h w latents"]) -> Float[Array, "batch height width channels"]:
         """Pictures of unscaled latents."""
         return self.project(self.decode_features(latents))
 
     @typechecked
-    def decode_features(self, latents: Float[Array, "batch h w latents"]) -> Float[Array, "batch height width width0"]:
+    def decode_features(
+        self, latents: Float[AnyArray, "batch h w latents"]
+    ) -> Float[Array, "batch height width width0"]:
         """What the decoder's last convolution gets; `project` does the rest of `decode`."""
-        z = self.post_quant_conv(latents) if self.use_post_quant_conv else latents
+        z = jnp.asarray(latents)
+        z = self.post_quant_conv(z) if self.use_post_quant_conv else z
         return self.decoder.features(z)
 
     def project(self, features: Float[Array, "batch height width width0"]) -> Float[Array, "batch height width c"]:
@@ -200,13 +204,13 @@ class AutoencoderKL(nn.Module):
     @staticmethod
     def from_pretrained(folder: str | Path, **changes: Any) -> tuple["AutoencoderKL", dict[str, Any]]:
         """(model, params) of a diffusers folder or a single-file checkpoint; see dfm.convert.load_pretrained."""
-        from dfm.convert import load_pretrained
+        from dfm.conversion.pretrained import load_pretrained
 
         return load_pretrained(folder, **changes)
 
     def save_pretrained(self, folder: str | Path, params: Mapping[str, Any]) -> None:
         """Writes a folder that diffusers opens; see dfm.convert.save_pretrained."""
-        from dfm.convert import save_pretrained
+        from dfm.conversion.pretrained import save_pretrained
 
         save_pretrained(self, params, folder)
 
@@ -241,22 +245,27 @@ def _check(model: AutoencoderKL) -> None:
 
 
 @typechecked
-def scale_latents(latents: Float[Array, "*batch channels"], model: AutoencoderKL) -> Float[Array, "*batch channels"]:
+def scale_latents(
+    latents: Float[AnyArray, "*batch channels"], model: AutoencoderKL
+) -> Float[AnyArray, "*batch channels"]:
     """Latents as a diffusion model sees them: (z - shift) * scaling, or (z - mean) / std * scaling a channel."""
     shift, factor = _shift_and_factor(model)
     return (latents - shift) * factor
 
 
 @typechecked
-def unscale_latents(latents: Float[Array, "*batch channels"], model: AutoencoderKL) -> Float[Array, "*batch channels"]:
+def unscale_latents(
+    latents: Float[AnyArray, "*batch channels"], model: AutoencoderKL
+) -> Float[AnyArray, "*batch channels"]:
     """The inverse of `scale_latents`: what `decode` takes."""
     shift, factor = _shift_and_factor(model)
     return latents / factor + shift
 
 
-def _shift_and_factor(model: AutoencoderKL) -> tuple[np.ndarray, np.ndarray]:
+def _shift_and_factor(model: AutoencoderKL) -> tuple[Any, Any]:
     if model.latents_mean is not None and model.latents_std is not None:
-        return np.float32(model.latents_mean), np.float32(model.scaling_factor) / np.float32(model.latents_std)
+        mean, std = (np.asarray(values, np.float32) for values in (model.latents_mean, model.latents_std))
+        return mean, np.float32(model.scaling_factor) / std
     return np.float32(model.shift_factor or 0.0), np.float32(model.scaling_factor)
 
 
@@ -267,7 +276,7 @@ def pad_to_stride(images: Array | np.ndarray, stride: int, mode: str = "edge") -
         mode: of numpy.pad: "edge" repeats the last row and column, "reflect" mirrors, "constant" is zeros.
     """
     height, width = images.shape[1:3]
-    pad = np.pad if isinstance(images, np.ndarray) else jnp.pad
+    pad: Any = np.pad if isinstance(images, np.ndarray) else jnp.pad
     amounts = ((0, 0), (0, -height % stride), (0, -width % stride), (0, 0))
     return pad(images, amounts, mode=mode), (height, width)
 
@@ -279,8 +288,8 @@ def crop(images: Any, size: tuple[int, int]) -> Any:
 
 def published_variants() -> dict[str, AutoencoderKL]:
     """The published shapes by name: sd, sdxl, sd3, flux, kl-f4, kl-f16 (weights are the user's)."""
-    widths = {"block_out_channels": (128, 256, 512, 512), "layers_per_block": 2}
-    no_quant = {"latent_channels": 16, "use_quant_conv": False, "use_post_quant_conv": False}
+    widths: dict[str, Any] = {"block_out_channels": (128, 256, 512, 512), "layers_per_block": 2}
+    no_quant: dict[str, Any] = {"latent_channels": 16, "use_quant_conv": False, "use_post_quant_conv": False}
     return {
         "sd": AutoencoderKL(**widths, sample_size=512),
         "sdxl": AutoencoderKL(**widths, sample_size=1024, scaling_factor=0.13025),

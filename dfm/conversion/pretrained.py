@@ -1,0 +1,240 @@
+"""AutoencoderKL from and to the files of diffusers: config.json beside .safetensors, and single files of LDM."""
+
+import dataclasses
+import json
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax.traverse_util import flatten_dict, unflatten_dict
+
+from dfm.codec.picture import write_atomically
+from dfm.conversion.autoencoder_kl_names import (
+    MARK,
+    canonical_names,
+    find_prefix,
+    from_canonical,
+    infer_config,
+    to_canonical,
+    to_our_layout,
+)
+from dfm.conversion.safetensors_files import DTYPES, INDEX_SUFFIX, SUFFIX, Tensor, list_tensors, write_tensors
+from dfm.errors import UserError
+from dfm.models.autoencoder_kl import AutoencoderKL
+
+CONFIG, STEM, CLASS_NAME = "config.json", "diffusion_pytorch_model", "AutoencoderKL"
+OURS_ALONE = ("dtype", "remat", "other_keys")  # attributes of the module that no config.json holds
+KNOWN_KEYS = tuple(
+    field.name for field in dataclasses.fields(AutoencoderKL) if field.name not in ("parent", "name", *OURS_ALONE)
+)
+KINDS = {"float32": "F32", "float16": "F16", "bfloat16": "BF16"}
+
+
+def load_pretrained(path: str | Path, config: str | Path | None = None, **changes: Any) -> tuple[AutoencoderKL, dict]:
+    """(model, params) of a folder with config.json and .safetensors, or of one .safetensors file.
+
+    Names may be of any of three schemes; files may be sharded, float16 or bfloat16: params are float32, or float64
+    where the file is and `jax_enable_x64` is on. A pipeline's folder stands for its vae/.
+
+    Args:
+        config: config.json of a single file; without one, and without one beside it, the shapes say what they can.
+        changes: attributes of the model in place of the file's, such as dtype="bfloat16" or remat=True.
+
+    Raises:
+        UserError: no such model, another class, or a tensor that is missing, too many, damaged or of another shape.
+    """
+    path = Path(path)
+    if path.is_dir() and not (path / CONFIG).exists() and (path / "vae" / CONFIG).exists():
+        path = path / "vae"
+    weights = _weight_file(path) if path.is_dir() else path
+    if not weights.exists():
+        raise UserError(f"{weights}: no such file or folder")
+    tensors = list_tensors(weights)
+    if find_prefix(tensors) is None:
+        raise UserError(f"{weights}: holds no AutoencoderKL: no tensor's name ends in {MARK}")
+    own = {name: tensors[original] for name, original in canonical_names(tensors).items()}
+    if config is None and (path.is_dir() or (path.parent / CONFIG).exists()):
+        config = (path if path.is_dir() else path.parent) / CONFIG
+    model = read_model(Path(config), **changes) if config is not None else _inferred(weights, own, changes)
+    return model, _read_params(model, own, weights)
+
+
+def read_model(path: Path, **changes: Any) -> AutoencoderKL:
+    """The model of a config.json; keys that nothing here knows are kept in `other_keys`."""
+    try:
+        config = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read ({error.strerror})") from None
+    except ValueError as error:
+        raise UserError(f"{path}: is no JSON ({error})") from None
+    if not isinstance(config, dict):
+        raise UserError(f"{path}: is no config: {type(config).__name__} in place of an object")
+    found = config.pop("_class_name", CLASS_NAME)
+    if found != CLASS_NAME:
+        raise UserError(f"{path}: is of the class {found}, not {CLASS_NAME}")
+    others = {key: value for key, value in config.items() if key not in KNOWN_KEYS}
+    known = {key: value for key, value in config.items() if key in KNOWN_KEYS}
+    for key, value in known.items():
+        if not _is_of_kind(key, value):
+            raise UserError(f"{path}: {key} cannot be {json.dumps(value)}")
+    return _build({**known, "other_keys": json.dumps(others, sort_keys=True)}, changes, path)
+
+
+def _is_of_kind(key: str, value: Any) -> bool:
+    """Whether a value of JSON is of the type that this key has."""
+    flags = ("force_upcast", "use_quant_conv", "use_post_quant_conv", "mid_block_add_attention")
+    optional = ("shift_factor", "latents_mean", "latents_std", "decoder_block_out_channels")
+    if value is None:
+        return key in optional
+    if key in flags:
+        return isinstance(value, bool)
+    if key in ("down_block_types", "up_block_types"):
+        return isinstance(value, list) and all(isinstance(item, str) for item in value)
+    if key == "act_fn":
+        return isinstance(value, str)
+    lists = ("block_out_channels", "decoder_block_out_channels", "latents_mean", "latents_std")
+    if key in lists or (key == "sample_size" and isinstance(value, list)):
+        return isinstance(value, list) and all(type(item) in (int, float) for item in value)
+    return type(value) is int or (type(value) is float and key in ("scaling_factor", "shift_factor"))
+
+
+def _inferred(path: Path, tensors: Mapping[str, Tensor], changes: dict[str, Any]) -> AutoencoderKL:
+    try:
+        config = infer_config({name: tensor.shape for name, tensor in tensors.items()})
+    except KeyError as error:
+        raise UserError(f"{path}: tensor {error.args[0]} is missing") from None
+    return _build(config, changes, path)
+
+
+def _build(config: dict[str, Any], changes: dict[str, Any], path: Path) -> AutoencoderKL:
+    for key in changes:
+        if key not in (*KNOWN_KEYS, *OURS_ALONE):
+            raise TypeError(f"AutoencoderKL has no attribute {key}")
+    fixed: dict[str, Any] = {
+        key: tuple(value) if isinstance(value, list) else value for key, value in (config | changes).items()
+    }
+    try:
+        return AutoencoderKL(**fixed)
+    except (TypeError, ValueError) as error:
+        raise UserError(f"{path}: {error}") from None
+
+
+def _weight_file(folder: Path) -> Path:
+    """The full-precision weights of a folder, sharded or not; else its float16 ones; else its only .safetensors."""
+    for stem in (STEM, f"{STEM}.fp16", "model"):
+        for suffix in (SUFFIX, INDEX_SUFFIX):
+            if (folder / f"{stem}{suffix}").exists():
+                return folder / f"{stem}{suffix}"
+    variants = [folder / f"{STEM}{SUFFIX}.index.fp16.json", *sorted(folder.glob(f"*{SUFFIX}"))]
+    found = [path for path in variants if path.exists()]
+    if len(found) == 1:
+        return found[0]
+    if not folder.is_dir() or not (folder / CONFIG).exists():
+        raise UserError(f"{folder}: holds no {CONFIG}: not a model's folder")
+    several = f"several {SUFFIX} files, none of them named {STEM}{SUFFIX}" if found else f"no {SUFFIX} file"
+    raise UserError(f"{folder}: holds {several}")
+
+
+def parameter_shapes(model: AutoencoderKL) -> dict[str, Any]:
+    """The tree of parameters as shapes and types, without computing any."""
+    image = jax.ShapeDtypeStruct((1, model.stride, model.stride, model.in_channels), jnp.float32)
+    return jax.eval_shape(model.init, jax.random.key(0), image)["params"]
+
+
+def _read_params(model: AutoencoderKL, tensors: Mapping[str, Tensor], source: Path) -> dict[str, Any]:
+    shapes = flatten_dict(parameter_shapes(model))
+    wanted = {from_canonical(path, leaf.shape)[0] for path, leaf in shapes.items()}
+    for name in tensors:
+        if name not in wanted:
+            raise UserError(f"{source}: tensor {tensors[name].name} does not belong to the model that its config names")
+    params = {}
+    for path, leaf in shapes.items():
+        name, shape = from_canonical(path, leaf.shape)
+        if name not in tensors:
+            raise UserError(f"{source}: tensor {name} is missing")
+        tensor = tensors[name]
+        stored = tensor.shape[:-2] if len(shape) == 2 and tensor.shape[2:] == (1, 1) else tensor.shape
+        if stored != shape:
+            raise UserError(
+                f"{source}: tensor {tensor.name} is {list(tensor.shape)}, and the config means {list(shape)}"
+            )
+        # float32 or wider: what a file was rounded to is no reason to compute or to train in it
+        values = tensor.read().reshape(shape)
+        params[path] = jnp.asarray(to_our_layout(values.astype(np.promote_types(values.dtype, np.float32))))
+    return unflatten_dict(params)
+
+
+def save_pretrained(model: AutoencoderKL, params: Mapping[str, Any], folder: str | Path, dtype: str = "float32",
+                    shard_bytes: int | None = None) -> None:  # fmt: skip
+    """Writes config.json and diffusion_pytorch_model.safetensors, which PyTorch's diffusers opens.
+
+    The folder appears when it is complete. One that holds such a model already is replaced as a whole.
+
+    Args:
+        dtype: of the tensors: float32, float16 or bfloat16.
+        shard_bytes: largest size of a file; None: one file.
+
+    Raises:
+        UserError: the folder holds something else, or cannot be written; params are not of this model.
+    """
+    folder = Path(folder)
+    _check_target(folder)
+    if dtype not in KINDS:
+        raise UserError(f"dtype must be one of {', '.join(KINDS)}, not {dtype!r}")
+    _check_params(model, params)
+    tensors = {name: values.astype(DTYPES[KINDS[dtype]]) for name, values in to_canonical(params).items()}
+    temporary, replaced = (folder.with_name(f".{folder.name}.{word}") for word in ("partial", "replaced"))
+    try:
+        shutil.rmtree(temporary, ignore_errors=True)
+        temporary.mkdir(parents=True)
+        write_tensors(temporary, STEM, tensors, shard_bytes)
+        write_atomically(temporary / CONFIG, (json.dumps(model_config(model), indent=2) + "\n").encode())
+        if folder.exists():
+            folder.rename(replaced)
+        temporary.rename(folder)
+    except OSError as error:
+        raise UserError(f"{folder}: cannot be written ({error.strerror})") from None
+    finally:
+        for path in (temporary, replaced):
+            shutil.rmtree(path, ignore_errors=True)
+
+
+def _check_target(folder: Path) -> None:
+    """UserError where anything but an earlier model would be replaced: a run has a config.json too."""
+    if not folder.exists():
+        return
+    foreign = folder if not folder.is_dir() else None
+    for path in sorted(folder.iterdir()) if folder.is_dir() else []:
+        if not (path.name == CONFIG or SUFFIX in path.name):
+            foreign = path
+    if foreign is None and (folder / CONFIG).exists():
+        read_model(folder / CONFIG)
+    if foreign is not None:
+        raise UserError(f"{foreign}: is no part of a model, and nothing else is overwritten")
+
+
+def model_config(model: AutoencoderKL) -> dict[str, Any]:
+    """config.json as a dict: the known keys, and those that were kept. Lists of block types are never left to guess."""
+    levels = len(model.block_out_channels)
+    config: dict[str, Any] = {"_class_name": CLASS_NAME, **json.loads(model.other_keys)}
+    for key in KNOWN_KEYS:
+        value = getattr(model, key)
+        if key == "decoder_block_out_channels" and value in (None, model.block_out_channels):
+            continue  # not a key that diffusers' class knows
+        config[key] = list(value) if isinstance(value, tuple) else value
+    config["down_block_types"] = config["down_block_types"] or ["DownEncoderBlock2D"] * levels
+    config["up_block_types"] = config["up_block_types"] or ["UpDecoderBlock2D"] * levels
+    return config
+
+
+def _check_params(model: AutoencoderKL, params: Mapping[str, Any]) -> None:
+    wanted = {path: leaf.shape for path, leaf in flatten_dict(parameter_shapes(model)).items()}
+    given = {path: leaf.shape for path, leaf in flatten_dict(dict(params)).items()}
+    for path in wanted.keys() | given.keys():
+        if wanted.get(path) != given.get(path):
+            raise UserError(f"parameter {'/'.join(path)} is {given.get(path, 'missing')}, and the model means "
+                            f"{wanted.get(path, 'none of that name')}")  # fmt: skip

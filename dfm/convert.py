@@ -1,0 +1,143 @@
+"""AutoencoderKL between the files of diffusers and LDM (safetensors) and the checkpoints of this package."""
+
+import argparse
+import json
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from dfm.command_line import Parser, run_command
+from dfm.errors import UserError
+
+if TYPE_CHECKING:
+    from dfm.models.autoencoder_kl import AutoencoderKL
+
+EXAMPLES = """INPUT is a run of this package (a workdir), a folder of diffusers (config.json with .safetensors, names
+new or old, sharded or not, float16 too; of a pipeline its vae/), or a .safetensors file with the names of diffusers or
+LDM. Weights are read as float32. Pickles (.ckpt, .bin, .pt) are never read.
+
+examples:
+  python -m dfm.convert runs/f8c4 f8c4-vae                     a run -> a folder that PyTorch's diffusers opens
+  python -m dfm.convert stable-diffusion-v1-5 runs/sd          a folder -> a run, say for --config.pretrained.path
+  python -m dfm.convert vae-ft-mse-840000.safetensors sd-vae --to=safetensors     LDM's names -> those of diffusers
+  python -m dfm.convert runs/f8c4 f8c4-fp16 --dtype=float16 --shard_megabytes=100
+"""
+FORMATS = ("safetensors", "checkpoint")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs the command; returns the exit code: 0, or 2 after one line that says what is wrong."""
+    return run_command("dfm.convert", _run, arguments)
+
+
+def _run(arguments: Sequence[str] | None) -> None:
+    from dfm.sample import checkpoint
+
+    parser = Parser(
+        prog="dfm.convert", description=__doc__, epilog=EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    add = parser.add_argument
+    add("input", metavar="INPUT", help="what there is, see below")
+    add("output", metavar="OUTPUT", help="folder to make; one that holds something else is left alone")
+    add("--to", choices=FORMATS, help="default: safetensors of a run, a checkpoint of anything else")
+    add("--which", type=checkpoint, default="latest", metavar="latest|best|STEP", help="checkpoint of a run")
+    add("--config", metavar="FILE", help="config.json of a single file; without it, the shapes say what they can")
+    add("--dtype", default="float32", help="of .safetensors: float32 (default), float16 or bfloat16")
+    add("--shard_megabytes", type=int, metavar="N", help="largest size of a .safetensors file; default: one file")
+    args = parser.parse_args(arguments)
+    if args.shard_megabytes is not None and args.shard_megabytes < 1:
+        raise UserError(f"--shard_megabytes must be at least 1, not {args.shard_megabytes}")
+
+    from dfm.conversion.pretrained import load_pretrained, save_pretrained
+
+    is_run = holds_run(args.input)
+    target = args.to or ("safetensors" if is_run else "checkpoint")
+    model, params = load_run_model(args.input, args.which) if is_run else load_pretrained(args.input, args.config)
+    if target == "safetensors":
+        shard_bytes = args.shard_megabytes and args.shard_megabytes * 10**6
+        save_pretrained(model, params, args.output, args.dtype, shard_bytes)
+    else:
+        save_checkpoint(model, params, args.output)
+    print(f"{args.output}: {target}, {_count(params):,} parameters")
+
+
+def holds_run(path: str | Path) -> bool:
+    """Whether this is the folder of a run, and not a model's: both have a config.json."""
+    try:
+        config = json.loads((Path(path) / "config.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return False
+    return isinstance(config, dict) and "objective" in config
+
+
+def load_run_model(workdir: str | Path, which: Any = "latest") -> "tuple[AutoencoderKL, dict[str, Any]]":
+    """(model, params) of a run that trains an autoencoder; the moving average where there is one.
+
+    Raises:
+        UserError: no such run or checkpoint, or one of another model.
+    """
+    from dfm import models
+    from dfm.conversion.pretrained import parameter_shapes
+    from dfm.models.autoencoder_kl import AutoencoderKL
+    from dfm.training.run_folder import read_config
+    from dfm.training.runs import load_run
+
+    config = read_config(workdir)
+    model = models.build(config.model)
+    if not isinstance(model, AutoencoderKL):
+        raise UserError(f"{workdir}: its model is {config.model['name']!r}, not autoencoder_kl")
+    run = load_run(workdir, which)
+    return model, {group: run.params[group] for group in parameter_shapes(model)}
+
+
+def save_checkpoint(model: "AutoencoderKL", params: Mapping[str, Any], workdir: str | Path) -> None:
+    """A folder like that of a run, at step 0 and without an optimizer's state: to evaluate, and to start from.
+
+    Raises:
+        UserError: the folder is not empty, or cannot be written.
+    """
+    from dfm import results
+    from dfm.codec.picture import write_atomically
+    from dfm.config import resolve
+    from dfm.conversion.pretrained import model_config
+    from dfm.training.checkpoints import Checkpoints
+    from dfm.training.run_folder import RUN, claim
+
+    workdir = Path(workdir)
+    if workdir.exists() and (not workdir.is_dir() or any(workdir.iterdir())):
+        raise UserError(f"{workdir}: exists and is not empty: nothing is overwritten there")
+    keys = {key: value for key, value in model_config(model).items() if not key.startswith("_")}
+    others = json.loads(model.other_keys)
+    section = {key: value for key, value in keys.items() if key not in others and value is not None}
+    objective = {"name": "autoencoder", "perceptual_weight": 0.0, "adversarial_weight": 0.0}
+    settings = {"name": "autoencoder_kl", **section, "other_keys": model.other_keys}
+    config = resolve({"model": settings, "objective": objective, "dataset": {"name": "none"}, "total_steps": 1})
+    sides = model.sample_size if isinstance(model.sample_size, Sequence) else (model.sample_size,) * 2
+    with claim(workdir, config):
+        with Checkpoints(workdir, keep_last=1, keep_best=0) as checkpoints:
+            checkpoints.save(0, {"params": dict(params)}, {}, score=0.0)
+            checkpoints.wait()
+        command = results.portable_command(["dfm.convert", *sys.argv[1:]])
+        facts = {"schema": results.SCHEMA, "picture_shape": [*sides, model.in_channels], "starts": [],
+                 "command": command, **results.provenance()}  # fmt: skip
+        write_atomically(workdir / RUN, (results.dump(facts, indent=2) + "\n").encode())
+
+
+def _count(params: Any) -> int:
+    import jax
+
+    return sum(leaf.size for leaf in jax.tree.leaves(params))
+
+
+def __getattr__(name: str) -> Any:
+    """The two doors by their old address too; imported only when wanted, since they bring jax."""
+    if name in ("load_pretrained", "save_pretrained"):
+        from dfm.conversion import pretrained
+
+        return getattr(pretrained, name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

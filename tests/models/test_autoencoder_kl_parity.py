@@ -1,0 +1,84 @@
+"""AutoencoderKL against PyTorch's diffusers: golden vectors always, live where diffusers is installed."""
+
+import importlib.util
+import sys
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+
+from dfm.conversion.autoencoder_kl_names import from_canonical, to_canonical, to_our_layout
+from dfm.conversion.pretrained import parameter_shapes
+from dfm.models.autoencoder_kl import AutoencoderKL
+
+sys.path.insert(0, str(Path(__file__).parent.parent.parent / "scripts"))
+import make_autoencoder_kl_vectors as vectors  # noqa: E402
+
+needs_diffusers = pytest.mark.skipif(
+    importlib.util.find_spec("diffusers") is None, reason="diffusers is not installed; the extra `peers` has it"
+)
+
+
+def relative(ours, theirs) -> float:
+    """Relative L2 distance."""
+    return float(np.linalg.norm(np.asarray(ours, np.float64) - theirs) / np.linalg.norm(theirs))
+
+
+def random_params(model: AutoencoderKL, dtype) -> dict:
+    """The weights of `random_tensors` in our tree."""
+
+    def leaf(path, value):
+        name, shape = from_canonical(tuple(key.key for key in path), value.shape)
+        return to_our_layout(vectors.random_tensors({name: shape})[name]).astype(dtype)
+
+    return jax.tree_util.tree_map_with_path(leaf, parameter_shapes(model))
+
+
+def our_outputs(model: AutoencoderKL, params, images) -> tuple[np.ndarray, np.ndarray]:
+    """(moments, pictures of the mode)."""
+
+    def run(params, images):
+        moments = model.apply({"params": params}, images, method="moments")
+        return moments, model.apply({"params": params}, moments[..., : model.latent_channels], method="decode")
+
+    options = {"xla_backend_optimization_level": 0}  # compiles twice as fast
+    moments, pictures = jax.jit(run, compiler_options=options)(params, images)
+    return np.asarray(moments), np.asarray(pictures)
+
+
+@pytest.mark.parametrize("name, size", vectors.CASES)
+def test_equals_golden_vectors_in_float64(name, size):
+    model = AutoencoderKL(**vectors.CONFIGS[name])
+    with jax.enable_x64(True), np.load(vectors.GOLDEN) as golden:
+        params = random_params(model, np.float64)
+        assert sorted(to_canonical(params)) == list(golden[f"{name}/names"])
+        moments, pictures = our_outputs(model, params, vectors.example_images(vectors.CONFIGS[name], size))
+        stem = f"{name}/{size[0]}x{size[1]}"
+        assert moments.dtype == np.float64
+        assert relative(moments, golden[f"{stem}/moments"]) < 1e-9
+        assert relative(pictures, golden[f"{stem}/pictures"]) < 1e-9
+
+
+def test_equals_golden_vectors_in_float32():
+    model, size = AutoencoderKL(**vectors.CONFIGS["sd"]), vectors.SIZES[0]
+    images = vectors.example_images(vectors.CONFIGS["sd"], size).astype(np.float32)
+    moments, pictures = our_outputs(model, random_params(model, np.float32), images)
+    with np.load(vectors.GOLDEN) as golden:
+        stem = f"sd/{size[0]}x{size[1]}"
+        assert moments.dtype == np.float32
+        assert relative(moments, golden[f"{stem}/moments"]) < 1e-5
+        assert relative(pictures, golden[f"{stem}/pictures"]) < 1e-5
+
+
+@pytest.mark.peers
+@needs_diffusers
+@pytest.mark.parametrize("name", vectors.CONFIGS)
+def test_golden_vectors_are_what_diffusers_computes(name):
+    size = vectors.SIZES[0]
+    moments, pictures = vectors.peer_outputs(
+        vectors.peer_model(vectors.CONFIGS[name]), vectors.example_images(vectors.CONFIGS[name], size)
+    )
+    with np.load(vectors.GOLDEN) as golden:
+        assert relative(golden[f"{name}/{size[0]}x{size[1]}/moments"], moments) < 1e-12
+        assert relative(golden[f"{name}/{size[0]}x{size[1]}/pictures"], pictures) < 1e-12
