@@ -7,7 +7,9 @@ What is timed: whole steps of the presets configs/dfm_mnist.py:thesis (table of 
 configs/dfm_cifar10.py:thesis (encoder, 512 pictures a step), from a batch of uint8 pictures in the host's memory to
 updated parameters. In one thing they are not literal: weights start with a standard deviation of 1e-2, because from the
 thesis' start the first gradient of CIFAR-10 is infinite in float32 and that of MNIST chaotic: nothing to compare.
-  ours     dfm.training.step.make_step under jax.jit with a donated state, as dfm/train.py runs it.
+  ours     dfm.training.step.make_step under jax.jit with a donated state, as dfm/train.py runs it; on one device, and
+           on as many CPU devices as there are cores (JAX_NUM_CPU_DEVICES=2 python -m dfm.train does that): XLA splits
+           single operations over threads, which gains little where they are small; devices split the pictures.
   torch    PyTorch eager, with as many threads: nn.Linear and ReLU, Eq. 4.5 to the letter (phases by a matrix product, a
            cosine and a sine of each, a batched matrix product with each picture's coefficients), torch.optim.Adam; the
            table is nn.Embedding(sparse=True) with SparseAdam, which updates the rows of the batch alone, as ours does.
@@ -90,8 +92,8 @@ class Ours:
         params, latents: the weights it begins with, as NumPy arrays; latents is None where there is an encoder.
     """
 
-    def __init__(self, config: Any, examples: int):
-        self.config, self.mesh = config, data_mesh()
+    def __init__(self, config: Any, examples: int, devices: int = 1):
+        self.config, self.mesh = config, data_mesh(jax.devices()[:devices])
         self.objective = objectives.build(config.objective, models.build(config.model))
         table = not config.model.encoder_widths
         groups = ("decoder", optimizers.LATENTS) if table else ("decoder", "encoder")
@@ -220,7 +222,7 @@ def turn(step: Callable[[Batch], None], batches: list[Batch], steps: int) -> flo
 
 
 def measure(name: str, arguments: argparse.Namespace, threads: int) -> dict[str, Any]:
-    """{steps_per_second, speedup, disagreement, ...} of one configuration.
+    """{steps_per_second, speedup, disagreement, ...} of one configuration, by form.
 
     Raises:
         UserError: the two forms disagree.
@@ -231,17 +233,22 @@ def measure(name: str, arguments: argparse.Namespace, threads: int) -> dict[str,
     difference = disagreement(config, ours, batches[0], threads)
     if not difference <= TOLERANCE:
         raise UserError(f"{name}: loss or gradients differ by {difference:.1e}, more than {TOLERANCE:.0e}")
-    forms = {"ours": ours.step, "torch": Torch(config, ours.params, ours.latents, threads).step}
+    forms = {"one_device": ours.step, "torch": Torch(config, ours.params, ours.latents, threads).step}
+    if jax.device_count() > 1 and config.batch_size % jax.device_count() == 0:
+        forms["all_devices"] = Ours(config, examples, jax.device_count()).step
     seconds: dict[str, list[float]] = {form: [] for form in forms}
     for _ in range(arguments.repeats):
         for form, step in forms.items():
             seconds[form].append(turn(step, batches, arguments.steps))
     medians = {form: statistics.median(values) for form, values in seconds.items()}
+    peer = seconds.pop("torch")
     return {
         "what": name, "batch_size": config.batch_size,
         "steps_per_second": {form: 1 / value for form, value in medians.items()},
-        "speedup": medians["torch"] / medians["ours"],
-        "speedup_of_each_round": [b / a for a, b in zip(seconds["ours"], seconds["torch"], strict=True)],
+        "speedup": {form: medians["torch"] / medians[form] for form in seconds},
+        "speedup_of_each_round": {
+            form: [b / a for a, b in zip(values, peer, strict=True)] for form, values in seconds.items()
+        },
         "disagreement": difference,
     }  # fmt: skip
 
@@ -264,11 +271,12 @@ def parse_arguments() -> argparse.Namespace:
 
 def main() -> None:
     arguments = parse_arguments()
+    threads = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    jax.config.update("jax_num_cpu_devices", threads)
     if importlib.util.find_spec("torch") is None:
         raise UserError("torch is not installed, and there is nothing else to compare with (pip install dfm[peers])")
     if jax.default_backend() != "cpu":
         raise UserError("the peer runs on the CPU: set JAX_PLATFORMS=cpu")
-    threads = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     start, load = time.perf_counter(), os.getloadavg()[0]
     if load > BUSY:
         print(f"warning: load average {load:.1f}; the ratio wants an idle machine")
@@ -276,7 +284,8 @@ def main() -> None:
     for name in CONFIGS if arguments.config == "both" else (arguments.config,):
         row = measure(name, arguments, threads)
         rates = ", ".join(f"{form} {rate:.3g}" for form, rate in row["steps_per_second"].items())
-        print(f"{name}, {row['batch_size']} pictures: steps/s {rates}; ours is {row['speedup']:.2f} times as fast "
+        ratios = ", ".join(f"{form} {ratio:.2f}" for form, ratio in row["speedup"].items())
+        print(f"{name}, {row['batch_size']} pictures: steps/s {rates}; times the speed of PyTorch: {ratios} "
               f"(differences {row['disagreement']:.0e})", flush=True)  # fmt: skip
         rows.append(row)
     config = {name: value for name, value in vars(arguments).items() if name not in ("seed", "output")}
