@@ -18,6 +18,8 @@ from dfm.results import dump
 
 # a run may be continued with other values of these: they shape no number
 CADENCE = ("log_every_steps", "checkpoint_every_steps", "sample_every_steps", "keep_last", "keep_best")
+ADDED = ("accumulation_steps", "pretrained")  # runs older than these keys were trained with their defaults
+SECTIONS = ("dataset", "optimizer", "pretrained")  # whose keys are known; others depend on what they name
 COMPUTE_DTYPES = ("float32", "bfloat16")
 
 Settings = dict[str, Any]
@@ -37,6 +39,8 @@ def defaults() -> ConfigDict:
         "b1": 0.9, "b2": 0.999, "weight_decay": 0.0, "gradient_clip_norm": 0.0, "groups": {},
     }  # fmt: skip
     config.ema_decay = 0.0  # 0: no moving average
+    config.accumulation_steps = 1  # parts of a batch that are worked off one after another
+    config.pretrained = {"path": "", "groups": ()}  # a workdir or a folder of weights to start from; (): all groups
     config.compute_dtype = "float32"
     config.log_every_steps = 100
     config.checkpoint_every_steps = 1_000
@@ -57,11 +61,11 @@ def resolve(config: Mapping[str, Any]) -> ConfigDict:
     for key in given:
         if key not in known:
             raise UserError(f"config: unknown key '{key}'{nearest(key, known)}")
-    for section in ("dataset", "optimizer"):
+    for section in SECTIONS:
         for key in given.get(section, {}):
             if key not in known[section]:
                 raise UserError(f"config: unknown key '{section}.{key}'{nearest(key, known[section])}")
-    merged = {key: {**value, **given.get(key, {})} if key in ("dataset", "optimizer") else given.get(key, value)
+    merged = {key: {**value, **given.get(key, {})} if key in SECTIONS else given.get(key, value)
               for key, value in known.items()}  # fmt: skip
     _check(merged)
     return from_json(dump(merged))
@@ -71,7 +75,8 @@ def _check(config: Settings) -> None:
     for key, value in flatten(config).items():
         if isinstance(value, float) and not math.isfinite(value):
             raise UserError(f"config: {key} must be finite, not {value}")
-    for key in ("batch_size", "total_steps", "log_every_steps", "checkpoint_every_steps", "keep_last"):
+    for key in ("batch_size", "total_steps", "log_every_steps", "checkpoint_every_steps", "keep_last",
+                "accumulation_steps"):  # fmt: skip
         if not isinstance(config[key], int) or config[key] < 1:
             raise UserError(f"config: {key} must be a whole number of at least 1, not {config[key]!r}")
     for key in ("seed", "sample_every_steps", "keep_best"):
@@ -107,9 +112,11 @@ def flatten(config: Mapping[str, Any], prefix: str = "") -> Settings:
 def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
     """What keeps a run from being continued with the new config: one "key: old -> new" for each key, but for cadence.
 
-    Both are compared as JSON would return them: a tuple and a list are the same.
+    Both are compared as JSON would return them: a tuple and a list are the same. A key that came into the world after
+    the run had begun has its default there.
     """
-    before, after = (json.loads(dump(flatten(config))) for config in (old, new))
+    added = {key: value for key, value in flatten(defaults()).items() if key.partition(".")[0] in ADDED}
+    before, after = (json.loads(dump({**added, **flatten(config)})) for config in (old, new))
     return [
         f"{key}: {_shown(before, key)} -> {_shown(after, key)}"
         for key in sorted({*before, *after})
@@ -145,6 +152,27 @@ def parse_arg(arg: str | None, words: Sequence[str], **keys: Any) -> tuple[str, 
         else:
             settings[key] = _parse_value(value, keys[key], f"config argument '{arg}': {key}")
     return word, settings
+
+
+def parse_words(
+    arg: str | None, words: Sequence[str], modifiers: Sequence[str], **keys: Any
+) -> tuple[str, set[str], Settings]:
+    """The same where words combine, `word:modifier:...,key=value,...`, as (word, modifiers, settings).
+
+    `quick`, where it is a modifier, is the quick form of the default word; `f8c4:quick` that of f8c4.
+    """
+    head, comma, rest = (arg or "").partition(",")
+    if "=" in head:
+        head, rest, comma = "", arg or "", ","
+    named = [part.strip() for part in head.split(":") if part.strip()]
+    chosen = [name for name in named if name in words]
+    for name in named:
+        if name not in (*words, *modifiers):
+            raise UserError(f"config argument '{arg}': unknown word '{name}'{nearest(name, (*words, *modifiers))}")
+    if len(chosen) > 1 or len(set(named)) < len(named):
+        raise UserError(f"config argument '{arg}': one of {', '.join(words)}, and each word once")
+    word, settings = parse_arg(",".join([*chosen, *([rest] if comma else [])]), words, **keys)
+    return word, set(named) - set(chosen), settings
 
 
 def _parse_value(text: str, like: Any, where: str) -> Any:

@@ -7,9 +7,11 @@ from collections.abc import Sequence
 from contextlib import closing, nullcontext
 from dataclasses import dataclass, replace
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
@@ -18,24 +20,30 @@ from dfm.command_line import run_command
 from dfm.config import apply, read_sweep, resolve, sweep_name
 from dfm.data import Batches, load
 from dfm.errors import UserError
+from dfm.metrics.lpips import LpipsFile
+from dfm.models.latent_vectors import of_size
 from dfm.results import dump
 from dfm.training import flags, optimizers, run_folder
 from dfm.training.checkpoints import Checkpoints
+from dfm.training.latent_cache import cached, is_constant
 from dfm.training.latent_start import check_components, principal_components
 from dfm.training.metric_log import MetricLog, NotFinite
+from dfm.training.pretrained import load_groups
 from dfm.training.previews import Previews
 from dfm.training.progress import Progress
-from dfm.training.sharding import check_batch_size, data_mesh, on_each_device, place_batch
-from dfm.training.state import TrainState, initial_state
-from dfm.training.step import make_step
+from dfm.training.sharding import check_batch_size, data_mesh, on_each_device, on_this_process, place_batch
+from dfm.training.state import GradientObjective, TrainState, initial_state
+from dfm.training.step import make_step, phase_of
 from dfm.training.stopping import StopRequest
 
+LPIPS_FILE = LpipsFile()  # where the environment says
 HELP = """usage: python -m dfm.train --config=FILE[:ARGUMENT] --workdir=DIR [--config.KEY=VALUE ...]
 
 examples:
   python -m dfm.train --config=configs/dfm_digits.py --workdir=runs/digits
   python -m dfm.train --config=configs/dfm_digits.py:quick --workdir=runs/quick
   python -m dfm.train --config=configs/dfm_mnist.py:thesis,class=2 --workdir=runs/twos --config.batch_size=128
+  python -m dfm.train --config=configs/autoencoder_kl_imagenet.py:cifar10 --workdir=runs/vae --lpips_weights=alex.npz
   python -m dfm.train --config=configs/dfm_digits.py --sweep                      lists the runs of its sweep
   python -m dfm.train --config=configs/dfm_digits.py --workdir=runs/s --sweep_index=3
   srun python -m dfm.train --config=... --workdir=... --distributed               one process a host
@@ -59,7 +67,8 @@ def run(arguments: Sequence[str] | None) -> int:
     options = flags.parse(arguments)
     if options.distributed:
         jax.distributed.initialize(options.coordinator_address, options.process_count, options.process_id)
-    start = partial(train, data_dir=options.data_dir, tensorboard=options.tensorboard)
+    start = partial(train, data_dir=options.data_dir, tensorboard=options.tensorboard,
+                    lpips=LpipsFile(options.lpips_weights, options.lpips_sha256))  # fmt: skip
     if options.sweep or options.sweep_all or options.sweep_index is not None:
         return run_sweep(options, start)
     return start(options.config, str(options.workdir))
@@ -109,15 +118,22 @@ class Training:
     objective: Any
     optimizer: optimizers.Optimizer
 
+    def with_cache(self, state: TrainState) -> Any:
+        """The batches; with latents in them where the encoder is frozen and sees the same pictures each epoch."""
+        frozen = getattr(self.objective, "frozen_groups", ())
+        if not frozen or not is_constant(self.batches) or jax.process_count() > 1:
+            return self.batches
+        return cached(self.batches, self.model, on_this_process(state.params), Path(self.workdir))
+
     def initial_state(self) -> TrainState:
         examples = len(self.batches.dataset)
         return initial_state(self.objective, self.optimizer, examples, self.config.seed, self.config.ema_decay > 0)
 
 
-def build(config: ConfigDict, workdir: str, data_dir: str | None) -> Training:
+def build(config: ConfigDict, workdir: str, data_dir: str | None, lpips: LpipsFile = LPIPS_FILE) -> Training:
     """Data, model, objective and optimizer of a resolved config."""
     mesh, data = data_mesh(), config.dataset
-    check_batch_size(config.batch_size, mesh)
+    check_batch_size(config.batch_size, mesh, config.accumulation_steps)
     dataset = load(data.name, data.split, data_dir, None if data.label < 0 else data.label)
     batches = Batches(dataset, config.batch_size, config.seed, tuple(data.crop) or None, data.flip,
                       jax.process_index(), jax.process_count())  # fmt: skip
@@ -130,6 +146,9 @@ def build(config: ConfigDict, workdir: str, data_dir: str | None) -> Training:
     objective = objectives.build(config.objective, model)
     key = jax.random.key(0)
     groups = tuple(jax.eval_shape(objective.init, key))
+    if isinstance(objective, GradientObjective):
+        objective = ready_to_train(objective, shape, config, lpips)
+        groups = tuple(name for name in groups if name not in objective.frozen_groups)
     if jax.eval_shape(lambda key: objective.init_latents(key, len(dataset)), key) is not None:
         groups += (optimizers.LATENTS,)
         if config.objective.get("latent_start") == "pca":
@@ -138,14 +157,23 @@ def build(config: ConfigDict, workdir: str, data_dir: str | None) -> Training:
     return Training(config, workdir, mesh, batches, model, objective, optimizer)
 
 
-def train(config: ConfigDict, workdir: str, data_dir: str | None = None, tensorboard: bool = False) -> int:
+def ready_to_train(objective: Any, shape: tuple[int, int, int], config: ConfigDict, lpips: LpipsFile) -> Any:
+    """The objective with what only a training needs of it; UserError where that is not to be had."""
+    objective.check_pictures(shape)
+    if objective.frozen_groups and not config.pretrained.path:
+        raise UserError("config: objective.freeze_encoder without pretrained.path would freeze random numbers")
+    return replace(objective, lpips=lpips.load()) if objective.needs_lpips else objective
+
+
+def train(config: ConfigDict, workdir: str, data_dir: str | None = None, tensorboard: bool = False,
+          lpips: LpipsFile = LPIPS_FILE) -> int:  # fmt: skip
     """Trains to config.total_steps, from the latest checkpoint in `workdir` where there is one; returns the exit code.
 
     Raises:
         UserError: a config that cannot be, a workdir of something else, or NaN.
     """
     config = resolve(config)
-    training = build(config, workdir, data_dir)
+    training = build(config, workdir, data_dir, lpips)
     first_process = jax.process_index() == 0
     log = MetricLog(workdir, config.batch_size, first_process, tensorboard)
     with (
@@ -171,16 +199,16 @@ def loop(
     training: Training, state: TrainState, log: MetricLog, checkpoints: Checkpoints, stop: StopRequest
 ) -> TrainState:
     """Step after step: log, save and paint every so often, to the last step or until asked to stop."""
-    config, mesh, optimizer = training.config, training.mesh, training.optimizer
+    config, mesh, optimizer, objective = training.config, training.mesh, training.optimizer, training.objective
     start, total = int(state.step), config.total_steps
-    step = make_step(training.objective, optimizer, config.ema_decay, config.compute_dtype)
-    step_on_mesh = jax.jit(step, donate_argnums=0, out_shardings=on_each_device(mesh))
-    previews = Previews(training.model, training.batches, training.workdir)
+    step = make_step(objective, optimizer, config.ema_decay, config.compute_dtype, config.accumulation_steps)
+    step_on_mesh = jax.jit(step, donate_argnums=0, static_argnums=2, out_shardings=on_each_device(mesh))
+    previews = Previews(of_size(training.model, training.batches.picture_shape), training.batches, training.workdir)
     progress = Progress(start, total)
-    stream: Any = training.batches.prefetch(start, total)
+    stream: Any = training.with_cache(state).prefetch(start, total)
     with closing(progress), closing(stream):
         for done, batch in enumerate(stream, start=start + 1):
-            state, metrics = step_on_mesh(state, place_batch(batch, mesh))
+            state, metrics = step_on_mesh(state, place_batch(batch, mesh), phase_of(objective, done - 1))
             log.add(done, metrics)
             progress.advance()
             stopping = stop.requested(done)
@@ -204,7 +232,7 @@ def begin_or_resume(training: Training, checkpoints: Checkpoints, log: MetricLog
     if latest is None:
         log.resume(0, {})
         state = jax.jit(training.initial_state, out_shardings=sharding)()
-        return start_from_pictures(training, state, sharding)
+        return start_from_pretrained(training, start_from_pictures(training, state, sharding), sharding)
     state, progress = checkpoints.restore(latest, jax.eval_shape(training.initial_state), sharding)
     log.resume(latest, progress)
     return state
@@ -217,6 +245,19 @@ def start_from_pictures(training: Training, state: TrainState, sharding) -> Trai
     size, variance = state.latents.values.shape[1], training.objective.latent_variance
     values = principal_components(training.batches.dataset, size, variance)
     return replace(state, latents=replace(state.latents, values=jax.device_put(values, sharding)))
+
+
+def start_from_pretrained(training: Training, state: TrainState, sharding) -> TrainState:
+    """The first state with the groups of parameters that config.pretrained names, where it names a path."""
+    if not training.config.pretrained.path:
+        return state
+    groups = jax.device_put(load_groups(training.config.pretrained, jax.eval_shape(lambda: state.params)), sharding)
+    params = {**state.params, **groups}
+    if state.ema_params is None:
+        return replace(state, params=params)
+    # a copy: the step gives up the buffers of the state, and may not meet one twice
+    average = {**state.ema_params, **{name: groups[name] for name in groups if name in state.ema_params}}
+    return replace(state, params=params, ema_params=jax.tree.map(jnp.copy, average))
 
 
 def save(step: int, state: TrainState, log: MetricLog, checkpoints: Checkpoints, regular: bool) -> None:
@@ -235,7 +276,8 @@ def announce(training: Training, state: TrainState) -> None:
     if state.latents is not None:
         counts[optimizers.LATENTS] = state.latents.values.size
     examples = len(training.batches.dataset)
-    run_folder.write_folder(training.workdir, config, step, {"parameters": counts, "examples": examples})
+    facts = {"parameters": counts, "examples": examples, "picture_shape": training.batches.picture_shape}
+    run_folder.write_folder(training.workdir, config, step, facts)
     print(dump(config.to_dict(), indent=2))
     numbers = ", ".join(f"{name} {count:,}" for name, count in counts.items())
     print(f"{examples:,} pictures; parameters: {numbers}; {jax.device_count()} x {jax.devices()[0].device_kind}")

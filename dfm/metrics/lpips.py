@@ -120,8 +120,23 @@ def input_size(height: int, width: int) -> tuple[int, int]:
 
 
 def _unit(x: Array) -> Array:
+    squares = jnp.sum(jnp.square(x), axis=-1, keepdims=True)
+    # where every channel is silent: the root's gradient there is infinite, and times zero that is NaN
+    silent = squares == 0
+    norm = jnp.where(silent, 0.0, jnp.sqrt(jnp.where(silent, 1.0, squares)))
     # the small number stands outside of the root, as in the published code
-    return x / (jnp.sqrt(jnp.sum(jnp.square(x), axis=-1, keepdims=True)) + 1e-10)
+    return x / (norm + 1e-10)
+
+
+@dataclass(frozen=True)
+class LpipsFile:
+    """Where the weights are, as a command line says it; None: in the environment, and pinned."""
+
+    path: str | None = None
+    sha256: str | None = None
+
+    def load(self) -> Lpips:
+        return load_lpips(self.path, self.sha256)
 
 
 def load_lpips(path: str | os.PathLike | None = None, sha256: str | None = None) -> Lpips:

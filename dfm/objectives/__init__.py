@@ -10,7 +10,13 @@ def _reconstruction() -> type:
     return Reconstruction
 
 
-OBJECTIVES = {"reconstruction": _reconstruction}
+def _autoencoder() -> type:
+    from dfm.objectives.autoencoder import Autoencoder
+
+    return Autoencoder
+
+
+OBJECTIVES = {"reconstruction": _reconstruction, "autoencoder": _autoencoder}
 
 
 def build(config: Mapping[str, Any], model: Any) -> Any:

@@ -30,6 +30,8 @@ class Options:
     coordinator_address: str | None
     process_count: int | None
     process_id: int | None
+    lpips_weights: str | None
+    lpips_sha256: str | None
 
 
 def parse(arguments: Sequence[str]) -> Options:
@@ -70,6 +72,8 @@ def _define(argv: list[str]) -> flags.FlagValues:
     text = {
         "workdir": "folder of the run; the same command again continues it",
         "data_dir": "where prepared data are; default $DFM_DATA_DIR, else ~/.cache/dfm/data",
+        "lpips_weights": "file of the perceptual loss; default $DFM_LPIPS_WEIGHTS",
+        "lpips_sha256": "expected hash of LPIPS weights that are not pinned (VGG-16)",
         "coordinator_address": "HOST:PORT of process 0, where the cluster does not say it by itself",
     }
     for name, help_text in text.items():

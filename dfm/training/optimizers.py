@@ -1,6 +1,7 @@
 """Optimizers and learning rates by name, with settings of their own for groups of parameters.
 
-A group is a top-level key of the parameters ("encoder", "decoder") or the latent table ("latents"). Every optimizer is
+A group is a top-level key of the parameters ("encoder", "decoder", "discriminator") or the latent table ("latents");
+one without an optimizer here is frozen: it has no optimizer state and is never written. Every optimizer is
 built for a learning rate of one; the rate at the global step multiplies its update. That keeps rates in one place, and
 lets the rows of a latent table, which are updated at different times, follow one schedule.
 """
@@ -20,7 +21,7 @@ from dfm.errors import UserError
 Settings = Mapping[str, Any]
 
 LATENTS = "latents"
-KNOWN_GROUPS = ("decoder", "encoder", LATENTS)
+KNOWN_GROUPS = ("decoder", "encoder", "quant_conv", "post_quant_conv", "discriminator", "log_variance", LATENTS)
 
 
 def _adam(settings: Settings) -> optax.GradientTransformation:
@@ -93,8 +94,8 @@ class Optimizer:
     """The optimizers of all groups.
 
     Attributes:
-        groups: of each top-level key of the parameters, and of the latent table.
-        gradient_clip_norm: gradients of the parameters are scaled down to this global norm; 0: never. The table's
+        groups: of each top-level key of the parameters that learns, and of the latent table.
+        gradient_clip_norm: gradients of one `update` are scaled down to this global norm; 0: never. The table's
             rows take no part: each has its own picture's gradient.
     """
 
@@ -102,23 +103,24 @@ class Optimizer:
     gradient_clip_norm: float = 0.0
 
     def init(self, params) -> dict[str, Any]:
-        return {name: self.groups[name].transformation.init(values) for name, values in params.items()}
+        return {name: self.groups[name].transformation.init(params[name]) for name in params if name in self.groups}
 
     def init_rows(self, rows: Float[Array, "n latent_size"]):
         return jax.vmap(self.groups[LATENTS].transformation.init)(rows)
 
     def update(self, gradients, opt_state, params, step: Array):
-        """(new params, new opt_state, global norm of the gradients before clipping)."""
+        """(new params, new opt_state, global norm of the gradients before clipping).
+
+        Groups without a gradient stay as they are, values and moments.
+        """
         norm = optax.tree.norm(gradients)
         if self.gradient_clip_norm > 0:
             scale = jnp.minimum(1.0, self.gradient_clip_norm / jnp.maximum(norm, 1e-30))
             gradients = jax.tree.map(lambda g: g * scale, gradients)
-        new_params, new_state = {}, {}
-        for name, values in params.items():
+        new_params, new_state = dict(params), dict(opt_state)
+        for name, gradient in gradients.items():
             group = self.groups[name]
-            new_params[name], new_state[name] = group.update(
-                gradients[name], opt_state[name], values, group.rate(step)
-            )  # fmt: skip
+            new_params[name], new_state[name] = group.update(gradient, opt_state[name], params[name], group.rate(step))
         return new_params, new_state, norm
 
     def update_rows(self, gradients, opt_state, rows: Float[Array, "n latent_size"], step: Array):

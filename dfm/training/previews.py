@@ -16,6 +16,7 @@ from dfm.training.state import TrainState
 
 COLUMNS = 8
 RECONSTRUCTIONS, SAMPLES = 32, 64
+MOST_LATENTS = 1_024  # of a picture, for samples: the covariance of more takes minutes
 ENCODINGS = 2_000  # pictures whose encodings the density of samples is fitted to
 CHUNK = 16  # pictures decoded at once: a net of 2^m features a pixel takes memory
 SAMPLE_SEED = 0  # fixed: the samples of two steps, or two runs, differ by their training alone
@@ -31,7 +32,7 @@ class Previews:
         self._encode = jax.jit(lambda params, images: model.apply({"params": params}, images, method="encode"))
 
     def write(self, state: TrainState, step: int) -> None:
-        """Writes reconstructions-<step>.png and samples-<step>.png; of several processes, the first one does."""
+        """Writes reconstructions-<step>.png and, of few latents, samples-<step>.png; the first process does."""
         if jax.process_index() != 0:
             return
         params = on_this_process(state.params if state.ema_params is None else state.ema_params)
@@ -45,11 +46,12 @@ class Previews:
             latents = self._encode_some(params)
             z = self._encode_all(params, originals)
         reconstructions = self._paint(params, z)
-        samples = self._paint(params, sample_gaussian(latents, SAMPLES, SAMPLE_SEED))
         self._folder.mkdir(parents=True, exist_ok=True)
         pairs = beside_each_other(originals, reconstructions, COLUMNS)
         save_picture(self._folder / f"reconstructions-{step:08d}.png", grid(pairs, COLUMNS))
-        save_picture(self._folder / f"samples-{step:08d}.png", grid(samples, COLUMNS))
+        if latents.shape[1] <= MOST_LATENTS:
+            samples = self._paint(params, sample_gaussian(latents, SAMPLES, SAMPLE_SEED))
+            save_picture(self._folder / f"samples-{step:08d}.png", grid(samples, COLUMNS))
 
     def _paint(self, params, z: np.ndarray) -> np.ndarray:
         return _in_chunks(lambda part: to_uint8(self._decode(params, part)), z)

@@ -1,5 +1,6 @@
 """Finished and running trainings, read back: the model and its parameters from a workdir, without data or optimizer."""
 
+import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -8,7 +9,8 @@ import jax
 from ml_collections import ConfigDict
 
 from dfm.errors import UserError
-from dfm.training.run_folder import CHECKPOINTS, read_config
+from dfm.training.run_folder import CHECKPOINTS, RUN, read_config
+from dfm.training.state import TRAINING_ONLY
 
 
 @dataclass(frozen=True)
@@ -19,7 +21,7 @@ class Run:
         config: of the training.
         workdir: its folder.
         step: number of steps done at this checkpoint.
-        model, objective: as the config builds them.
+        model, objective: as the config builds them; an autoencoder as `LatentVectors` of the training's pictures.
         params: groups of parameters; their moving average where one is kept.
         latents: [examples, latent_size], the table, or None where the model has an encoder.
     """
@@ -43,6 +45,7 @@ def load_run(workdir: str | Path, which: Literal["latest", "best"] | int = "late
         UserError: no run, no checkpoint, or not this one.
     """
     from dfm import models, objectives
+    from dfm.models.latent_vectors import of_size
 
     config = read_config(workdir)
     try:
@@ -56,9 +59,9 @@ def load_run(workdir: str | Path, which: Literal["latest", "best"] | int = "late
         config=config,
         workdir=Path(workdir),
         step=step,
-        model=model,
+        model=of_size(model, _picture_shape(Path(workdir))),
         objective=objectives.build(config.objective, model),
-        params=saved["ema_params"] if "ema_params" in saved else saved["params"],
+        params={**saved.get("params", {}), **saved.get("ema_params", {})},
         latents=latents["values"] if latents else None,
     )
 
@@ -78,8 +81,10 @@ def _read_checkpoint(folder: Path, which: Literal["latest", "best"] | int) -> tu
     with ocp.CheckpointManager(folder.absolute(), options=options, item_handlers=handlers) as manager:
         step = _choose_step(manager, which, folder)
         tree = manager.item_metadata(step)["state"]
-        wanted = "ema_params" if tree.get("ema_params") is not None else "params"
-        shapes = {wanted: tree[wanted]}
+        averaged = tree.get("ema_params") or {}
+        plain = [name for name in tree["params"] if name not in averaged and name not in TRAINING_ONLY]
+        groups = {"params": {name: tree["params"][name] for name in plain}, "ema_params": averaged}
+        shapes = {part: values for part, values in groups.items() if values}
         if tree.get("latents") is not None:
             shapes["latents"] = {"values": tree["latents"]["values"]}
         here = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
@@ -88,6 +93,15 @@ def _read_checkpoint(folder: Path, which: Literal["latest", "best"] | int) -> tu
             item=shapes, restore_args=ocp.checkpoint_utils.construct_restore_args(shapes), partial_restore=True
         )
         return step, manager.restore(step, args=ocp.args.Composite(state=args))["state"]
+
+
+def _picture_shape(workdir: Path) -> tuple[int, int, int] | None:
+    """(height, width, channels) that the run was trained on, where run.json says so."""
+    try:
+        height, width, channels = json.loads((workdir / RUN).read_text(encoding="utf-8"))["picture_shape"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    return height, width, channels
 
 
 def _choose_step(manager, which: Literal["latest", "best"] | int, folder: Path) -> int:

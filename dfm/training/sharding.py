@@ -19,9 +19,12 @@ def data_mesh(devices: Sequence[jax.Device] | None = None) -> Mesh:
     return jax.make_mesh((len(devices),), ("data",), axis_types=(AxisType.Auto,), devices=devices)
 
 
-def check_batch_size(batch_size: int, mesh: Mesh) -> None:
+def check_batch_size(batch_size: int, mesh: Mesh, accumulation_steps: int = 1) -> None:
     if batch_size % mesh.size:
         raise UserError(f"batch_size {batch_size} is not divisible by {mesh.size} devices")
+    if batch_size // mesh.size % accumulation_steps:
+        raise UserError(f"batch_size {batch_size} on {mesh.size} devices is not divisible into "
+                        f"{accumulation_steps} parts (accumulation_steps)")  # fmt: skip
 
 
 def on_each_device(mesh: Mesh) -> NamedSharding:

@@ -10,7 +10,7 @@ from jaxtyping import Array
 
 from dfm.pictures import to_float
 from dfm.training.optimizers import Optimizer
-from dfm.training.state import Batch, LatentTable, Objective, Params, TrainState
+from dfm.training.state import Batch, GradientObjective, LatentTable, Objective, Params, TrainState
 
 Metrics = dict[str, Array]
 
@@ -25,8 +25,7 @@ def loss_and_gradients(
         batch: "image" is uint8 or float32; the objective gets float32 in [-1, 1].
         compute_dtype: what parameters and rows are cast to inside the loss; gradients are float32, as they are.
     """
-    if batch["image"].dtype == jnp.uint8:
-        batch = {**batch, "image": to_float(batch["image"])}
+    batch = with_floats(batch)
 
     def mean_loss(params: Params, rows: Array | None) -> tuple[Array, Metrics]:
         losses, metrics = objective(_cast(params, compute_dtype), _cast(rows, compute_dtype), batch, key)
@@ -38,23 +37,51 @@ def loss_and_gradients(
     return means, *gradients
 
 
+def with_floats(batch: Batch) -> Batch:
+    """The batch with pictures as float32 in [-1, 1]."""
+    return {**batch, "image": to_float(batch["image"])} if batch["image"].dtype == jnp.uint8 else batch
+
+
 def make_step(
-    objective: Objective, optimizer: Optimizer, ema_decay: float = 0.0, compute_dtype: str = "float32"
-) -> Callable[[TrainState, Batch], tuple[TrainState, Metrics]]:
+    objective: Objective | GradientObjective,
+    optimizer: Optimizer,
+    ema_decay: float = 0.0,
+    compute_dtype: str = "float32",
+    accumulation_steps: int = 1,
+) -> Callable[..., tuple[TrainState, Metrics]]:
     """The step of this objective. Its metrics are means over the batch; norms of gradients and parameters join them.
 
     Nothing that is not finite stays unseen: it shows in the loss, a metric or a norm of the same step.
+
+    Args:
+        accumulation_steps: the batch is worked off in as many parts, of which gradients and metrics are the means.
+
+    Returns:
+        step(state, batch, phase=None); the phase is `phase_of(objective, step)`, a static argument under jit.
     """
 
-    def step(state: TrainState, batch: Batch) -> tuple[TrainState, Metrics]:
+    def step(state: TrainState, batch: Batch, phase: str | None = None) -> tuple[TrainState, Metrics]:
         key = jax.random.fold_in(state.key, state.step)
         table, index = state.latents, batch["index"]
         old_rows = None if table is None else table.values[index]
-        metrics, gradients, row_gradients = loss_and_gradients(
-            objective, state.params, old_rows, batch, key, compute_dtype
-        )  # fmt: skip
-        params, opt_state, norm = optimizer.update(gradients, state.opt_state, state.params, state.step)
-        metrics |= {"gradient_norm": norm, "parameter_norm": optax.tree.norm(params)}
+
+        def part(statistics: Any, rows: Array | None, batch: Batch, key: Array):
+            if not isinstance(objective, GradientObjective):
+                return *loss_and_gradients(objective, state.params, rows, batch, key, compute_dtype), statistics
+            metrics, gradients, statistics = objective.gradients(
+                state.params, statistics, with_floats(batch), key, phase or objective.phase(0), compute_dtype
+            )
+            return metrics, gradients, None, statistics
+
+        metrics, gradients, row_gradients, statistics = accumulate(
+            part, accumulation_steps, state.statistics, old_rows, batch, key
+        )
+        params, opt_state = state.params, state.opt_state
+        for player, names in players(gradients).items():
+            own = {name: gradients[name] for name in names}
+            params, opt_state, norm = optimizer.update(own, opt_state, params, state.step)
+            metrics[f"{player}gradient_norm"] = norm
+        metrics["parameter_norm"] = optax.tree.norm(params)
         if table is not None and old_rows is not None:
             # rows of other pictures stay untouched, bit for bit: values and moments (the updates are lazy)
             row_state = jax.tree.map(lambda leaf: leaf[index], table.opt_state)
@@ -66,9 +93,42 @@ def make_step(
                 jax.tree.map(lambda leaf, new: leaf.at[index].set(new), table.opt_state, row_state),
             )
         ema_params = moving_average(state.ema_params, params, state.step, ema_decay)
-        return TrainState(state.step + 1, state.key, params, ema_params, opt_state, table), metrics
+        return TrainState(state.step + 1, state.key, params, ema_params, opt_state, table, statistics), metrics
 
     return step
+
+
+def phase_of(objective: Objective | GradientObjective, step: int) -> str | None:
+    """What the step after `step` steps does, where that changes in a training."""
+    return objective.phase(step) if isinstance(objective, GradientObjective) else None
+
+
+def players(gradients: Params) -> dict[str, list[str]]:
+    """The groups of each player, by the prefix of its metrics: norms, and clipping, are of each player by itself."""
+    found = {"": [name for name in gradients if name != "discriminator"]}
+    return found | ({"discriminator_": ["discriminator"]} if "discriminator" in gradients else {})
+
+
+def accumulate(part: Callable, count: int, statistics: Any, rows: Array | None, batch: Batch, key: Array):
+    """part(statistics, rows, batch, key) over `count` parts of the batch, one after another: means, last statistics.
+
+    A Python loop: inside of lax.scan, XLA's CPU backend computes the gradients of convolutions by a naive loop.
+    """
+    if count == 1:
+        return part(statistics, rows, batch, key)
+    total: Any = None
+    found_rows = []
+    for i in range(count):
+        # every count-th example, so that each device gives an equal share of its own; only when the last part is done
+        piece = jax.tree.map(lambda leaf: leaf[i::count], (rows, batch))  # noqa: B023
+        piece, total = jax.lax.optimization_barrier((piece, total))
+        metrics, gradients, row_gradients, statistics = part(statistics, *piece, jax.random.fold_in(key, i))
+        mine = jax.tree.map(lambda leaf: leaf / count, (metrics, gradients))
+        total = mine if total is None else jax.tree.map(jnp.add, total, mine)
+        found_rows.append(None if row_gradients is None else row_gradients / count)
+    metrics, gradients = total
+    row_gradients = None if rows is None else jnp.stack(found_rows, axis=1).reshape(rows.shape)  # type: ignore[arg-type]
+    return metrics, gradients, row_gradients, statistics
 
 
 def moving_average(average: Params | None, params: Params, step: Array, decay: float) -> Params | None:
@@ -79,7 +139,7 @@ def moving_average(average: Params | None, params: Params, step: Array, decay: f
     if average is None:
         return None
     now = jnp.minimum(decay, (1.0 + step) / (10.0 + step))
-    return jax.tree.map(lambda a, p: a + (1.0 - now) * (p - a), average, params)
+    return jax.tree.map(lambda a, p: a + (1.0 - now) * (p - a), average, {name: params[name] for name in average})
 
 
 def _cast(tree: Any, dtype: str) -> Any:

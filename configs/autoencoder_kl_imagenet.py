@@ -1,0 +1,126 @@
+"""AutoencoderKL: ImageNet crops at f = 8 with four channels, as in latent diffusion, and CIFAR-10 at f = 4 on a CPU.
+
+    python -m dfm.train --config=configs/autoencoder_kl_imagenet.py:f8c4 --workdir=runs/f8c4            GPUs, days
+    python -m dfm.train --config=configs/autoencoder_kl_imagenet.py:cifar10 --workdir=runs/vae_cifar10  1 h, one core
+    python -m dfm.train --config=configs/autoencoder_kl_imagenet.py:f8c4:quick --workdir=runs/quick     does it run?
+    python -m dfm.train --config=configs/autoencoder_kl_imagenet.py:decoder_only --workdir=runs/decoder \\
+        --config.pretrained.path=runs/f8c4                        a decoder for the latents of a frozen encoder
+    python -m dfm.train --config=configs/autoencoder_kl_imagenet.py:f8c4,size=64 --workdir=runs/crops \\
+        --config.dataset.name=folder:PATH                           pictures of a folder, random windows of 64 pixels
+
+Words: f8c4 (83,653,863 parameters and 2,765,633 of the discriminator), f4c3, f16c16, cifar10; each alone or with
+`:quick` (the same topology at widths 32 to 128, no LPIPS) and `:decoder_only`; keys: size, decoder_width.
+Data: `python -m dfm.data.prepare imagenet2012`, or cifar10, or a folder. LPIPS weights: --lpips_weights or
+DFM_LPIPS_WEIGHTS (VGG-16 as in the publication, or AlexNet); --config.objective.perceptual_weight=0 does without.
+"""
+
+from ml_collections import ConfigDict
+
+from dfm.config import defaults, parse_words
+
+WORDS, MODIFIERS = ("f8c4", "f4c3", "f16c16", "cifar10"), ("quick", "decoder_only")
+# word -> widths, latent channels, widths of the quick form; attention in the blocks of the lowest resolution or not
+SHAPES = {
+    "f8c4": ((128, 256, 512, 512), 4, (32, 64, 128, 128), False),
+    "f4c3": ((128, 256, 512), 3, (32, 64, 128), False),
+    "f16c16": ((128, 128, 256, 256, 512), 16, (32, 32, 64, 64, 128), True),
+}
+
+
+def get_config(arg: str = "") -> ConfigDict:
+    word, modifiers, options = parse_words(arg, WORDS, MODIFIERS, size=0, decoder_width=1.0)
+    config = defaults()
+    if word == "cifar10":
+        cifar10(config)
+    else:
+        imagenet(config, word, options["size"] or 256)
+    if "quick" in modifiers:
+        quick(config, word, options["size"] or (32 if word == "cifar10" else 64))
+    if options["decoder_width"] != 1.0:
+        groups, widths = config.model.norm_num_groups, config.model.block_out_channels
+        scaled = (max(1, round(width * options["decoder_width"] / groups)) * groups for width in widths)
+        config.model.decoder_block_out_channels = tuple(scaled)
+        config.pretrained.groups = ("encoder", "quant_conv")
+    if "decoder_only" in modifiers:
+        decoder_only(config)
+    return config
+
+
+def imagenet(config: ConfigDict, word: str, size: int) -> None:
+    """Rombach et al. 2022: L1 + LPIPS + 1e-6 KL + 0.5 adaptive hinge from step 50,001, Adam (0.5, 0.9), rate 4.5e-6
+    times the batch; ours are the average of the weights, and that the discriminator learns 5,000 steps earlier.
+    """
+    widths, channels, _, attends = SHAPES[word]
+    levels = len(widths) - 1
+    config.dataset.update({"name": "imagenet2012", "crop": (size, size), "flip": True})
+    config.model = {
+        "name": "autoencoder_kl", "block_out_channels": widths, "latent_channels": channels, "layers_per_block": 2,
+        "norm_num_groups": 32, "sample_size": size, "decoder_block_out_channels": widths, "remat": False,
+        "down_block_types": ("DownEncoderBlock2D",) * levels + (("Attn" if attends else "") + "DownEncoderBlock2D",),
+        "up_block_types": (("Attn" if attends else "") + "UpDecoderBlock2D",) + ("UpDecoderBlock2D",) * levels,
+    }  # fmt: skip
+    config.objective = {
+        "name": "autoencoder", "pixel_loss": "l1", "perceptual_weight": 1.0, "kl_weight": 1e-6,
+        "adversarial_weight": 0.5, "adversarial_loss": "hinge", "discriminator_start_step": 45_000,
+        "adversarial_start_step": 50_000, "r1_weight": 0.0, "lecam_weight": 0.0, "learn_log_variance": False,
+        "freeze_encoder": False, "sample_posterior": True, "discriminator_features": 64, "discriminator_layers": 3,
+    }  # fmt: skip
+    config.batch_size, config.total_steps = 24, 250_000
+    config.optimizer.update({"name": "adam", "learning_rate": 24 * 4.5e-6, "b1": 0.5, "b2": 0.9, "groups": {
+        group: {"learning_rate": 24 * 4.5e-6} for group in ("encoder", "decoder", "discriminator")
+    }})  # fmt: skip
+    config.ema_decay = 0.999
+    config.compute_dtype = "bfloat16"
+    config.log_every_steps, config.checkpoint_every_steps, config.sample_every_steps = 100, 5_000, 5_000
+
+
+def cifar10(config: ConfigDict) -> None:
+    """A small one, 1.4 million parameters, for an hour of one CPU core: f = 4, 8x8 latents of four channels.
+
+    Narrow where pixels are many: that is where the time goes. Larger rates than above, as the steps are few.
+    """
+    imagenet(config, "f8c4", 32)
+    config.dataset.update({"name": "cifar10", "crop": (), "flip": True})
+    config.model.update({
+        "block_out_channels": (16, 32, 96), "decoder_block_out_channels": (16, 32, 96), "layers_per_block": 1,
+        "norm_num_groups": 8, "down_block_types": ("DownEncoderBlock2D",) * 3,
+        "up_block_types": ("UpDecoderBlock2D",) * 3,
+    })  # fmt: skip
+    config.objective.update({
+        "discriminator_start_step": 4_500, "adversarial_start_step": 5_500, "adversarial_weight": 0.25,
+        "discriminator_features": 32, "discriminator_layers": 2,
+    })  # fmt: skip
+    config.batch_size, config.total_steps = 16, 8_500
+    config.optimizer.update({
+        "learning_rate": 1e-3, "final_learning_rate": 5e-5, "schedule": "cosine", "warmup_steps": 200,
+        "b1": 0.5, "b2": 0.99, "gradient_clip_norm": 1.0, "groups": {"discriminator": {"learning_rate": 2e-4}},
+    })  # fmt: skip
+    config.compute_dtype = "float32"
+    config.log_every_steps, config.checkpoint_every_steps, config.sample_every_steps = 100, 1_000, 1_000
+
+
+def quick(config: ConfigDict, word: str, size: int) -> None:
+    """The same topology at widths that compile in seconds; all three phases of the objective within 60 steps."""
+    if word != "cifar10":
+        widths = SHAPES[word][2]
+        config.model.update({"block_out_channels": widths, "decoder_block_out_channels": widths})
+        config.model.update({"sample_size": size})
+        config.dataset.crop = (size, size)
+    config.objective.update({
+        "perceptual_weight": 0.0, "discriminator_start_step": 1, "adversarial_start_step": 20,
+        "discriminator_features": 16, "discriminator_layers": 2,
+    })  # fmt: skip
+    config.batch_size, config.total_steps = 8, 60
+    config.compute_dtype = "float32"
+    config.log_every_steps, config.checkpoint_every_steps, config.sample_every_steps = 10, 30, 30
+
+
+def decoder_only(config: ConfigDict) -> None:
+    """The encoder stays, bit by bit, and with it the meaning of latents; without mirrors its latents are cached."""
+    config.objective.freeze_encoder = True
+    config.optimizer.groups = {name: group for name, group in config.optimizer.groups.items() if name != "encoder"}
+
+
+def sweep(add) -> None:
+    for kl_weight in (1e-7, 1e-6, 1e-5):
+        add(**{"objective.kl_weight": kl_weight})
