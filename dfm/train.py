@@ -233,9 +233,9 @@ def begin_or_resume(training: Training, checkpoints: Checkpoints, log: MetricLog
         log.resume(0, {})
         state = jax.jit(training.initial_state, out_shardings=sharding)()
         return start_from_pretrained(training, start_from_pictures(training, state, sharding), sharding)
-    state, progress = checkpoints.restore(latest, jax.eval_shape(training.initial_state), sharding)
+    tree, progress = checkpoints.restore(latest, jax.eval_shape(training.initial_state).tree(), sharding)
     log.resume(latest, progress)
-    return state
+    return TrainState(**tree)
 
 
 def start_from_pictures(training: Training, state: TrainState, sharding) -> TrainState:
@@ -266,7 +266,7 @@ def save(step: int, state: TrainState, log: MetricLog, checkpoints: Checkpoints,
     score = log.score()
     if regular:
         log.reset_score()
-    checkpoints.save(step, state, log.progress(), score)
+    checkpoints.save(step, state.tree(), log.progress(), score)
 
 
 def announce(training: Training, state: TrainState) -> None:

@@ -1,6 +1,6 @@
 """All that a training changes, as one tree of arrays: what a step maps to the next, and what a checkpoint holds."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any, Protocol, runtime_checkable
 
 import jax
@@ -92,6 +92,11 @@ class TrainState:
     opt_state: Any
     latents: LatentTable | None
     statistics: Any = None
+
+    def tree(self) -> dict[str, Any]:
+        """As a checkpoint holds it: without `statistics` where there are none, as in checkpoints older than them."""
+        whole = {field.name: getattr(self, field.name) for field in fields(self)}
+        return {name: part for name, part in whole.items() if name != "statistics" or part is not None}
 
 
 def initial_state(
