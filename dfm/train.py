@@ -25,6 +25,7 @@ from dfm.models.latent_vectors import of_size
 from dfm.results import dump
 from dfm.training import flags, optimizers, run_folder
 from dfm.training.checkpoints import Checkpoints
+from dfm.training.decoder_start import least_squares_start
 from dfm.training.latent_cache import cached, is_constant
 from dfm.training.latent_start import check_components, principal_components
 from dfm.training.metric_log import MetricLog, NotFinite
@@ -32,7 +33,7 @@ from dfm.training.pretrained import load_groups
 from dfm.training.previews import Previews
 from dfm.training.progress import Progress
 from dfm.training.sharding import check_batch_size, data_mesh, on_each_device, on_this_process, place_batch
-from dfm.training.state import GradientObjective, TrainState, initial_state
+from dfm.training.state import GradientObjective, Params, TrainState, initial_state
 from dfm.training.step import make_step, phase_of
 from dfm.training.stopping import StopRequest
 
@@ -239,19 +240,30 @@ def begin_or_resume(training: Training, checkpoints: Checkpoints, log: MetricLog
 
 
 def start_from_pictures(training: Training, state: TrainState, sharding) -> TrainState:
-    """The first state with its latent table set to the pictures' principal components, where the objective wants so."""
+    """The first state with what the objective wants of it fitted to the pictures: latent table, decoder."""
     if state.latents is None or training.config.objective.get("latent_start") != "pca":
         return state
-    size, variance = state.latents.values.shape[1], training.objective.latent_variance
-    values = principal_components(training.batches.dataset, size, variance)
-    return replace(state, latents=replace(state.latents, values=jax.device_put(values, sharding)))
+    size, objective, dataset = state.latents.values.shape[1], training.objective, training.batches.dataset
+    values = principal_components(dataset, size, objective.latent_variance)
+    state = replace(state, latents=replace(state.latents, values=jax.device_put(values, sharding)))
+    if objective.decoder_start != "least_squares":
+        return state
+    params = least_squares_start(
+        training.model, state.params, values, dataset, objective.latent_noise, training.config.seed
+    )
+    return _with_params(state, jax.device_put(params, sharding))
 
 
 def start_from_pretrained(training: Training, state: TrainState, sharding) -> TrainState:
     """The first state with the groups of parameters that config.pretrained names, where it names a path."""
     if not training.config.pretrained.path:
         return state
-    groups = jax.device_put(load_groups(training.config.pretrained, jax.eval_shape(lambda: state.params)), sharding)
+    groups = load_groups(training.config.pretrained, jax.eval_shape(lambda: state.params))
+    return _with_params(state, jax.device_put(groups, sharding))
+
+
+def _with_params(state: TrainState, groups: Params) -> TrainState:
+    """The state with these groups of parameters, and their averages, in place of its own."""
     params = {**state.params, **groups}
     if state.ema_params is None:
         return replace(state, params=params)

@@ -46,9 +46,13 @@ class MLP(nn.Module):
         ]
 
     def __call__(self, x: Array) -> Array:
+        return self.layers[-1](self.hidden(x))
+
+    def hidden(self, x: Array) -> Array:
+        """What the last layer is given."""
         for layer in self.layers[:-1]:
             x = ACTIVATIONS[self.activation](layer(x))
-        return self.layers[-1](x)
+        return x
 
 
 class DeepFourierMachine(nn.Module):
@@ -148,7 +152,17 @@ class DeepFourierMachine(nn.Module):
         """The Fourier nets of these latents as coefficient vectors, float32 or wider."""
         vectors = self.decoder(z)
         vectors = vectors.astype(jnp.promote_types(vectors.dtype, jnp.float32))
-        return vectors if self.kernel_variance is not None else vectors * self._shared_start()[1]
+        return vectors * self.rates()
+
+    def hidden_activations(self, z: Float[Array, "batch latent"]) -> Float[Array, "batch hidden"]:
+        """What the decoder's last dense layer is given."""
+        return self.decoder.hidden(z)
+
+    def rates(self) -> Float[np.ndarray, " count"]:
+        """By what the decoder's outputs are multiplied; from the thesis' start, by 1."""
+        if self.kernel_variance is not None:
+            return np.ones(coefficient_count(self.hidden, self.channels, self.basis), np.float32)
+        return self._shared_start()[1]
 
     @typechecked
     def decode(

@@ -13,6 +13,7 @@ from dfm.objectives.painting_error import painting_errors
 from dfm.shapes import typechecked
 
 LATENT_STARTS = ("normal", "pca")
+DECODER_STARTS = ("random", "least_squares")
 
 
 @dataclass(frozen=True)
@@ -29,6 +30,8 @@ class Reconstruction:
             sines can. `mse` is then that of the noisy latents; the penalty keeps them from growing away from the noise.
         latent_start: a table starts from a Gaussian of variance `latent_variance` ("normal"), or, in a training, from
             the pictures' principal components, scaled to that variance ("pca").
+        decoder_start: as the model draws it ("random"), or, from principal components, with the last Fourier layer
+            fitted to the pictures ("least_squares", dfm/training/decoder_start.py).
     """
 
     model: DeepFourierMachine
@@ -37,6 +40,7 @@ class Reconstruction:
     latent_noise: float = 0.0
     latent_start: Literal["normal", "pca"] = "normal"
     latent_variance: float = 1.0
+    decoder_start: Literal["random", "least_squares"] = "random"
 
     def __post_init__(self):
         pixels = self.model.height * self.model.width
@@ -44,6 +48,10 @@ class Reconstruction:
             raise ValueError(f"points_per_picture is {self.points_per_picture}, the pictures have {pixels}")
         if self.latent_start not in LATENT_STARTS:
             raise ValueError(f"latent_start is {self.latent_start!r}, not one of {', '.join(LATENT_STARTS)}")
+        if self.decoder_start not in DECODER_STARTS:
+            raise ValueError(f"decoder_start is {self.decoder_start!r}, not one of {', '.join(DECODER_STARTS)}")
+        if self.decoder_start == "least_squares" and self.latent_start != "pca":
+            raise ValueError("decoder_start 'least_squares' needs latent_start 'pca'")
 
     def init(self, key: Array) -> dict[str, Any]:
         """The parameters of the decoder, and of the encoder where there is one."""
