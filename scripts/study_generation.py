@@ -61,6 +61,12 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "b2 0.999": {"optimizer.b2": 0.999},
     "first_scale 0.5": {"model.first_scale": 0.5},
     "hidden_scale 0.1": {"model.hidden_scale": 0.1},
+    "hidden_scale 0.003": {"model.hidden_scale": 0.003},
+    "decoder_start least_squares": {"objective.decoder_start": "least_squares"},
+    "start of CIFAR-10": {
+        "objective.decoder_start": "least_squares", "model.hidden_scale": 0.003, "model.first_scale": 0.45,
+        "model.deviation_scale": 0.01,
+    },
     "last_scale 0.05": {"model.last_scale": 0.05},
     "coefficient_rate 0.03": {"model.coefficient_rate": 0.03},
     "coefficient_rate 0.3": {"model.coefficient_rate": 0.3},
