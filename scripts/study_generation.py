@@ -64,7 +64,9 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "hidden_scale 0.003": {"model.hidden_scale": 0.003},
     "decoder_start least_squares": {"objective.decoder_start": "least_squares"},
     "start of CIFAR-10": {
-        "objective.decoder_start": "least_squares", "model.hidden_scale": 0.003, "model.first_scale": 0.45,
+        "objective.decoder_start": "least_squares",
+        "model.hidden_scale": 0.003,
+        "model.first_scale": 0.45,
         "model.deviation_scale": 0.01,
     },
     "last_scale 0.05": {"model.last_scale": 0.05},
