@@ -46,7 +46,7 @@ def parse(arguments: Sequence[str]) -> Options:
     try:
         rest = values(argv)[1:]
     except (flags.Error, AttributeError, KeyError, TypeError, ValueError, OSError) as error:
-        raise UserError(f"{_one_line(error)} {SEE_HELP}") from None
+        raise UserError(f"{_not_a_number(error, arguments) or _one_line(error)} {SEE_HELP}") from None
     if rest:
         raise UserError(f"unexpected argument '{rest[0]}' {SEE_HELP}")
     settings: dict[str, Any] = {name: values[name].value for name in Options.__annotations__ if name in values}
@@ -109,6 +109,15 @@ def _check_config_file(arguments: Sequence[str]) -> None:
             raise UserError(f"--config={value}: no such file '{path}' {SEE_HELP}")
         return
     raise UserError(f"--config=FILE is missing {SEE_HELP}")
+
+
+def _not_a_number(error: Exception, arguments: Sequence[str]) -> str | None:
+    """What is wrong where Python's message says only which text is no number; None for anything else."""
+    found = re.search(r"(invalid literal for int|could not convert string to float).*'(.*)'", str(error))
+    blamed = [argument for argument in arguments if found and argument.endswith(f"={found[2]}")]
+    if found is None or not blamed:
+        return None
+    return f"{blamed[0]}: not {'a whole' if 'int' in found[1] else 'a'} number"
 
 
 def _one_line(error: Exception) -> str:

@@ -1,6 +1,7 @@
 """How far a training is, for whoever watches: a bar on a terminal, a line an interval in a log file."""
 
 import sys
+import time
 from typing import Any
 
 import jax
@@ -12,6 +13,7 @@ class Progress:
     def __init__(self, first_step: int, total_steps: int):
         self._total = total_steps
         self._quiet = jax.process_index() != 0
+        self._shown_first: tuple[int, float] | None = None  # step and time: compilation lies before
         self._bar: Any = None
         if not self._quiet and sys.stderr.isatty():
             from tqdm import tqdm
@@ -28,7 +30,13 @@ class Progress:
         if self._bar is not None:
             self._bar.set_postfix_str(words)
         elif not self._quiet:
-            left = (self._total - line["step"]) / line["steps_per_second"]
+            step, now = int(line["step"]), time.perf_counter()
+            rate = line["steps_per_second"]
+            if self._shown_first is None:
+                self._shown_first = step, now
+            elif step > self._shown_first[0]:
+                rate = (step - self._shown_first[0]) / (now - self._shown_first[1])  # with checkpoints and pictures
+            left = (self._total - step) / rate
             print(
                 f"step {line['step']}/{self._total}: {words}, {line['steps_per_second']:.2f} steps/s, "
                 f"{_duration(left)} left",
