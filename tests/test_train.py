@@ -272,7 +272,7 @@ def test_a_model_of_another_size_than_the_pictures_is_refused(tmp_path):
 
 # the command line
 
-CONFIG = '''
+CONFIG = """
 import sys
 sys.path.insert(0, {path!r})
 from stand_in import tiny_config
@@ -286,7 +286,7 @@ def sweep(add):
     add(**{{"optimizer.learning_rate": 1e-2, "batch_size": 20}})
     add(**{{"optimizer.learning_rate": float("nan")}})
     add(**{{"optimizer.name": "sgd"}})
-'''
+"""
 
 
 @pytest.fixture
