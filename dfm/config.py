@@ -144,8 +144,11 @@ def parse_arg(arg: str | None, words: Sequence[str], **keys: Any) -> tuple[str, 
         key, equals, value = (piece.strip() for piece in part.partition("="))
         if not equals:
             if position > 0 or key not in words:
-                raise UserError(f"config argument '{arg}': unknown word '{key}'{nearest(key, words)}"
-                                if key not in words else f"config argument '{arg}': '{key}' must come first, once")
+                raise UserError(
+                    f"config argument '{arg}': unknown word '{key}'{nearest(key, words)}"
+                    if key not in words
+                    else f"config argument '{arg}': '{key}' must come first, once"
+                )
             word = key
         elif key not in keys:
             raise UserError(f"config argument '{arg}': unknown key '{key}'{nearest(key, keys)}")

@@ -74,12 +74,15 @@ def holds_run(path: str | Path) -> bool:
 def load_run_model(workdir: str | Path, which: Any = "latest") -> "tuple[AutoencoderKL, dict[str, Any]]":
     """(model, params) of a run that trains an autoencoder; the moving average where there is one.
 
+    The model's scaling_factor and shift_factor are those that the run has measured on its data, where it has.
+
     Raises:
         UserError: no such run or checkpoint, or one of another model.
     """
     from dfm import models
     from dfm.conversion.pretrained import parameter_shapes
     from dfm.models.autoencoder_kl import AutoencoderKL
+    from dfm.training.latent_scale import read_latent_scale
     from dfm.training.run_folder import read_config
     from dfm.training.runs import load_run
 
@@ -88,6 +91,7 @@ def load_run_model(workdir: str | Path, which: Any = "latest") -> "tuple[Autoenc
     if not isinstance(model, AutoencoderKL):
         raise UserError(f"{workdir}: its model is {config.model['name']!r}, not autoencoder_kl")
     run = load_run(workdir, which)
+    model = model.clone(**read_latent_scale(workdir))
     return model, {group: run.params[group] for group in parameter_shapes(model)}
 
 

@@ -13,7 +13,8 @@ EXAMPLES = """metrics on samples (against --reference, but for is):
   fd-digits, kd-digits, precision_recall-digits, ...; -mnist; -lpips           features of other networks
 metrics on a model:
   psnr, ssim, ms_ssim, lpips, rfid, rfd-digits, ...   reconstructions of --reference; the first five: reconstruction
-  memorisation, latents; both: honesty                nearest training pictures; latents against the prior
+  memorisation, latents, smoothness; all: honesty      nearest training pictures; latents against the prior; the
+                                                       stretch of the decoder (local Lipschitz constant)
 
 examples:
   python -m dfm.evaluate --workdir=runs/cifar10 --metrics=fid,kid,precision_recall --num_samples=50000 \\

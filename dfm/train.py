@@ -232,7 +232,10 @@ def begin_or_resume(training: Training, checkpoints: Checkpoints, log: MetricLog
     latest = checkpoints.latest_step
     if latest is None:
         log.resume(0, {})
-        state = jax.jit(training.initial_state, out_shardings=sharding)()
+        # XLA's CPU backend optimises the random numbers of each tensor by itself: most of a minute, used once
+        cheap = isinstance(training.objective, GradientObjective) and jax.default_backend() == "cpu"
+        options = {"xla_backend_optimization_level": 0} if cheap else None
+        state = jax.jit(training.initial_state, out_shardings=sharding, compiler_options=options)()
         return start_from_pretrained(training, start_from_pictures(training, state, sharding), sharding)
     tree, progress = checkpoints.restore(latest, jax.eval_shape(training.initial_state).tree(), sharding)
     log.resume(latest, progress)

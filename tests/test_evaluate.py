@@ -197,7 +197,8 @@ def test_reconstructions_and_their_floor(capsys, tmp_path, monkeypatch, table):
 
 def test_honesty_aids(capsys, run):
     lines = {line["metric"]: line for line in evaluated(capsys, f"--workdir={run}", "--metrics=honesty")}
-    assert list(lines) == ["memorisation", "active_units", "posterior_kl", "posterior_sliced"]
+    assert list(lines) == ["memorisation", "active_units", "posterior_kl", "posterior_sliced", "smoothness"]
+    assert 0 < lines["smoothness"]["value"] <= lines["smoothness"]["details"]["largest"]
     assert lines["active_units"]["value"] == 3 and lines["active_units"]["details"]["latent_size"] == 3
     # the Gaussian is fitted to these latents
     assert lines["posterior_kl"]["value"] == pytest.approx(0, abs=0.01)

@@ -370,7 +370,7 @@ def test_help_shows_examples_and_flags(capsys):
 
 # the configs of the repository, with the models that they name
 
-PREPARED = {"mnist": (28, 28, 1), "cifar10": (32, 32, 3)}
+PREPARED = {"mnist": (28, 28, 1), "cifar10": (32, 32, 3), "imagenet2012": (72, 80, 3)}
 CONFIGS = sorted((HERE.parent / "configs").glob("*.py"))
 
 

@@ -5,13 +5,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float, UInt8
 
 from dfm.codec.picture import save_picture
 from dfm.evaluation.metrics import Value
+from dfm.metrics.lipschitz import ITERATIONS, local_lipschitz
 from dfm.metrics.sliced import squared_sliced_wasserstein
-from dfm.pictures import grid
+from dfm.pictures import grid, to_float
 from dfm.shapes import typechecked
 
 if TYPE_CHECKING:
@@ -21,6 +23,7 @@ if TYPE_CHECKING:
 ACTIVE_VARIANCE = 0.01  # Burda et al. 2016
 NEIGHBOURS, GRID_ROWS, COMPARED = 4, 10, 256
 PRIOR_SAMPLES = 10_000
+STRETCHED = 32  # pictures at whose latents smoothness is measured
 
 
 def latents(data: "RunData", prior: "Prior", seed: int) -> dict[str, Value]:
@@ -43,6 +46,22 @@ def latents(data: "RunData", prior: "Prior", seed: int) -> dict[str, Value]:
         "posterior_kl": Value(gaussian_kl(z, drawn), details=of_latents | {"prior_samples": PRIOR_SAMPLES}),
         "posterior_sliced": Value(sliced, details=of_latents | {"prior_samples": PRIOR_SAMPLES}),
     }  # fmt: skip
+
+
+def smoothness(data: "RunData", seed: int) -> dict[str, Value]:
+    """The decoder's local Lipschitz constant at training latents: the mean, in values of [-1, 1] a unit of latents.
+
+    A small constant is what makes a generator of latents forgiving: an error d of its output moves the picture by at
+    most L ||d||. `relative` is L times the latents' deviation over that of the pictures: free of either's scale.
+    """
+    rows = np.arange(min(STRETCHED, len(data.train)))
+    latents, run = data.latents_of_training(rows), data.run
+    decode = lambda z: run.model.apply({"params": run.params}, z, method="decode")  # noqa: E731
+    found = np.asarray(local_lipschitz(decode, jnp.asarray(latents), jax.random.key(seed)))
+    pictures = to_float(data.pictures(data.train, rows))
+    relative = float(found.mean() * latents.std() / max(float(pictures.std()), 1e-12))
+    details = {"largest": float(found.max()), "relative": relative, "count": len(rows), "iterations": ITERATIONS}
+    return {"smoothness": Value(float(found.mean()), float(found.std()), "pictures", details)}
 
 
 @typechecked

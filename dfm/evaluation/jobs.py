@@ -189,6 +189,8 @@ class Evaluation:
             values |= honesty.memorisation(self.data, samples, path, self.note)
         if "latents" in self.plan.honesty:
             values |= honesty.latents(self.data, sampler.prior(), seed)
+        if "smoothness" in self.plan.honesty:
+            values |= honesty.smoothness(self.data, seed)
         for name, value in values.items():
             yield self._line(name, value, self._sampler_facts(sampler) | {"warnings": []}, begin)
 

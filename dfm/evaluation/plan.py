@@ -11,7 +11,7 @@ from dfm.metrics import networks
 from dfm.metrics.features import FeatureNetwork
 
 RECONSTRUCTION = ("psnr", "ssim", "ms_ssim", "lpips", "rfid")
-HONESTY = ("memorisation", "latents")
+HONESTY = ("memorisation", "latents", "smoothness")
 GROUPS = {"reconstruction": RECONSTRUCTION, "honesty": HONESTY}
 
 

@@ -42,11 +42,15 @@ class LatentVectors:
         known: dict[str, Callable[..., Array]] = {"encode": self._encode, "decode": self._decode}
         return known[method](variables, *args)
 
-    def _encode(self, variables: Any, images: Float[Array, "n height width c"]) -> Float[Array, "n size"]:
+    def posterior(self, variables: Any, images: Float[Array, "n height width c"]) -> DiagonalGaussian:
+        """q(z | image), [n, *latent_shape]."""
         padded, _ = pad_to_stride(images, self.model.stride)
-        posterior = self.model.apply(variables, padded, method="encode")
-        assert isinstance(posterior, DiagonalGaussian)
-        return posterior.mode().reshape(len(images), -1)
+        found = self.model.apply(variables, padded, method="encode")
+        assert isinstance(found, DiagonalGaussian)
+        return found
+
+    def _encode(self, variables: Any, images: Float[Array, "n height width c"]) -> Float[Array, "n size"]:
+        return self.posterior(variables, images).mode().reshape(len(images), -1)
 
     def _decode(
         self, variables: Any, vectors: Float[Array, "n size"], height: int | None = None, width: int | None = None

@@ -122,8 +122,10 @@ class Autoencoder:
             raise UserError(f"config: LPIPS is for 1 or 3 channels, not {shape[2]}; set objective.perceptual_weight=0")
         smallest = self.judge.net.smallest_side
         if self.adversarial_weight and min(shape[:2]) < smallest:
-            raise UserError(f"config: pictures of {shape[0]}x{shape[1]} are too small for "
-                            f"objective.discriminator_layers {self.discriminator_layers}: {smallest} pixels are needed")
+            raise UserError(
+                f"config: pictures of {shape[0]}x{shape[1]} are too small for "
+                f"objective.discriminator_layers {self.discriminator_layers}: {smallest} pixels are needed"
+            )
 
     def phase(self, step: int) -> str:
         """What the step after `step` steps does: one compilation each, so that no step pays for what it does not do."""

@@ -44,7 +44,7 @@ def _read(path: str) -> Params:
         from dfm.training.runs import load_run
 
         return load_run(path).params
-    from dfm.convert import load_pretrained
+    from dfm.conversion.pretrained import load_pretrained
 
     return load_pretrained(path)[1]
 

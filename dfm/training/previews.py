@@ -8,8 +8,10 @@ from jaxtyping import Float, UInt8
 
 from dfm.codec.picture import save_picture
 from dfm.data import Batches
+from dfm.models.latent_vectors import LatentVectors
 from dfm.pictures import grid, to_float, to_uint8
 from dfm.shapes import typechecked
+from dfm.training.latent_scale import latent_scale, write_latent_scale
 from dfm.training.run_folder import PICTURES
 from dfm.training.sharding import on_this_process
 from dfm.training.state import TrainState
@@ -27,12 +29,15 @@ class Previews:
 
     def __init__(self, model, batches: Batches, workdir: str | Path):
         self._folder = Path(workdir) / PICTURES
-        self._batches = batches
+        self._batches, self._model = batches, model
         self._decode = jax.jit(lambda params, z: model.apply({"params": params}, z, method="decode"))
         self._encode = jax.jit(lambda params, images: model.apply({"params": params}, images, method="encode"))
 
     def write(self, state: TrainState, step: int) -> None:
-        """Writes reconstructions-<step>.png and, of few latents, samples-<step>.png; the first process does."""
+        """Writes reconstructions-<step>.png and, of few latents, samples-<step>.png; the first process does.
+
+        Of an autoencoder, the scale of its latents too (latent_scale.json).
+        """
         if jax.process_index() != 0:
             return
         params = on_this_process(state.params if state.ema_params is None else state.ema_params)
@@ -43,8 +48,11 @@ class Previews:
             table = np.asarray(on_this_process(state.latents.values))
             latents, z = table, table[shown["index"][:count]]
         else:
-            latents = self._encode_some(params)
-            z = self._encode_all(params, originals)
+            some = self._some_pictures()
+            latents, z = self._encode_all(params, some), self._encode_all(params, originals)
+            if isinstance(self._model, LatentVectors):
+                scale = latent_scale(self._model, params, some)
+                write_latent_scale(self._folder.parent, step, scale)
         reconstructions = self._paint(params, z)
         self._folder.mkdir(parents=True, exist_ok=True)
         pairs = beside_each_other(originals, reconstructions, COLUMNS)
@@ -59,12 +67,12 @@ class Previews:
     def _encode_all(self, params, images: np.ndarray) -> np.ndarray:
         return _in_chunks(lambda part: np.asarray(self._encode(params, to_float(part))), images)
 
-    def _encode_some(self, params) -> np.ndarray:
-        """Encodings of up to 2,000 training pictures: those of the first batches."""
+    def _some_pictures(self) -> np.ndarray:
+        """Up to 2,000 training pictures: those of the first batches."""
         wanted = min(ENCODINGS, len(self._batches.dataset))
         batches = -(-wanted // self._batches.local_batch_size)
         images = np.concatenate([self._batches.at(step)["image"] for step in range(batches)])
-        return self._encode_all(params, images[:wanted])
+        return images[:wanted]
 
 
 @typechecked

@@ -1,3 +1,4 @@
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -114,3 +115,17 @@ def test_missing_weights_are_named(monkeypatch):
 @real_files.needs_lpips
 def test_hash_of_the_real_file_is_pinned():
     assert hash_arrays(read_arrays(real_files.LPIPS)) in lpips.KNOWN
+
+
+def test_the_gradient_is_felt_and_finite_where_every_channel_is_silent():
+    arrays = random_arrays("alex")
+    arrays["conv0.bias"] -= 100.0  # the first layer is dead everywhere, and so is what follows, but for its bias
+    for name in ("conv0.bias", "plain"):
+        if name == "plain":
+            arrays = random_arrays("alex")
+        params = {f"conv{i}": {part: arrays[f"conv{i}.{part}"] for part in ("kernel", "bias")} for i in range(5)}
+        net = lpips.Lpips("alex", {"params": params}, [arrays[f"lin{i}"] for i in range(5)], "", "")
+        x, y = (jnp.asarray(np.random.default_rng(s).uniform(0, 255, (1, 32, 32, 3)), jnp.float32) for s in (0, 1))
+        gradient = jax.jit(jax.grad(lambda y: net(x, y).sum()))(y)  # noqa: B023
+        assert np.isfinite(gradient).all()
+    assert np.abs(gradient).max() > 0
