@@ -27,7 +27,7 @@ from dfm.errors import UserError
 from dfm.models.autoencoder_kl import AutoencoderKL
 
 CONFIG, STEM, CLASS_NAME = "config.json", "diffusion_pytorch_model", "AutoencoderKL"
-OURS_ALONE = ("dtype", "remat", "other_keys")  # attributes of the module that no config.json holds
+OURS_ALONE = ("dtype", "remat", "fold_upsampling", "other_keys")  # attributes of the module that no config.json holds
 KNOWN_KEYS = tuple(
     field.name for field in dataclasses.fields(AutoencoderKL) if field.name not in ("parent", "name", *OURS_ALONE)
 )

@@ -14,87 +14,14 @@ import numpy as np
 from flax import linen as nn
 from jaxtyping import Array, Float
 
-from dfm.models.blocks import ACTIVATIONS, Conv, GroupNorm, MidBlock, Stage
+from dfm.models.blocks import ACTIVATIONS, Decoder, Encoder
 from dfm.models.distributions import DiagonalGaussian
+from dfm.models.layers import Conv
 from dfm.shapes import typechecked
 
 AnyArray = Array | np.ndarray
 DOWN_BLOCKS = {"DownEncoderBlock2D": False, "AttnDownEncoderBlock2D": True}  # name -> has attention
 UP_BLOCKS = {"UpDecoderBlock2D": False, "AttnUpDecoderBlock2D": True}
-
-
-class Encoder(nn.Module):
-    """Pictures to moments: a stage a resolution, the middle, norm, SiLU, convolution to 2 x latent channels."""
-
-    inputs: int
-    outputs: int
-    widths: Sequence[int]
-    attention: Sequence[bool]
-    layers: int
-    groups: int
-    act_fn: str
-    mid_attention: bool
-    dtype: Any
-    remat: bool
-
-    def setup(self):
-        last = len(self.widths) - 1
-        self.conv_in = Conv(self.inputs, self.widths[0], dtype=self.dtype)
-        self.down_blocks = [
-            Stage(self.widths[max(i - 1, 0)], width, self.layers, self.groups, self.attention[i],
-                  "down" if i < last else None, self.act_fn, self.dtype, self.remat)
-            for i, width in enumerate(self.widths)
-        ]  # fmt: skip
-        self.mid_block = MidBlock(self.widths[-1], self.groups, self.mid_attention, self.act_fn, self.dtype, self.remat)
-        self.conv_norm_out = GroupNorm(self.widths[-1], self.groups, self.dtype)
-        self.conv_out = Conv(self.widths[-1], self.outputs, dtype=self.dtype)
-
-    def __call__(self, x: Array) -> Array:
-        x = self.conv_in(x)
-        for stage in self.down_blocks:
-            x = stage(x)
-        return self.conv_out(nn.silu(self.conv_norm_out(self.mid_block(x))))
-
-
-class Decoder(nn.Module):
-    """Latents to pictures: convolution, the middle, a stage a resolution, norm, SiLU, convolution.
-
-    `widths` are in the encoder's order, the widest last; `layers` resnet blocks a stage.
-    """
-
-    inputs: int
-    outputs: int
-    widths: Sequence[int]
-    attention: Sequence[bool]
-    layers: int
-    groups: int
-    act_fn: str
-    mid_attention: bool
-    dtype: Any
-    remat: bool
-
-    def setup(self):
-        widths = tuple(reversed(self.widths))
-        last = len(widths) - 1
-        self.conv_in = Conv(self.inputs, widths[0], dtype=self.dtype)
-        self.mid_block = MidBlock(widths[0], self.groups, self.mid_attention, self.act_fn, self.dtype, self.remat)
-        self.up_blocks = [
-            Stage(widths[max(i - 1, 0)], width, self.layers, self.groups, self.attention[i],
-                  "up" if i < last else None, self.act_fn, self.dtype, self.remat)
-            for i, width in enumerate(widths)
-        ]  # fmt: skip
-        self.conv_norm_out = GroupNorm(widths[-1], self.groups, self.dtype)
-        self.conv_out = Conv(widths[-1], self.outputs, dtype=self.dtype)
-
-    def features(self, z: Array) -> Array:
-        """What the last convolution gets."""
-        x = self.mid_block(self.conv_in(z))
-        for stage in self.up_blocks:
-            x = stage(x)
-        return nn.silu(self.conv_norm_out(x))
-
-    def __call__(self, z: Array) -> Array:
-        return self.conv_out(self.features(z))
 
 
 class AutoencoderKL(nn.Module):
@@ -118,6 +45,7 @@ class AutoencoderKL(nn.Module):
         dtype: what is computed in, such as "bfloat16"; None: the type of the input. Statistics, softmax and the
             results stay float32 or wider, as the parameters do.
         remat: compute resnet blocks again in the backward pass in place of keeping what is inside them.
+        fold_upsampling: nearest-neighbour upsampling and the convolution behind it as one, see `upsample_convolve`.
         other_keys: the keys of a config.json that nothing here knows, as JSON text; they are written back.
     """
 
@@ -142,6 +70,7 @@ class AutoencoderKL(nn.Module):
     decoder_block_out_channels: Sequence[int] | None = None
     dtype: Any = None
     remat: bool = False
+    fold_upsampling: bool = True
     other_keys: str = "{}"
 
     def __post_init__(self):
@@ -156,7 +85,13 @@ class AutoencoderKL(nn.Module):
         moments, decoder_widths = 2 * self.latent_channels, self.decoder_block_out_channels or self.block_out_channels
         self.encoder = Encoder(self.in_channels, moments, self.block_out_channels, down, self.layers_per_block, *shared)
         self.decoder = Decoder(
-            self.latent_channels, self.out_channels, decoder_widths, up, self.layers_per_block + 1, *shared
+            self.latent_channels,
+            self.out_channels,
+            decoder_widths,
+            up,
+            self.layers_per_block + 1,
+            *shared,
+            self.fold_upsampling,
         )
         if self.use_quant_conv:
             self.quant_conv = Conv(moments, moments, kernel_size=1, dtype=self.dtype)

@@ -1,24 +1,22 @@
-"""Building blocks of convolutional autoencoders, NHWC: convolution, group norm, attention, resnet block, resampling.
+"""Building blocks of convolutional autoencoders, NHWC: attention, resnet block, stages, encoder and decoder.
 
-Submodules bear the names of diffusers. Two settings come with every module:
+Submodules bear the names of diffusers. Settings that come with every module:
 
 dtype: what it computes in (None: the type of its input); statistics, softmax and parameters stay float32 or wider.
 remat: `nn.remat` around resnet blocks and attention: their insides are computed again in the backward pass.
+fold: nearest-neighbour upsampling and the convolution behind it as one, see `layers.upsample_convolve`.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
-import jax
 import jax.numpy as jnp
 from flax import linen as nn
 from jaxtyping import Array, Float
 
 from dfm.models.attention import attend
+from dfm.models.layers import Conv, Dtype, GroupNorm, Linear, upsample_convolve, upsample_nearest
 from dfm.shapes import typechecked
-
-Dtype = Any
-EPSILON = 1e-6  # of every group norm
 
 ACTIVATIONS: dict[str, Callable[[Array], Array]] = {
     "silu": nn.silu,
@@ -27,132 +25,6 @@ ACTIVATIONS: dict[str, Callable[[Array], Array]] = {
     "gelu": lambda x: nn.gelu(x, approximate=False),
     "mish": lambda x: x * jnp.tanh(nn.softplus(x)),
 }
-Padding = tuple[tuple[int, int], tuple[int, int]]
-
-
-@typechecked
-def convolve(
-    x: Float[Array, "batch height width inputs"],
-    kernel: Float[Array, "rows columns inputs outputs"],
-    bias: Float[Array, " outputs"] | None = None,
-    stride: int = 1,
-    padding: Padding = ((0, 0), (0, 0)),
-) -> Float[Array, "batch new_height new_width outputs"]:
-    """Cross-correlation, y[t] = sum_k x[S t + k - P] kernel[k] + bias, zeros outside.
-
-    The output has floor((L + P_before + P_after - K) / S) + 1 rows or columns.
-    """
-    if kernel.shape[:2] == (1, 1) and stride == 1 and padding == ((0, 0), (0, 0)):
-        y = jnp.einsum("bhwi,io->bhwo", x, kernel[0, 0])
-    else:
-        y = jax.lax.conv_general_dilated(
-            x, kernel, (stride, stride), padding, dimension_numbers=("NHWC", "HWIO", "NHWC")
-        )
-    return y if bias is None else y + bias
-
-
-@typechecked
-def group_moments(
-    x: Float[Array, "batch height width channels"], groups: int
-) -> tuple[Float[Array, "batch groups"], Float[Array, "batch groups"]]:
-    """(mean, variance) over (channels of a group x all positions), float32 or wider; neighbouring channels group.
-
-    Two passes: E[x^2] - E[x]^2 cancels in float32. Rows are summed first, which rounds less than one long sum.
-    """
-    x = x.astype(jnp.promote_types(x.dtype, jnp.float32))
-    mean = _group_mean(jnp.mean(x, axis=2), groups)
-    deviation = x - _to_channels(mean, x.shape[-1])
-    return mean, _group_mean(jnp.mean(jnp.square(deviation), axis=2), groups)
-
-
-def _group_mean(rows: Float[Array, "batch height channels"], groups: int) -> Float[Array, "batch groups"]:
-    return jnp.mean(jnp.mean(rows, axis=1).reshape(rows.shape[0], groups, -1), axis=-1)
-
-
-def _to_channels(values: Float[Array, "batch groups"], channels: int) -> Float[Array, "batch 1 1 channels"]:
-    return jnp.repeat(values, channels // values.shape[1], axis=1)[:, None, None, :]
-
-
-@typechecked
-def group_norm(
-    x: Float[Array, "batch height width channels"],
-    scale: Float[Array, " channels"],
-    bias: Float[Array, " channels"],
-    moments: tuple[Float[Array, "batch groups"], Float[Array, "batch groups"]],
-) -> Float[Array, "batch height width channels"]:
-    """(x - mean) / sqrt(variance + 1e-6) * scale + bias in float32 or wider; the result has x's type."""
-    mean, variance = (_to_channels(values, x.shape[-1]) for values in moments)
-    wide = x.astype(mean.dtype)
-    return ((wide - mean) * (jax.lax.rsqrt(variance + EPSILON) * scale) + bias).astype(x.dtype)
-
-
-@typechecked
-def upsample_nearest(x: Float[Array, "batch height width channels"], factor: int = 2) -> Array:
-    """out[t] = x[floor(t / factor)] along height and width."""
-    b, h, w, c = x.shape
-    x = jnp.broadcast_to(x[:, :, None, :, None, :], (b, h, factor, w, factor, c))
-    return x.reshape(b, h * factor, w * factor, c)
-
-
-def _uniform(fan_in: int) -> nn.initializers.Initializer:
-    """U(-1 / sqrt(fan_in), 1 / sqrt(fan_in)): the start of the reference's convolutions, biases too."""
-    bound = fan_in**-0.5
-    return lambda key, shape, dtype=jnp.float32: jax.random.uniform(key, shape, dtype, -bound, bound)
-
-
-class Conv(nn.Module):
-    """Square convolution with bias; `padding` None: the size stays at stride 1."""
-
-    inputs: int
-    outputs: int
-    kernel_size: int = 3
-    stride: int = 1
-    padding: Padding | None = None
-    dtype: Dtype | None = None
-
-    def setup(self):
-        size, init = self.kernel_size, _uniform(self.kernel_size**2 * self.inputs)
-        self.kernel = self.param("kernel", init, (size, size, self.inputs, self.outputs))
-        self.bias = self.param("bias", init, (self.outputs,))
-
-    def __call__(self, x: Array) -> Array:
-        x, kernel, bias = nn.dtypes.promote_dtype(x, self.kernel, self.bias, dtype=self.dtype)
-        before, after = (self.kernel_size - 1) // 2, self.kernel_size // 2
-        padding = self.padding or ((before, after), (before, after))
-        return convolve(x, kernel, bias, self.stride, padding)
-
-
-class GroupNorm(nn.Module):
-    """Group norm with an affine map a channel (Wu and He 2018)."""
-
-    channels: int
-    groups: int
-    dtype: Dtype | None = None
-
-    def setup(self):
-        self.scale = self.param("scale", nn.initializers.ones, (self.channels,))
-        self.bias = self.param("bias", nn.initializers.zeros, (self.channels,))
-
-    def __call__(self, x: Array) -> Array:
-        if self.dtype is not None:
-            x = x.astype(self.dtype)
-        return group_norm(x, self.scale, self.bias, group_moments(x, self.groups))
-
-
-class Linear(nn.Module):
-    """x @ kernel + bias over the last axis."""
-
-    inputs: int
-    outputs: int
-    dtype: Dtype | None = None
-
-    def setup(self):
-        self.kernel = self.param("kernel", _uniform(self.inputs), (self.inputs, self.outputs))
-        self.bias = self.param("bias", _uniform(self.inputs), (self.outputs,))
-
-    def __call__(self, x: Array) -> Array:
-        x, kernel, bias = nn.dtypes.promote_dtype(x, self.kernel, self.bias, dtype=self.dtype)
-        return x @ kernel + bias
 
 
 class Attention(nn.Module):
@@ -215,16 +87,21 @@ class Downsample(nn.Module):
 
 
 class Upsample(nn.Module):
-    """Nearest-neighbour upsampling by 2, then a 3x3 convolution."""
+    """Nearest-neighbour upsampling by 2, then a 3x3 convolution; `fold` does both at once."""
 
     channels: int
     dtype: Dtype | None = None
+    fold: bool = True
 
     def setup(self):
         self.conv = Conv(self.channels, self.channels, dtype=self.dtype)
 
     def __call__(self, x: Array) -> Array:
-        return self.conv(upsample_nearest(x))
+        if not self.fold:
+            return self.conv(upsample_nearest(x))
+        # the kernel keeps its own type: its sums are rounded once
+        dtype = jnp.result_type(x, self.conv.kernel) if self.dtype is None else self.dtype
+        return upsample_convolve(x.astype(dtype), self.conv.kernel, self.conv.bias.astype(dtype))
 
 
 class Stage(nn.Module):
@@ -234,6 +111,7 @@ class Stage(nn.Module):
         layers: number of resnet blocks.
         attention: an attention after each of them.
         resample: "down", "up" or None.
+        fold: see Upsample.
     """
 
     inputs: int
@@ -245,6 +123,7 @@ class Stage(nn.Module):
     act_fn: str = "silu"
     dtype: Dtype | None = None
     remat: bool = False
+    fold: bool = True
 
     def setup(self):
         wrap = nn.remat if self.remat else lambda module: module
@@ -257,7 +136,7 @@ class Stage(nn.Module):
         if self.resample == "down":
             self.downsamplers = [Downsample(self.outputs, self.dtype)]
         elif self.resample == "up":
-            self.upsamplers = [Upsample(self.outputs, self.dtype)]
+            self.upsamplers = [Upsample(self.outputs, self.dtype, self.fold)]
 
     def __call__(self, x: Array) -> Array:
         for index, resnet in enumerate(self.resnets):
@@ -291,3 +170,78 @@ class MidBlock(nn.Module):
         if self.attention:
             x = self.attentions[0](x)
         return self.resnets[1](x)
+
+
+class Encoder(nn.Module):
+    """Pictures to moments: a stage a resolution, the middle, norm, SiLU, convolution to 2 x latent channels."""
+
+    inputs: int
+    outputs: int
+    widths: Sequence[int]
+    attention: Sequence[bool]
+    layers: int
+    groups: int
+    act_fn: str
+    mid_attention: bool
+    dtype: Any
+    remat: bool
+
+    def setup(self):
+        last = len(self.widths) - 1
+        self.conv_in = Conv(self.inputs, self.widths[0], dtype=self.dtype)
+        self.down_blocks = [
+            Stage(self.widths[max(i - 1, 0)], width, self.layers, self.groups, self.attention[i],
+                  "down" if i < last else None, self.act_fn, self.dtype, self.remat)
+            for i, width in enumerate(self.widths)
+        ]  # fmt: skip
+        self.mid_block = MidBlock(self.widths[-1], self.groups, self.mid_attention, self.act_fn, self.dtype, self.remat)
+        self.conv_norm_out = GroupNorm(self.widths[-1], self.groups, self.dtype)
+        self.conv_out = Conv(self.widths[-1], self.outputs, dtype=self.dtype)
+
+    def __call__(self, x: Array) -> Array:
+        x = self.conv_in(x)
+        for stage in self.down_blocks:
+            x = stage(x)
+        return self.conv_out(nn.silu(self.conv_norm_out(self.mid_block(x))))
+
+
+class Decoder(nn.Module):
+    """Latents to pictures: convolution, the middle, a stage a resolution, norm, SiLU, convolution.
+
+    `widths` are in the encoder's order, the widest last; `layers` resnet blocks a stage.
+    """
+
+    inputs: int
+    outputs: int
+    widths: Sequence[int]
+    attention: Sequence[bool]
+    layers: int
+    groups: int
+    act_fn: str
+    mid_attention: bool
+    dtype: Any
+    remat: bool
+    fold: bool
+
+    def setup(self):
+        widths = tuple(reversed(self.widths))
+        last = len(widths) - 1
+        self.conv_in = Conv(self.inputs, widths[0], dtype=self.dtype)
+        self.mid_block = MidBlock(widths[0], self.groups, self.mid_attention, self.act_fn, self.dtype, self.remat)
+        self.up_blocks = [
+            Stage(widths[max(i - 1, 0)], width, self.layers, self.groups, self.attention[i],
+                  "up" if i < last else None, self.act_fn, self.dtype, self.remat, self.fold)
+            for i, width in enumerate(widths)
+        ]  # fmt: skip
+        self.conv_norm_out = GroupNorm(widths[-1], self.groups, self.dtype)
+        self.conv_out = Conv(widths[-1], self.outputs, dtype=self.dtype)
+
+    def features(self, z: Array) -> Array:
+        """What the last convolution gets."""
+        x = self.mid_block(self.conv_in(z))
+        for stage in self.up_blocks:
+            x = stage(x)
+        return nn.silu(self.conv_norm_out(x))
+
+    def __call__(self, z: Array) -> Array:
+        return self.conv_out(self.features(z))

@@ -4,14 +4,13 @@ import importlib.util
 import json
 import re
 import struct
-import sys
-from pathlib import Path
 
 import jax
 import ml_dtypes
 import numpy as np
 import pytest
 from safetensors.numpy import load_file, save_file
+from tiny_autoencoders import vectors
 
 from dfm import convert
 from dfm.conversion.autoencoder_kl_names import canonical_names, from_canonical, to_canonical
@@ -19,9 +18,6 @@ from dfm.conversion.pretrained import load_pretrained, parameter_shapes, save_pr
 from dfm.conversion.safetensors_files import list_tensors
 from dfm.errors import UserError
 from dfm.models.autoencoder_kl import AutoencoderKL
-
-sys.path.insert(0, str(Path(__file__).parent.parent.parent / "scripts"))
-import make_autoencoder_kl_vectors as vectors  # noqa: E402
 
 CONFIG = vectors.CONFIGS["kl-f16"]  # attention in the middle and in the blocks
 WEIGHTS = "diffusion_pytorch_model.safetensors"

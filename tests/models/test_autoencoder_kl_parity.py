@@ -1,19 +1,14 @@
 """AutoencoderKL against PyTorch's diffusers: golden vectors always, live where diffusers is installed."""
 
 import importlib.util
-import sys
-from pathlib import Path
 
 import jax
 import numpy as np
 import pytest
+from tiny_autoencoders import FAST_COMPILE, random_params, vectors
 
-from dfm.conversion.autoencoder_kl_names import from_canonical, to_canonical, to_our_layout
-from dfm.conversion.pretrained import parameter_shapes
+from dfm.conversion.autoencoder_kl_names import to_canonical
 from dfm.models.autoencoder_kl import AutoencoderKL
-
-sys.path.insert(0, str(Path(__file__).parent.parent.parent / "scripts"))
-import make_autoencoder_kl_vectors as vectors  # noqa: E402
 
 needs_diffusers = pytest.mark.skipif(
     importlib.util.find_spec("diffusers") is None, reason="diffusers is not installed; the extra `peers` has it"
@@ -25,16 +20,6 @@ def relative(ours, theirs) -> float:
     return float(np.linalg.norm(np.asarray(ours, np.float64) - theirs) / np.linalg.norm(theirs))
 
 
-def random_params(model: AutoencoderKL, dtype) -> dict:
-    """The weights of `random_tensors` in our tree."""
-
-    def leaf(path, value):
-        name, shape = from_canonical(tuple(key.key for key in path), value.shape)
-        return to_our_layout(vectors.random_tensors({name: shape})[name]).astype(dtype)
-
-    return jax.tree_util.tree_map_with_path(leaf, parameter_shapes(model))
-
-
 def our_outputs(model: AutoencoderKL, params, images) -> tuple[np.ndarray, np.ndarray]:
     """(moments, pictures of the mode)."""
 
@@ -42,8 +27,7 @@ def our_outputs(model: AutoencoderKL, params, images) -> tuple[np.ndarray, np.nd
         moments = model.apply({"params": params}, images, method="moments")
         return moments, model.apply({"params": params}, moments[..., : model.latent_channels], method="decode")
 
-    options = {"xla_backend_optimization_level": 0}  # compiles twice as fast
-    moments, pictures = jax.jit(run, compiler_options=options)(params, images)
+    moments, pictures = jax.jit(run, compiler_options=FAST_COMPILE)(params, images)
     return np.asarray(moments), np.asarray(pictures)
 
 
