@@ -38,6 +38,20 @@ def run_command(name: str, run: Callable[[Sequence[str] | None], int | None], ar
         return 141
 
 
+def join_processes(coordinator_address: str | None, process_count: int | None, process_id: int | None) -> None:
+    """jax.distributed.initialize; UserError where neither these nor the cluster say who the processes are."""
+    import jax
+
+    settings = (coordinator_address, process_count, process_id)
+    if any(value is not None for value in settings) and None in settings:
+        raise UserError("--coordinator_address, --process_count and --process_id belong together")
+    try:
+        jax.distributed.initialize(*settings)
+    except (ValueError, RuntimeError) as error:
+        raise UserError(f"--distributed: {' '.join(str(error).split())} (outside of a cluster, name them: "
+                        "--coordinator_address, --process_count, --process_id)") from None  # fmt: skip
+
+
 def _keep_compiled_code() -> None:
     """Compiled programs are kept between runs: a fit starts seconds earlier. JAX_COMPILATION_CACHE_DIR overrides."""
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "dfm" / "jax"

@@ -82,6 +82,10 @@ def _check(config: Settings) -> None:
     for key in ("seed", "sample_every_steps", "keep_best"):
         if not isinstance(config[key], int) or config[key] < 0:
             raise UserError(f"config: {key} must be a whole number of at least 0, not {config[key]!r}")
+    if config["seed"] >= 2**32:
+        raise UserError(f"config: seed must be 0 to {2**32 - 1}, not {config['seed']}")
+    if config["dataset"]["label"] < -1:
+        raise UserError(f"config: dataset.label must be a class, or -1 for all, not {config['dataset']['label']}")
     for section in ("dataset", "model", "objective", "optimizer"):
         if not config[section].get("name"):
             raise UserError(f"config: {section}.name is missing")

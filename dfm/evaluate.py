@@ -5,7 +5,7 @@ import math
 import sys
 from collections.abc import Sequence
 
-from dfm.command_line import Parser, run_command
+from dfm.command_line import Parser, join_processes, run_command
 from dfm.errors import UserError
 
 EXAMPLES = """metrics on samples (against --reference, but for is):
@@ -38,7 +38,7 @@ def _run(arguments: Sequence[str] | None) -> None:
     args = _parser().parse_args(arguments)
     _check(args)
     if args.distributed:
-        _join_processes(args)
+        join_processes(args.coordinator_address, args.process_count, args.process_id)
     args.command = ["python", "-m", "dfm.evaluate", *(sys.argv[1:] if arguments is None else arguments)]
     if args.make_stats:
         _make_statistics(args)
@@ -142,15 +142,6 @@ def _check(args: argparse.Namespace) -> None:
         check_writable(args.output)
 
 
-def _join_processes(args: argparse.Namespace) -> None:
-    import jax
-
-    settings = (args.coordinator_address, args.process_count, args.process_id)
-    if any(value is not None for value in settings) and None in settings:
-        raise UserError("--coordinator_address, --process_count and --process_id belong together")
-    jax.distributed.initialize(*settings)
-
-
 def _make_statistics(args: argparse.Namespace) -> None:
     import jax
 
@@ -163,9 +154,12 @@ def _make_statistics(args: argparse.Namespace) -> None:
     from dfm.metrics.features import Extractor
     from dfm.results import portable_command, provenance
 
-    if args.metrics and "," in args.metrics:
-        raise UserError("--make_stats makes statistics of one network: give one metric, such as fd-digits")
-    _, dash, name = (args.metrics or "fid").partition("-")
+    metric, dash, name = (args.metrics or "fid").partition("-")
+    if "," in name or metric != ("fd" if dash else "fid"):
+        raise UserError(f"--make_stats makes statistics of one network: --metrics=fid or fd-NAME, not {args.metrics}")
+    for flag in ("workdir", "samples", "reference"):
+        if getattr(args, flag):
+            raise UserError(f"--{flag} has no part in --make_stats")
     source = open_source(args.make_stats, args.data_dir, -1 if args.label is None else args.label)
     network = networks.load(name if dash else "inception", weight_files(args))
     with Progress(args.quiet).bar(source.id, source.count) as report:

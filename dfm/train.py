@@ -16,7 +16,7 @@ from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
 from dfm import models, objectives
-from dfm.command_line import run_command
+from dfm.command_line import join_processes, run_command
 from dfm.config import apply, read_sweep, resolve, sweep_name
 from dfm.data import Batches, load
 from dfm.errors import UserError
@@ -67,7 +67,7 @@ def run(arguments: Sequence[str] | None) -> int:
         return 0
     options = flags.parse(arguments)
     if options.distributed:
-        jax.distributed.initialize(options.coordinator_address, options.process_count, options.process_id)
+        join_processes(options.coordinator_address, options.process_count, options.process_id)
     start = partial(train, data_dir=options.data_dir, tensorboard=options.tensorboard,
                     lpips=LpipsFile(options.lpips_weights, options.lpips_sha256))  # fmt: skip
     if options.sweep or options.sweep_all or options.sweep_index is not None:
@@ -152,6 +152,9 @@ def build(config: ConfigDict, workdir: str, data_dir: str | None, lpips: LpipsFi
         groups = tuple(name for name in groups if name not in objective.frozen_groups)
     if jax.eval_shape(lambda key: objective.init_latents(key, len(dataset)), key) is not None:
         groups += (optimizers.LATENTS,)
+        if data.crop or data.flip:
+            raise UserError("config: a latent table has one row a picture, whatever its crop: dataset.crop and "
+                            "dataset.flip need an encoder")  # fmt: skip
         if config.objective.get("latent_start") == "pca":
             check_components(len(dataset), math.prod(shape), model.latent_size)
     optimizer = optimizers.build(config.optimizer.to_dict(), config.total_steps, groups)
@@ -174,13 +177,16 @@ def train(config: ConfigDict, workdir: str, data_dir: str | None = None, tensorb
         UserError: a config that cannot be, a workdir of something else, or NaN.
     """
     config = resolve(config)
-    training = build(config, workdir, data_dir, lpips)
-    first_process = jax.process_index() == 0
+    with StopRequest() as stop:  # first: whoever asks during the start gets a checkpoint too, of the first step
+        return _train(build(config, workdir, data_dir, lpips), stop, tensorboard)
+
+
+def _train(training: Training, stop: StopRequest, tensorboard: bool) -> int:
+    config, workdir, first_process = training.config, training.workdir, jax.process_index() == 0
     log = MetricLog(workdir, config.batch_size, first_process, tensorboard)
     with (
         run_folder.claim(workdir, config) if first_process else nullcontext(),
         Checkpoints(workdir, config.keep_last, config.keep_best) as checkpoints,
-        StopRequest() as stop,
         closing(log),
     ):
         run_folder.check_config(workdir, config, checkpoints.latest_step)
@@ -296,8 +302,8 @@ def announce(training: Training, state: TrainState) -> None:
     print(dump(config.to_dict(), indent=2))
     numbers = ", ".join(f"{name} {count:,}" for name, count in counts.items())
     print(f"{examples:,} pictures; parameters: {numbers}; {jax.device_count()} x {jax.devices()[0].device_kind}")
-    print(f"{'continues after' if step else 'starts at'} step {step} of {config.total_steps} in {training.workdir}",
-          flush=True)  # fmt: skip
+    begin = "starts at" if step == 0 else "continues after" if step < config.total_steps else "has done"
+    print(f"{begin} step {step} of {config.total_steps} in {training.workdir}", flush=True)
 
 
 if __name__ == "__main__":

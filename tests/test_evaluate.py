@@ -286,3 +286,26 @@ def test_folder_of_pictures(capsys, tmp_path):
         capsys, f"--samples={tmp_path / '.png'}", f"--reference={tmp_path / '.jpg'}", "--metrics=fd-digits"
     )
     assert any("30 JPEG files" in warning for warning in line["warnings"]) and line["value"] > 0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--metrics=foo"], "--metrics=fid or fd-NAME, not foo"),
+        (["--metrics=kd-digits"], "--metrics=fid or fd-NAME, not kd-digits"),
+        (["--metrics=fd-digits,fd-mnist"], "statistics of one network"),
+        (["--metrics=fd-digits", "--reference=digits:train"], "--reference has no part in --make_stats"),
+    ],
+)
+def test_statistics_are_made_of_one_set_with_one_network(capsys, tmp_path, arguments, said):
+    output = tmp_path / "stats.npz"
+    assert said in refused(capsys, "--make_stats=digits:test", f"--output={output}", *arguments)
+    assert not output.exists()
+
+
+def test_few_references_are_warned_of_and_subsets_that_are_the_whole_have_no_spread(capsys, pictures):
+    lines = evaluated(capsys, f"--samples={pictures}", "--reference=digits:test", "--metrics=fd-digits,kd-digits")
+    warnings = " ".join(lines[0]["warnings"])
+    assert "297 references are fewer than 2048" in warnings
+    counts = {lines[1]["samples"]["count"], lines[1]["reference"]["count"]}
+    assert (lines[1]["spread"] is None) == (len(counts) == 1)

@@ -10,6 +10,7 @@ import numpy as np
 from jaxtyping import Float, UInt8
 
 from dfm.codec.picture import save_picture
+from dfm.errors import UserError
 from dfm.evaluation.metrics import Value
 from dfm.metrics.lipschitz import ITERATIONS, local_lipschitz
 from dfm.metrics.sliced import squared_sliced_wasserstein
@@ -96,7 +97,10 @@ def memorisation(data: "RunData", samples: UInt8[np.ndarray, "n h w c"], path: P
     details = {"compared": len(samples), "median_distance_of_samples": float(np.median(distances)), "grid": path.name}
     if data.test_was_trained_on:
         return {"memorisation": Value(None, details=details | {"why_null": "the run was trained on its test split"})}
-    test = data.pictures(data.test, np.arange(min(len(samples), len(data.test))))
+    try:
+        test = data.pictures(data.test, np.arange(min(len(samples), len(data.test))))
+    except UserError as error:  # a folder without a test split
+        return {"memorisation": Value(None, details=details | {"why_null": str(error)})}
     unseen = float(np.median(nearest_distances(data, test)))
     details["median_distance_of_test_pictures"] = unseen
     return {"memorisation": Value(float(np.median(distances)) / unseen if unseen else None, details=details)}

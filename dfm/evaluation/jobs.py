@@ -84,6 +84,8 @@ class Evaluation:
         """Every metric on samples, network by network."""
         for network, metrics in self.plan.by_network.items():
             begin = time.perf_counter()
+            needs_reference = any(METRICS[metric].reference for metric in metrics)
+            reference = self.reference_for(network) if needs_reference else None  # first: what is wrong with it shows
             keep = any(METRICS[metric].sample_features for metric in metrics)
             measured = []
             for seed in self.seeds:
@@ -91,8 +93,6 @@ class Evaluation:
                 label = ", ".join(str(part) for part in (network, sampler.prior_name) if part)
                 with self.progress.bar(f"samples, {label}", source.count) as report:
                     measured.append(measure(source, self.extractor(network), keep, report))
-            needs_reference = any(METRICS[metric].reference for metric in metrics)
-            reference = self.reference_for(network) if needs_reference else None
             for metric in metrics:
                 own = reference if METRICS[metric].reference else None
                 yield from self._metric_lines(metric, network, measured, own, sampler, begin)
@@ -120,9 +120,11 @@ class Evaluation:
         count, seconds = measured[0].count, sum(samples.seconds for samples in measured)
         parts = [*measured, reference] if reference else measured
         warnings = {warning for part in parts for warning in part.warnings} | set(self.warnings)
-        if metric in ("fid", "rfid") and (count or 0) < FEW_SAMPLES:
-            few = f"{count} samples are fewer than {FEW_SAMPLES}"
-            warnings.add(f"{few}: the distance is biased upwards; compare equal counts only")
+        counts = {"samples": count or 0, "references": (reference.count if reference else None) or FEW_SAMPLES}
+        for of_what, number in counts.items() if metric in ("fid", "rfid", "fid_infinity") else ():
+            if number < FEW_SAMPLES:
+                few = f"{number} {of_what} are fewer than {FEW_SAMPLES}"
+                warnings.add(f"{few}: the distance is biased upwards; compare equal counts only")
         described = {"id": reference.id, "count": reference.count, "sha256": reference.sha256} if reference else None
         return {
             "samples": {"id": measured[0].id, "count": count, "sha256": hashes[0] if len(hashes) == 1 else hashes},

@@ -46,6 +46,9 @@ class Reconstruction:
         pixels = self.model.height * self.model.width
         if not 0 <= self.points_per_picture <= pixels:
             raise ValueError(f"points_per_picture is {self.points_per_picture}, the pictures have {pixels}")
+        for name in ("latent_penalty", "latent_noise", "latent_variance"):
+            if getattr(self, name) < 0:
+                raise ValueError(f"{name} must be at least 0, not {getattr(self, name)}")
         if self.latent_start not in LATENT_STARTS:
             raise ValueError(f"latent_start is {self.latent_start!r}, not one of {', '.join(LATENT_STARTS)}")
         if self.decoder_start not in DECODER_STARTS:

@@ -126,6 +126,8 @@ def _one_line(error: Exception) -> str:
     guess = re.search(r'Did you mean "(.+?)" instead of "(.+?)"', text)
     if guess:
         return f"--config has no key '{guess[2]}'; did you mean '{guess[1]}'?"
+    if bare := re.fullmatch(r"""["']*(\w+)["']*""", text):  # a key within objective, say
+        return f"--config has no key '{bare[1]}'"
     if isinstance(error, KeyError):
         return f"--config has no key {text.strip(chr(34))}"
     lines = [line.strip() for line in text.splitlines() if line.strip()] or [type(error).__name__]
