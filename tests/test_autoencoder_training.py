@@ -50,24 +50,15 @@ def tiny_config(**changes):
 @pytest.fixture(scope="module", autouse=True)
 def compiles_little():
     """Random starts by NumPy, and one compilation for equal trainings."""
-    first, made = Autoencoder.init, {}
-    make, jit = steps.make_step, jax.jit
+    made, make = {}, steps.make_step
 
     def make_once(objective, optimizer, *settings):
         key = (objective, optimizer.gradient_clip_norm, settings)
         return made.setdefault(key, make(objective, optimizer, *settings))
 
-    def numpy_init(self, key):
-        shapes = jax.eval_shape(functools.partial(first, self), key)
-        return tiny.random_like(shapes, self.log_variance)
-
-    def quick_jit(function, **options):
-        return jit(function, **{"compiler_options": {"xla_backend_optimization_level": 0}, **options})
-
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Autoencoder, "init", numpy_init)
         patch.setattr(train, "make_step", make_once)
-        patch.setattr(train.jax, "jit", quick_jit)
+        tiny.quickly_compiled(patch)
         yield
 
 
