@@ -14,15 +14,18 @@ def attend(
     queries: Float[Array, "batch tokens channels"],
     keys: Float[Array, "batch tokens channels"],
     values: Float[Array, "batch tokens channels"],
-    scores_at_once: int = SCORES_AT_ONCE,
+    scores_at_once: int | None = None,
 ) -> Float[Array, "batch tokens channels"]:
     """softmax(q k^T / sqrt(channels)) v (Vaswani et al. 2017), softmax in float32 or wider.
 
     Exact at any number of tokens: where batch x tokens^2 scores are more than `scores_at_once`, the queries go in
     chunks, one after another, each against all keys. The backward pass computes a chunk's scores again.
+
+    Args:
+        scores_at_once: None: SCORES_AT_ONCE.
     """
     batch, tokens, channels = queries.shape
-    chunk = max(1, scores_at_once // (batch * tokens))
+    chunk = max(1, (scores_at_once or SCORES_AT_ONCE) // (batch * tokens))
     if chunk >= tokens:
         return _attend(queries, keys, values)
     chunks = -(-tokens // chunk)

@@ -1,0 +1,203 @@
+"""Seconds of encode and decode against PyTorch's diffusers, in one run on the same cores.
+
+  python scripts/bench_autoencoder.py                                   # 256^2 and 512^2, SD-size, float32, one picture
+  python scripts/bench_autoencoder.py --sizes=256 --repeats=3 --clock=processor      # where others are at work too
+  python scripts/bench_autoencoder.py --sizes=1024 --dtype=bfloat16 --methods=decode --peak_tflops=989     # on an H200
+
+What is timed: pictures to moments and latents to pictures, from and to arrays of the device.
+  ours             AutoencoderKL under jax.jit
+  torch            diffusers' AutoencoderKL, eager, as `from_pretrained` gives it
+  torch channels last   the same after .to(memory_format=torch.channels_last)
+All get the same random weights and inputs and must agree to --tolerance before anything is timed. Then they take turns,
+--repeats rounds after one untimed call; the median over the rounds counts. Without diffusers (the extra `peers`), ours
+is timed alone. To reach: a ratio of at most 1.0 to the faster of the two on a CPU; on an H200, 97.6 ms for decoding
+1024^2 in bfloat16 (diffusers as it is) and 29 ms (kernels tuned by hand).
+"""
+
+import argparse
+import importlib.util
+import os
+import statistics
+import sys
+import time
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import make_autoencoder_kl_vectors as vectors
+import numpy as np
+from figure_5_1 import exit_in_words
+
+from dfm.conversion.autoencoder_kl_names import from_canonical, to_our_layout
+from dfm.conversion.pretrained import parameter_shapes
+from dfm.errors import UserError
+from dfm.models.autoencoder_kl import AutoencoderKL, published_variants
+from dfm.results import record
+
+CLOCKS = {"wall": time.perf_counter, "processor": time.process_time}
+BUSY = 0.5  # load average: about half a core taken by others
+METHODS = ("encode", "decode")
+Form = Callable[
+    [str, np.ndarray], Callable[[], Any]
+]  # (method, NHWC input) -> a call that ends when its result is there
+
+
+def random_weights(model: AutoencoderKL) -> tuple[dict[str, np.ndarray], Any]:
+    """(diffusers' tensors, our params), float32."""
+    leaves, tree = jax.tree_util.tree_flatten_with_path(parameter_shapes(model))
+    named = [from_canonical(tuple(key.key for key in path), leaf.shape) for path, leaf in leaves]
+    tensors = {name: value.astype(np.float32) for name, value in vectors.random_tensors(dict(named)).items()}
+    ours = [jnp.asarray(to_our_layout(tensors[name])) for name, _ in named]
+    return tensors, jax.tree_util.tree_unflatten(tree, ours)
+
+
+def our_form(model: AutoencoderKL, params: Any) -> Form:
+    def form(method: str, x: np.ndarray) -> Callable[[], Any]:
+        name = "moments" if method == "encode" else "decode"
+        compiled = jax.jit(lambda params, x: model.apply({"params": params}, x, method=name))
+        values = jnp.asarray(x)
+        return lambda: jax.block_until_ready(compiled(params, values))
+
+    return form
+
+
+def torch_form(model: AutoencoderKL, tensors: dict[str, np.ndarray], channels_last: bool) -> Form:
+    import diffusers
+    import torch
+
+    torch.set_num_threads(len(os.sched_getaffinity(0)))
+    keys = ("block_out_channels", "layers_per_block", "latent_channels", "use_quant_conv", "use_post_quant_conv")
+    config = {key: getattr(model, key) for key in keys}
+    peer = diffusers.AutoencoderKL(**vectors.with_block_types(config)).eval()
+    peer.load_state_dict({name: torch.from_numpy(value.copy()) for name, value in tensors.items()})
+    if channels_last:
+        peer = peer.to(memory_format=torch.channels_last)
+
+    def form(method: str, x: np.ndarray) -> Callable[[], Any]:
+        values = torch.from_numpy(x.transpose(0, 3, 1, 2).copy())
+
+        def call() -> Any:
+            with torch.no_grad():
+                found = peer.encode(values).latent_dist.parameters if method == "encode" else peer.decode(values).sample
+            return found.numpy().transpose(0, 2, 3, 1)
+
+        return call
+
+    return form
+
+
+def inputs(model: AutoencoderKL, method: str, size: int, batch_size: int) -> np.ndarray:
+    rng = np.random.default_rng(size)
+    if method == "encode":
+        return rng.uniform(-1, 1, (batch_size, size, size, model.in_channels)).astype(np.float32)
+    side = size // model.stride
+    return rng.normal(size=(batch_size, side, side, model.latent_channels)).astype(np.float32)
+
+
+def operations(model: AutoencoderKL, method: str, x: np.ndarray) -> float:
+    """2 x multiply-adds of the textbook form (whole attention, upsampling not folded), by XLA's cost analysis."""
+    from dfm.models import attention
+
+    plain, kept = model.clone(fold_upsampling=False), attention.SCORES_AT_ONCE
+    name = "moments" if method == "encode" else "decode"
+    attention.SCORES_AT_ONCE = sys.maxsize  # the analysis counts the body of a loop once
+    try:
+        params = parameter_shapes(plain)
+        lowered = jax.jit(lambda p, x: plain.apply({"params": p}, x, method=name)).lower(params, x)
+        return lowered.cost_analysis()["flops"]
+    finally:
+        attention.SCORES_AT_ONCE = kept
+
+
+def check_agreement(calls: dict[str, Callable[[], Any]], tolerance: float, what: str) -> None:
+    reference = np.asarray(calls["ours"](), np.float64)
+    for name, call in calls.items():
+        apart = np.linalg.norm(np.asarray(call(), np.float64) - reference) / np.linalg.norm(reference)
+        if not apart < tolerance:
+            raise UserError(f"{what}: {name} and ours differ by {apart:.1e}; nothing is timed")
+
+
+def take_turns(calls: dict[str, Callable[[], Any]], repeats: int, clock: str) -> dict[str, float]:
+    now = CLOCKS[clock]
+    seconds: dict[str, list[float]] = {name: [] for name in calls}
+    for _ in range(repeats):
+        for name, call in calls.items():
+            start = now()
+            call()
+            seconds[name].append(now() - start)
+    return {name: statistics.median(values) for name, values in seconds.items()}
+
+
+def measure(forms: dict[str, Form], model: AutoencoderKL, method: str, size: int, args: argparse.Namespace) -> dict:
+    """One row; every form has been called once before it is timed, by the check."""
+    x = inputs(model, method, size, args.batch_size)
+    calls = {name: form(method, x) for name, form in forms.items()}
+    check_agreement(calls, args.tolerance, f"{method} {size}^2")
+    seconds = take_turns(calls, args.repeats, args.clock)
+    row: dict[str, Any] = {
+        "method": method,
+        "size": size,
+        "seconds": seconds,
+        "operations": operations(model, method, x),
+    }
+    others = {name: value for name, value in seconds.items() if name != "ours"}
+    row["ratio"] = {name: seconds["ours"] / value for name, value in others.items()}
+    rate = row["operations"] / seconds["ours"]
+    said = ", ".join(f"{name} {value:.3f} s" for name, value in seconds.items())
+    ratios = "".join(f", ratio to {name} {value:.2f}" for name, value in row["ratio"].items())
+    print(f"{method} {size}^2: {said}{ratios}; ours {rate / 1e9:,.0f} G operations/s", flush=True)
+    if args.peak_tflops:
+        row["fraction_of_peak"] = rate / (args.peak_tflops * 1e12)
+        print(f"  {100 * row['fraction_of_peak']:.1f} % of {args.peak_tflops} T operations/s")
+    return row
+
+
+def parse() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    add = parser.add_argument
+    add("--variant", default="sd", help=f"of {', '.join(published_variants())}; default sd")
+    add("--sizes", default="256,512", help="sides of the pictures; default 256,512")
+    add("--methods", default="encode,decode")
+    add("--batch_size", type=int, default=1)
+    add("--repeats", type=int, default=5)
+    add("--clock", choices=sorted(CLOCKS), default="wall", help="processor: time of this process on all cores")
+    add("--dtype", choices=("float32", "bfloat16"), default="float32", help="of ours; bfloat16 is timed alone")
+    add("--tolerance", type=float, default=1e-5, help="relative L2 distance; default 1e-5")
+    add("--peak_tflops", type=float, help="of the device at this precision, for the fraction of peak")
+    add("--alone", action="store_true", help="do not time PyTorch")
+    add("--output", default="results/bench_autoencoder.jsonl")
+    args = parser.parse_args()
+    args.sizes = [int(word) if word.isdecimal() else 0 for word in args.sizes.split(",")]
+    args.methods = args.methods.split(",")
+    if args.variant not in published_variants():
+        raise UserError(f"--variant must be one of {', '.join(published_variants())}, not {args.variant!r}")
+    stride = published_variants()[args.variant].stride
+    if any(size < stride or size % stride for size in args.sizes):
+        raise UserError(f"--sizes must be multiples of {stride}, such as 256,512")
+    if any(method not in METHODS for method in args.methods):
+        raise UserError(f"--methods must be of {', '.join(METHODS)}")
+    if min(args.batch_size, args.repeats) < 1:
+        raise UserError("--batch_size and --repeats must be at least 1")
+    return args
+
+
+def main() -> None:
+    args, start, load = parse(), time.perf_counter(), os.getloadavg()[0]
+    if load > BUSY:
+        print(f"warning: load average {load:.1f}; the ratios are those of a busy machine", file=sys.stderr)
+    model = published_variants()[args.variant].clone(dtype=None if args.dtype == "float32" else args.dtype)
+    tensors, params = random_weights(model)
+    if args.dtype != "float32":
+        params = jax.tree.map(lambda leaf: leaf.astype(args.dtype), params)
+    forms = {"ours": our_form(model, params)}
+    if args.dtype == "float32" and not args.alone and importlib.util.find_spec("diffusers"):
+        forms |= {"torch": torch_form(model, tensors, False), "torch channels last": torch_form(model, tensors, True)}
+    rows = [measure(forms, model, method, size, args) for size in args.sizes for method in args.methods]
+    config = {name: value for name, value in vars(args).items() if name != "output"}
+    record(args.output, "bench_autoencoder", args.variant, ["python", *sys.argv], config, 0,
+           time.perf_counter() - start, {"rows": rows, "load_average": load})  # fmt: skip
+
+
+if __name__ == "__main__":
+    exit_in_words(main)
