@@ -59,7 +59,8 @@ def test_it_learns_and_an_interruption_changes_no_bit(config, tmp_path, monkeypa
     losses = [[line["loss"] for line in read_lines(workdir / "metrics.jsonl")] for workdir in (whole, parts)]
     assert losses[0] == losses[1]
     pictures = load("digits").take(np.arange(1500)) / 127.5 - 1.0
-    assert read_lines(whole / "metrics.jsonl")[-1]["mse"] < 0.9 * pictures.var(0).mean()  # better than the mean picture already
+    # better than the mean picture already
+    assert read_lines(whole / "metrics.jsonl")[-1]["mse"] < 0.9 * pictures.var(0).mean()
 
 
 def test_four_devices_give_the_gradients_of_one(config, monkeypatch):
