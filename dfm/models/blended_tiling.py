@@ -46,7 +46,8 @@ def _tile_sizes(model: AutoencoderKL) -> tuple[int, int]:
 
 @functools.partial(jax.jit, static_argnums=(0, 1))
 def _apply(model: AutoencoderKL, method: str, params: Any, x: Array) -> Array:
-    return model.apply({"params": params}, x, method=method)
+    tile: Any = model.apply({"params": params}, x, method=method)
+    return tile
 
 
 def _blended(function: Callable[[Any], Array], x: Any, tile: int, out_tile: int) -> np.ndarray:

@@ -152,9 +152,8 @@ class _Runner:
         return Layer(*_collect(pieces))
 
 
-@functools.partial(jax.jit, static_argnums=(0, 1))
-def _strip(function: Callable, groups: int, params: Any, strips: list[Array], moments: Moments, start: Array,
-           height: Array, count: Array) -> tuple[Array, Array, Array, Array]:  # fmt: skip
+def _strip_and_moments(function: Callable, groups: int, params: Any, strips: list[Array], moments: Moments, start: Any,
+                       height: Any, count: Any) -> tuple[Array, Array, Array, Array]:  # fmt: skip
     """(output rows, and of the first `count` of them the number of values, mean and squared deviations a group)."""
     index = start + jnp.arange(strips[0].shape[1])
     inside = ((index >= 0) & (index < height))[None, :, None, None]
@@ -168,6 +167,9 @@ def _strip(function: Callable, groups: int, params: Any, strips: list[Array], mo
     mean = jnp.where(valid, wide, 0).mean(2).sum((1, 3)) * y.shape[2] / size
     squares = jnp.where(valid, jnp.square(wide - mean[:, None, None, :, None]), 0).sum(2).sum((1, 3))
     return y, jnp.full_like(mean, size), mean, squares
+
+
+_strip = jax.jit(_strip_and_moments, static_argnums=(0, 1))
 
 
 def _convolution(conv: Params, strips: list[Array], moments: Moments, inside: Array) -> Array:
@@ -222,7 +224,7 @@ def _attention(params: Params, x: Array, moments: Moments, groups: int) -> tuple
     linear = lambda name, t: t @ params[name]["kernel"].astype(t.dtype) + params[name]["bias"].astype(t.dtype)  # noqa: E731
     y = linear("to_out_0", attend(*(linear(name, tokens) for name in ("to_q", "to_k", "to_v"))))
     same = lambda _, strips, moments, inside: strips[0] + y.reshape(x.shape)  # noqa: E731
-    return _strip.__wrapped__(same, groups, params, [x], moments, 0, x.shape[1], x.shape[1])
+    return _strip_and_moments(same, groups, params, [x], moments, 0, x.shape[1], x.shape[1])
 
 
 def _rows(values: np.ndarray, start: int, count: int) -> np.ndarray:
