@@ -21,6 +21,7 @@ examples:
       --reference=cifar10:train --prior=gmm
   python -m dfm.evaluate --samples=FOLDER_OR_NPZ --reference=FOLDER_OR_NPZ_OR_STATS --metrics=fid
   python -m dfm.evaluate --workdir=runs/vae --metrics=reconstruction --reference=cifar10:test
+  python -m dfm.evaluate --vae=FOLDER --metrics=reconstruction --reference=folder:PICTURES
   python -m dfm.evaluate --workdir=runs/digits --metrics=fd-digits,rfd-digits,honesty --reference=digits:test \\
       --prior=normal,gaussian,gmm --pretty
   python -m dfm.evaluate --workdir=runs/cifar10 --protocol=dai-wipf-2019 --reference=cifar10:test
@@ -77,6 +78,7 @@ def _parser() -> Parser:
     add = parser.add_argument
     what = parser.add_mutually_exclusive_group(required=True)
     what.add_argument("--workdir", help="folder of a run, whose samples and reconstructions are judged")
+    what.add_argument("--vae", metavar="FOLDER|FILE", help="autoencoder (diffusers' or a run's) that reconstructs")
     what.add_argument("--samples", metavar="FOLDER|NPZ", help="pictures to judge; .npz: images, uint8 [N, H, W, C]")
     what.add_argument("--make_stats", metavar="NAME:SPLIT|FOLDER|NPZ", help="store statistics of these in --output")
     add("--reference", metavar="NAME:SPLIT|FOLDER|NPZ|STATS", help="what to compare with, such as cifar10:train")
@@ -132,7 +134,7 @@ def _check(args: argparse.Namespace) -> None:
             raise UserError(f"unknown prior {word!r}: known are {', '.join(PRIORS)}")
     if args.make_stats and not (args.output or "").endswith(".npz"):
         raise UserError("--make_stats needs --output=FILE.npz")
-    if args.samples and args.repeats > 1:
+    if (args.samples or args.vae) and args.repeats > 1:
         raise UserError("--repeats draws new samples, which needs --workdir")
     if args.which not in ("latest", "best") and not args.which.isdecimal():
         raise UserError(f"--which must be latest, best or a step, not {args.which!r}")

@@ -12,7 +12,7 @@ import sys
 
 SCHEMA = 1
 PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy", "pillow", "scipy", "scikit-learn",
-            "constriction", "bjontegaard", "torch")  # fmt: skip
+            "constriction", "bjontegaard", "torch", "diffusers")  # fmt: skip
 
 
 def record(path, name, protocol, command, config, seed, seconds, metrics) -> dict:

@@ -1,4 +1,6 @@
-"""Pictures from a trained run: samples, reconstructions, interpolations, traversals, inversions, morphs."""
+"""Pictures from a trained run: samples, reconstructions, interpolations, traversals, inversions, morphs; single
+pictures through an autoencoder.
+"""
 
 import argparse
 import difflib
@@ -29,6 +31,8 @@ examples:
   python -m dfm.sample --workdir=runs/mnist --what=interpolation --from=12 --to=40 --output=pictures
   python -m dfm.sample --workdir=runs/mnist --what=invert --pictures=0,7,12 --steps=1000 --output=pictures
   python -m dfm.sample --workdir=runs/mnist --what=morph --count=8 --which=best --output=pictures
+  python -m dfm.sample --vae=FOLDER --encode=photo.png --output=photo.npz
+  python -m dfm.sample --vae=FOLDER --decode=photo.npz --output=again.png
 """
 WHATS = ("samples", "reconstructions", "interpolation", "traversal", "invert", "morph")
 PRIORS = ("normal", "gaussian", "gmm")
@@ -42,6 +46,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _run(arguments: Sequence[str] | None) -> None:
     args = _parser().parse_args(arguments)
     _check(args)
+    if args.vae:
+        _convert_picture(args)
+        return
 
     from dfm.sampling.figures import FIGURES, Studio
     from dfm.sampling.outputs import Outputs
@@ -59,13 +66,32 @@ def _run(arguments: Sequence[str] | None) -> None:
         FIGURES[what](studio)
 
 
+def _convert_picture(args: argparse.Namespace) -> None:
+    """--encode and --decode: one file in, one file out."""
+    from dfm.codec.picture import check_writable, picture_format
+    from dfm.sampling.autoencoder_files import decode_file, encode_file, load_autoencoder
+
+    if args.encode and not args.output.endswith(".npz"):
+        raise UserError(f"{args.output}: latents are written as .npz")
+    if args.decode:
+        picture_format(args.output)
+    check_writable(args.output)
+    model, params = load_autoencoder(args.vae, args.which)
+    if args.encode:
+        print(encode_file(model, params, args.encode, args.output, args.pad_to))
+    else:
+        print(decode_file(model, params, args.decode, args.output))
+
+
 def _parser() -> Parser:
     parser = Parser(
         prog="dfm.sample", description=__doc__, epilog=EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     add = parser.add_argument
-    add("--workdir", required=True, help="folder of the run")
-    add("--output", required=True, metavar="FOLDER", help="where pictures go; made when missing")
+    where = parser.add_mutually_exclusive_group(required=True)
+    where.add_argument("--workdir", help="folder of the run")
+    where.add_argument("--vae", metavar="FOLDER|FILE", help="autoencoder for --encode or --decode, see below")
+    add("--output", required=True, metavar="FOLDER", help="where pictures go, made when missing; with --vae, a file")
     add("--what", type=_whats, default=("samples",), metavar="WHAT,...", help=f"of {', '.join(WHATS)}; default samples")
     add("--which", type=checkpoint, default="latest", metavar="latest|best|STEP", help="checkpoint; default latest")
     add("--data_dir", help="prepared data; default $DFM_DATA_DIR, or ~/.cache/dfm/data")
@@ -102,6 +128,12 @@ def _parser() -> Parser:
     group.add_argument("--starts", type=int, default=4, metavar="N", help="tried for each picture; default 4")
     group.add_argument("--optimizer", default="adam", choices=("adam", "lbfgs"), help="default adam")
 
+    group = parser.add_argument_group("autoencoder: a run, a folder of diffusers or a .safetensors file (--vae)")
+    group.add_argument("--encode", metavar="PICTURE", help="of any size; its latents become the .npz --output")
+    group.add_argument("--decode", metavar="NPZ", help="latents, height and width; the picture becomes --output")
+    group.add_argument("--pad_to", type=int, metavar="N",
+                       help="pad to multiples of N pixels: fewer compilations; default the stride")  # fmt: skip
+
     group = parser.add_argument_group("size")
     group.add_argument("--size", metavar="N|HxW", help="paint at this longest side, or height x width, in pixels")
     group.add_argument("--scale", type=int, metavar="N", help="every pixel as N x N; default: tiny ones to about 64")
@@ -110,7 +142,9 @@ def _parser() -> Parser:
 
 def _check(args: argparse.Namespace) -> None:
     """What argparse cannot say, before anything is loaded."""
-    positive = ("count", "columns", "rows", "frames", "starts", "scale", "batch_size")
+    if bool(args.vae) != bool(args.encode or args.decode) or (args.encode and args.decode):
+        raise UserError("--vae takes one of --encode and --decode, and these take --vae")
+    positive = ("count", "columns", "rows", "frames", "starts", "scale", "batch_size", "pad_to")
     for name in positive:
         value = getattr(args, name)
         if value is not None and value < 1:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from dfm.errors import UserError
 from dfm.evaluation import protocols
 from dfm.evaluation.jobs import Evaluation, Line, Sampler, run_facts
-from dfm.evaluation.plan import Means, Plan, make_plan, parse_metrics
+from dfm.evaluation.plan import RECONSTRUCTION, Means, Plan, Wish, make_plan, parse_metrics
 from dfm.evaluation.progress import Progress
 from dfm.evaluation.protocols import Protocol
 from dfm.evaluation.references import Statistics, open_reference
@@ -29,17 +29,23 @@ if TYPE_CHECKING:
     from dfm.sampling import RunData
 
 DEFAULT_COUNT = 10_000
+RECONSTRUCTED_PIXELS = 2**18  # at once, by an autoencoder: four pictures of 256 x 256
 Reference = Source | Statistics | None
 
 
 def lines(args: argparse.Namespace, note: Callable[[str], None]) -> Iterator[Line]:
     """Every result that was asked for. The plan is made, and refused, before anything is computed."""
-    wishes = parse_metrics(args.metrics or "fid")
+    wishes = parse_metrics(args.metrics or ("reconstruction" if args.vae else "fid"))
     protocol = protocols.find(args.protocol) if args.protocol else Protocol()
     data = open_run(args) if args.workdir else None
     reference = chosen_reference(args, protocol, data)
-    samplers = run_samplers(args, protocol, data, note) if data else [stored_sampler(args, protocol)]
-    probe = samplers[0].sources(args.seed)
+    samplers: list[Sampler] = []
+    if args.vae:
+        probe: Source = check_autoencoder_job(wishes, reference)
+        data = open_autoencoder(args, probe)
+    else:
+        samplers = run_samplers(args, protocol, data, note) if data else [stored_sampler(args, protocol)]
+        probe = samplers[0].sources(args.seed)
     means = Means(data is not None, reference, probe.count, probe.shape, weight_files(args))
     plan = make_plan(wishes, means)
     check_protocol(args, protocol, reference, plan)
@@ -63,6 +69,38 @@ def open_run(args: argparse.Namespace) -> "RunData":
     run = load_run(args.workdir, int(args.which) if args.which.isdecimal() else args.which)
     check_finite_parameters(run)
     return RunData(run, args.data_dir)
+
+
+def check_autoencoder_job(wishes: list[Wish], reference: Reference) -> Source:
+    """The pictures to reconstruct; UserError where there are none, or where samples are asked for."""
+    for wish in wishes:
+        if wish.metric not in RECONSTRUCTION:
+            raise UserError(f"{wish.name}: an autoencoder alone (--vae) makes reconstructions and no samples")
+    if reference is None or isinstance(reference, Statistics):
+        raise UserError("--vae needs --reference: pictures to reconstruct, such as cifar10:test or folder:PATH")
+    return reference
+
+
+def open_autoencoder(args: argparse.Namespace, pictures: Source) -> "RunData":
+    """The autoencoder as a run of no training that paints pictures of this size."""
+    from ml_collections import ConfigDict
+
+    from dfm.conversion.pretrained import model_config
+    from dfm.models.latent_vectors import LatentVectors
+    from dfm.sampling import RunData
+    from dfm.sampling.autoencoder_files import load_autoencoder
+    from dfm.training.runs import Run
+
+    height, width, channels = pictures.shape
+    model, params = load_autoencoder(args.vae, int(args.which) if args.which.isdecimal() else args.which)
+    if channels != model.in_channels:
+        raise UserError(f"{pictures.id}: has {channels} channels, and the model is for {model.in_channels}")
+    nothing = {"name": "none", "split": "none", "label": -1}
+    config = ConfigDict({"model": {"name": "autoencoder_kl", **model_config(model)}, "dataset": nothing})
+    painted = LatentVectors(model, height, width, channels)
+    run = Run(config, Path(args.vae), 0, painted, None, params, None)
+    check_finite_parameters(run)
+    return RunData(run, args.data_dir, batch_size=max(1, RECONSTRUCTED_PIXELS // (height * width)))
 
 
 def chosen_reference(args: argparse.Namespace, protocol: Protocol, data: "RunData | None") -> Reference:

@@ -1,0 +1,115 @@
+"""--vae: single pictures to latents and back by the command line, and reconstruction jobs on any pictures."""
+
+import json
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from tiny_autoencoders import random_params
+
+from dfm import evaluate, sample
+from dfm.codec.picture import load_picture, save_picture
+from dfm.conversion.pretrained import save_pretrained
+from dfm.models.autoencoder_kl import AutoencoderKL
+from dfm.pictures import to_float, to_uint8
+from dfm.sampling import autoencoder_files
+
+MODEL = AutoencoderKL(block_out_channels=(4, 8), norm_num_groups=2, latent_channels=3)
+
+
+@pytest.fixture(scope="module")
+def params():
+    return random_params(MODEL)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory, params):
+    path = tmp_path_factory.mktemp("vae") / "model"
+    save_pretrained(MODEL, params, path)
+    return str(path)
+
+
+@pytest.fixture
+def photo(tmp_path, photograph):
+    save_picture(tmp_path / "photo.png", photograph[:13, :10])
+    return str(tmp_path / "photo.png")
+
+
+def refused(capsys, *arguments, command=sample):
+    assert command.main(list(arguments)) == 2
+    lines = capsys.readouterr().err.splitlines()
+    assert len(lines) == 1
+    return lines[0]
+
+
+def test_a_photograph_to_latents_and_back(tmp_path, params, folder, photo):
+    """13 x 10 pixels pad to 14 x 10; strips give the same latents and, but for rounding, the same picture."""
+    latents, again = str(tmp_path / "photo.npz"), str(tmp_path / "again.png")
+    assert sample.main(["--vae", folder, "--encode", photo, "--output", latents]) == 0
+    assert sample.main(["--vae", folder, "--decode", latents, "--output", again]) == 0
+    with np.load(latents) as stored:
+        z, size = stored["latents"], (int(stored["height"]), int(stored["width"]))
+    assert z.shape == (1, 7, 5, 3) and size == (13, 10)
+    images = np.pad(to_float(load_picture(photo))[None], ((0, 0), (0, 1), (0, 0), (0, 0)), mode="edge")
+    apply = jax.jit(lambda params, x: MODEL.apply({"params": params}, x, method="moments"))
+    np.testing.assert_allclose(z, apply(params, jnp.asarray(images))[..., :3], atol=1e-5)
+    decoded = to_uint8(MODEL.apply({"params": params}, z, method="decode"))[0, :13, :10]
+    assert np.abs(load_picture(again).astype(int) - decoded).max() <= 1
+
+
+def test_large_pictures_go_by_strips(tmp_path, monkeypatch, folder, photo):
+    paths = [str(tmp_path / name) for name in ("whole.npz", "strips.npz", "whole.png", "strips.png")]
+    assert sample.main(["--vae", folder, "--encode", photo, "--pad_to=16", "--output", paths[0]]) == 0
+    assert sample.main(["--vae", folder, "--decode", paths[0], "--output", paths[2]]) == 0
+    monkeypatch.setattr(autoencoder_files, "WHOLE_PIXELS", 10)
+    assert sample.main(["--vae", folder, "--encode", photo, "--pad_to=16", "--output", paths[1]]) == 0
+    assert sample.main(["--vae", folder, "--decode", paths[0], "--output", paths[3]]) == 0
+    with np.load(paths[0]) as whole, np.load(paths[1]) as strips:
+        assert whole["latents"].shape == (1, 8, 8, 3)
+        np.testing.assert_allclose(whole["latents"], strips["latents"], atol=1e-5)
+    assert np.abs(load_picture(paths[2]).astype(int) - load_picture(paths[3])).max() <= 1
+    assert load_picture(paths[2]).shape == (13, 10, 3)
+
+
+def test_mistakes_are_one_line(tmp_path, capsys, folder, photo):
+    to = ["--output", str(tmp_path / "out.npz")]
+    assert "--vae takes one of" in refused(capsys, "--vae", folder, *to)
+    assert "these take --vae" in refused(capsys, "--workdir", folder, "--encode", photo, *to)
+    assert "written as .npz" in refused(capsys, "--vae", folder, "--encode", photo, "--output", str(tmp_path / "x.png"))
+    assert "multiple of the model's stride" in refused(capsys, "--vae", folder, "--encode", photo, "--pad_to=3", *to)
+    assert "no such file" in refused(capsys, "--vae", str(tmp_path / "none"), "--encode", photo, *to)
+    for change, message in (
+        ({"latents": np.zeros((1, 2, 2, 4), np.float32)}, "4 channels, and the model's 3"),
+        ({"latents": np.full((1, 2, 2, 3), np.nan, np.float32)}, "NaN"),
+        ({"latents": np.zeros((2, 2, 3), np.float32)}, "must be floats"),
+        ({"height": 5}, "5 x 4 pixels do not come of latents"),
+        ({"width": None}, "holds no width"),
+    ):
+        arrays = {"latents": np.zeros((1, 2, 2, 3), np.float32), "height": 4, "width": 4} | change
+        np.savez(tmp_path / "bad.npz", **{name: value for name, value in arrays.items() if value is not None})
+        found = refused(
+            capsys, "--vae", folder, "--decode", str(tmp_path / "bad.npz"), "--output", str(tmp_path / "y.png")
+        )
+        assert message in found
+    assert not (tmp_path / "out.npz").exists() and not (tmp_path / "y.png").exists()
+
+
+def test_reconstruction_of_a_folder(tmp_path, monkeypatch, capsys, params, folder, photograph):
+    """PSNR of the job is that of encode and decode by hand; the line names the model by its weights."""
+    (tmp_path / "pictures").mkdir()
+    originals = [photograph[row : row + 12, :16] for row in (0, 20, 40)]
+    for number, picture in enumerate(originals):
+        save_picture(tmp_path / "pictures" / f"{number}.png", picture)
+    reference = f"--reference=folder:{tmp_path / 'pictures'}"
+    assert evaluate.main([f"--vae={folder}", "--metrics=psnr,ssim", reference, "--quiet"]) == 0
+    lines = {line["metric"]: line for line in map(json.loads, capsys.readouterr().out.splitlines())}
+    run = jax.jit(lambda params, x: MODEL.apply({"params": params}, x))
+    painted = to_uint8(run(params, jnp.asarray(to_float(np.stack(originals)))))
+    errors = np.square(painted.astype(float) - np.stack(originals)).mean((1, 2, 3))
+    assert lines["psnr"]["value"] == pytest.approx(np.mean(10 * np.log10(255**2 / errors)), abs=0.05)
+    assert lines["psnr"]["latents_by"] == "encoder" and lines["psnr"]["samples"]["count"] == 3
+    assert lines["psnr"]["run"]["config"]["model"]["latent_channels"] == 3
+    monkeypatch.delenv("DFM_LPIPS_WEIGHTS", raising=False)
+    assert "no samples" in refused(capsys, f"--vae={folder}", "--metrics=fid", reference, command=evaluate)
+    assert "needs --reference" in refused(capsys, f"--vae={folder}", "--metrics=psnr", command=evaluate)
