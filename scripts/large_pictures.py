@@ -86,8 +86,8 @@ def main() -> None:
         for method in args.methods.split(","):
             row = memory(model, method, size)
             metrics["memory"].append(row)
-            print(f"{method} {size}^2, attention {args.attention}: {row['temporary_mebibytes']:,.0f} MiB of temporaries, "
-                  f"compiled in {row['compile_seconds']:.0f} s", flush=True)  # fmt: skip
+            print(f"{method} {size}^2, {args.attention} attention: {row['temporary_mebibytes']:,.0f} MiB of "
+                  f"temporaries, compiled in {row['compile_seconds']:.0f} s", flush=True)  # fmt: skip
     if args.run:
         metrics["run"] = row = whole_and_strips(model, args.run)
         print(f"decode {args.run}^2: whole {row['whole_seconds']:.1f} s, strips {row['strip_seconds']:.1f} s, "
