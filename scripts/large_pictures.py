@@ -57,7 +57,8 @@ def whole_and_strips(model: AutoencoderKL, size: int) -> dict[str, Any]:
     apart = np.linalg.norm(strips.astype(np.float64) - whole) / np.linalg.norm(whole.astype(np.float64))
     return {
         "size": size, "whole_seconds": between - start, "strip_seconds": end - between, "strip_bytes": STRIP_BYTES,
-        "whole_peak_resident_mebibytes": resident, "relative_distance": float(apart), "largest_difference": float(np.abs(strips - whole).max()),
+        "whole_peak_resident_mebibytes": resident, "relative_distance": float(apart),
+        "largest_difference": float(np.abs(strips - whole).max()),
     }  # fmt: skip
 
 
