@@ -5,7 +5,7 @@
   python scripts/bench_autoencoder.py --sizes=1024 --dtype=bfloat16 --methods=decode --peak_tflops=989     # on an H200
 
 What is timed: pictures to moments and latents to pictures, from and to arrays of the device.
-  ours             AutoencoderKL under jax.jit
+  ours             AutoencoderKL under jax.jit; with --unfolded also without folding upsampling into convolutions
   torch            diffusers' AutoencoderKL, eager, as `from_pretrained` gives it
   torch channels last   the same after .to(memory_format=torch.channels_last)
 All get the same random weights and inputs and must agree to --tolerance before anything is timed. Then they take turns,
@@ -165,6 +165,7 @@ def parse() -> argparse.Namespace:
     add("--dtype", choices=("float32", "bfloat16"), default="float32", help="of ours; bfloat16 is timed alone")
     add("--tolerance", type=float, default=1e-5, help="relative L2 distance; default 1e-5")
     add("--peak_tflops", type=float, help="of the device at this precision, for the fraction of peak")
+    add("--unfolded", action="store_true", help="time ours without folded upsampling too")
     add("--alone", action="store_true", help="do not time PyTorch")
     add("--output", default="results/bench_autoencoder.jsonl")
     args = parser.parse_args()
@@ -191,6 +192,8 @@ def main() -> None:
     if args.dtype != "float32":
         params = jax.tree.map(lambda leaf: leaf.astype(args.dtype), params)
     forms = {"ours": our_form(model, params)}
+    if args.unfolded:
+        forms["ours unfolded"] = our_form(model.clone(fold_upsampling=False), params)
     if args.dtype == "float32" and not args.alone and importlib.util.find_spec("diffusers"):
         forms |= {"torch": torch_form(model, tensors, False), "torch channels last": torch_form(model, tensors, True)}
     rows = [measure(forms, model, method, size, args) for size in args.sizes for method in args.methods]
