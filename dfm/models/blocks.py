@@ -148,6 +148,16 @@ class Stage(nn.Module):
         return (self.downsamplers if self.resample == "down" else self.upsamplers)[0](x)
 
 
+def _stages(widths: Sequence[int], attention: Sequence[bool], layers: int, groups: int, resample: str,
+            *rest: Any) -> list[Stage]:  # fmt: skip
+    """A stage a width; all but the last resample. `rest`: from act_fn on, see Stage."""
+    inputs, last = (widths[0], *widths[:-1]), len(widths) - 1
+    return [
+        Stage(inputs[i], width, layers, groups, attention[i], resample if i < last else None, *rest)
+        for i, width in enumerate(widths)
+    ]
+
+
 class MidBlock(nn.Module):
     """Resnet block, attention if wanted, resnet block."""
 
@@ -187,13 +197,10 @@ class Encoder(nn.Module):
     remat: bool
 
     def setup(self):
-        last = len(self.widths) - 1
         self.conv_in = Conv(self.inputs, self.widths[0], dtype=self.dtype)
-        self.down_blocks = [
-            Stage(self.widths[max(i - 1, 0)], width, self.layers, self.groups, self.attention[i],
-                  "down" if i < last else None, self.act_fn, self.dtype, self.remat)
-            for i, width in enumerate(self.widths)
-        ]  # fmt: skip
+        self.down_blocks = _stages(
+            self.widths, self.attention, self.layers, self.groups, "down", self.act_fn, self.dtype, self.remat
+        )
         self.mid_block = MidBlock(self.widths[-1], self.groups, self.mid_attention, self.act_fn, self.dtype, self.remat)
         self.conv_norm_out = GroupNorm(self.widths[-1], self.groups, self.dtype)
         self.conv_out = Conv(self.widths[-1], self.outputs, dtype=self.dtype)
@@ -225,14 +232,11 @@ class Decoder(nn.Module):
 
     def setup(self):
         widths = tuple(reversed(self.widths))
-        last = len(widths) - 1
         self.conv_in = Conv(self.inputs, widths[0], dtype=self.dtype)
         self.mid_block = MidBlock(widths[0], self.groups, self.mid_attention, self.act_fn, self.dtype, self.remat)
-        self.up_blocks = [
-            Stage(widths[max(i - 1, 0)], width, self.layers, self.groups, self.attention[i],
-                  "up" if i < last else None, self.act_fn, self.dtype, self.remat, self.fold)
-            for i, width in enumerate(widths)
-        ]  # fmt: skip
+        self.up_blocks = _stages(
+            widths, self.attention, self.layers, self.groups, "up", self.act_fn, self.dtype, self.remat, self.fold
+        )
         self.conv_norm_out = GroupNorm(widths[-1], self.groups, self.dtype)
         self.conv_out = Conv(widths[-1], self.outputs, dtype=self.dtype)
 

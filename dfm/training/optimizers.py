@@ -14,6 +14,7 @@ import jax
 import jax.numpy as jnp
 import optax
 from jaxtyping import Array, ArrayLike, Float
+from optax.contrib import MuonDimensionNumbers
 
 from dfm.config import nearest
 from dfm.errors import UserError
@@ -33,16 +34,29 @@ def _adamw(settings: Settings) -> optax.GradientTransformation:
 
 
 def _muon(settings: Settings) -> optax.GradientTransformation:
-    """Muon for matrices, Adam (b1, b2) for everything else.
+    """Muon for matrices and the kernels of convolutions, Adam (b1, b2) for everything else.
 
-    consistent_rms scales a matrix's update to the size that Adam's has, so that one learning rate serves both. Adam is
-    named here, because optax's Muon would take NAdam for the rest.
+    A kernel [rows, columns, inputs, outputs] counts as the matrix of (rows columns inputs) x outputs that it multiplies
+    with. consistent_rms scales a matrix's update to the size that Adam's has, so that one learning rate serves both.
+    Adam is named here, because optax's Muon would take NAdam for the rest.
     """
     kinds = {
-        "muon": optax.contrib.muon(1.0, weight_decay=settings["weight_decay"], consistent_rms=0.2),
+        "muon": optax.contrib.muon(
+            1.0,
+            weight_decay=settings["weight_decay"],
+            consistent_rms=0.2,
+            muon_weight_dimension_numbers=lambda params: jax.tree.map(_as_matrix, params),
+        ),
         "adam": _adamw(settings),
     }
-    return optax.partition(kinds, lambda params: jax.tree.map(lambda p: "muon" if p.ndim == 2 else "adam", params))
+    return optax.partition(kinds, lambda params: jax.tree.map(lambda p: "muon" if _as_matrix(p) else "adam", params))
+
+
+def _as_matrix(p: Any) -> MuonDimensionNumbers | None:
+    """Which axes of a parameter are the inputs and outputs of a matrix; None: it is none."""
+    if p.ndim not in (2, 4):
+        return None
+    return MuonDimensionNumbers(reduction_axis=tuple(range(p.ndim - 1)), output_axis=p.ndim - 1)
 
 
 def _sgd(settings: Settings) -> optax.GradientTransformation:

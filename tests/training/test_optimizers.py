@@ -82,6 +82,15 @@ def test_muon_is_for_matrices_and_adam_for_the_rest():
     np.testing.assert_allclose(leaf(got, "bias"), bias, rtol=2e-5, atol=1e-6)
 
 
+def test_muon_takes_the_kernel_of_a_convolution_as_the_matrix_it_multiplies_with():
+    gradients = [{"decoder": {"kernel": RNG.normal(size=(3, 2, 1, 4))}} for _ in range(STEPS)]
+    start = RNG.normal(size=(3, 2, 1, 4))
+    got = descend(built(name="muon"), gradients, {"decoder": {"kernel": start}})
+    matrices = [g["decoder"]["kernel"].reshape(6, 4) for g in gradients]
+    want = numpy_muon(start.reshape(6, 4), matrices, lambda _: 0.1)
+    np.testing.assert_allclose(leaf(got, "kernel").reshape(6, 4), want, rtol=1e-4, atol=1e-5)
+
+
 @pytest.mark.parametrize(
     "schedule,expected",
     [

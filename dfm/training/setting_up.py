@@ -1,0 +1,120 @@
+"""What a training needs before its first step: data, model, objective, optimizer, and the first state."""
+
+import math
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax.sharding import Mesh
+from ml_collections import ConfigDict
+
+from dfm import models, objectives
+from dfm.data import Batches, load
+from dfm.errors import UserError
+from dfm.metrics.lpips import LpipsFile
+from dfm.training import optimizers
+from dfm.training.decoder_start import least_squares_start
+from dfm.training.latent_cache import cached, is_constant
+from dfm.training.latent_start import check_components, principal_components
+from dfm.training.pretrained import load_groups
+from dfm.training.sharding import check_batch_size, data_mesh, on_this_process
+from dfm.training.state import GradientObjective, Params, TrainState, initial_state
+
+LPIPS_FILE = LpipsFile()  # where the environment says
+
+
+@dataclass(frozen=True)
+class Training:
+    """What a config builds."""
+
+    config: ConfigDict
+    workdir: str
+    mesh: Mesh
+    batches: Batches
+    model: Any
+    objective: Any
+    optimizer: optimizers.Optimizer
+
+    def with_cache(self, state: TrainState) -> Any:
+        """The batches; with latents in them where the encoder is frozen and sees the same pictures each epoch."""
+        frozen = getattr(self.objective, "frozen_groups", ())
+        if not frozen or not is_constant(self.batches) or jax.process_count() > 1:
+            return self.batches
+        return cached(self.batches, self.model, on_this_process(state.params), Path(self.workdir))
+
+    def initial_state(self) -> TrainState:
+        examples = len(self.batches.dataset)
+        return initial_state(self.objective, self.optimizer, examples, self.config.seed, self.config.ema_decay > 0)
+
+
+def build(config: ConfigDict, workdir: str, data_dir: str | None, lpips: LpipsFile = LPIPS_FILE) -> Training:
+    """Data, model, objective and optimizer of a resolved config."""
+    mesh, data = data_mesh(), config.dataset
+    check_batch_size(config.batch_size, mesh, config.accumulation_steps)
+    dataset = load(data.name, data.split, data_dir, None if data.label < 0 else data.label)
+    batches = Batches(dataset, config.batch_size, config.seed, tuple(data.crop) or None, data.flip,
+                      jax.process_index(), jax.process_count())  # fmt: skip
+    shape = batches.picture_shape
+    axes = ("height", "width", "channels")
+    painted = tuple(config.model.get(axis, size) for axis, size in zip(axes, shape, strict=True))
+    if painted != shape:
+        raise UserError(f"config: the model paints {painted} (height, width, channels), {data.name} has {shape}")
+    model = models.build(config.model)
+    objective = objectives.build(config.objective, model)
+    key = jax.random.key(0)
+    groups = tuple(jax.eval_shape(objective.init, key))
+    if isinstance(objective, GradientObjective):
+        objective = ready_to_train(objective, shape, config, lpips)
+        groups = tuple(name for name in groups if name not in objective.frozen_groups)
+    if jax.eval_shape(lambda key: objective.init_latents(key, len(dataset)), key) is not None:
+        groups += (optimizers.LATENTS,)
+        if data.crop or data.flip:
+            raise UserError("config: a latent table has one row a picture, whatever its crop: dataset.crop and "
+                            "dataset.flip need an encoder")  # fmt: skip
+        if config.objective.get("latent_start") == "pca":
+            check_components(len(dataset), math.prod(shape), model.latent_size)
+    optimizer = optimizers.build(config.optimizer.to_dict(), config.total_steps, groups)
+    return Training(config, workdir, mesh, batches, model, objective, optimizer)
+
+
+def ready_to_train(objective: Any, shape: tuple[int, int, int], config: ConfigDict, lpips: LpipsFile) -> Any:
+    """The objective with what only a training needs of it; UserError where that is not to be had."""
+    objective.check_pictures(shape)
+    if objective.frozen_groups and not config.pretrained.path:
+        raise UserError("config: objective.freeze_encoder without pretrained.path would freeze random numbers")
+    return replace(objective, lpips=lpips.load()) if objective.needs_lpips else objective
+
+
+def start_from_pictures(training: Training, state: TrainState, sharding) -> TrainState:
+    """The first state with what the objective wants of it fitted to the pictures: latent table, decoder."""
+    if state.latents is None or training.config.objective.get("latent_start") != "pca":
+        return state
+    size, objective, dataset = state.latents.values.shape[1], training.objective, training.batches.dataset
+    values = principal_components(dataset, size, objective.latent_variance)
+    state = replace(state, latents=replace(state.latents, values=jax.device_put(values, sharding)))
+    if objective.decoder_start != "least_squares":
+        return state
+    params = least_squares_start(
+        training.model, state.params, values, dataset, objective.latent_noise, training.config.seed
+    )
+    return _with_params(state, jax.device_put(params, sharding))
+
+
+def start_from_pretrained(training: Training, state: TrainState, sharding) -> TrainState:
+    """The first state with the groups of parameters that config.pretrained names, where it names a path."""
+    if not training.config.pretrained.path:
+        return state
+    groups = load_groups(training.config.pretrained, jax.eval_shape(lambda: state.params))
+    return _with_params(state, jax.device_put(groups, sharding))
+
+
+def _with_params(state: TrainState, groups: Params) -> TrainState:
+    """The state with these groups of parameters, and their averages, in place of its own."""
+    params = {**state.params, **groups}
+    if state.ema_params is None:
+        return replace(state, params=params)
+    # a copy: the step gives up the buffers of the state, and may not meet one twice
+    average = {**state.ema_params, **{name: groups[name] for name in groups if name in state.ema_params}}
+    return replace(state, params=params, ema_params=jax.tree.map(jnp.copy, average))
