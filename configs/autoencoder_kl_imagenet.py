@@ -87,13 +87,14 @@ def cifar10(config: ConfigDict) -> None:
         "up_block_types": ("UpDecoderBlock2D",) * 3,
     })  # fmt: skip
     config.objective.update({
-        "discriminator_start_step": 4_500, "adversarial_start_step": 5_500, "adversarial_weight": 0.25,
+        "discriminator_start_step": 5_500, "adversarial_start_step": 6_500, "adversarial_weight": 0.1,
         "discriminator_features": 32, "discriminator_layers": 2,
     })  # fmt: skip
-    config.batch_size, config.total_steps = 16, 8_500
+    config.batch_size, config.total_steps = 16, 9_000
     config.optimizer.update({
-        "learning_rate": 1e-3, "final_learning_rate": 5e-5, "schedule": "cosine", "warmup_steps": 200,
-        "b1": 0.5, "b2": 0.99, "gradient_clip_norm": 1.0, "groups": {"discriminator": {"learning_rate": 2e-4}},
+        "learning_rate": 4e-3, "final_learning_rate": 5e-5, "schedule": "cosine", "warmup_steps": 100,
+        "b1": 0.9, "b2": 0.99, "gradient_clip_norm": 1.0,
+        "groups": {"discriminator": {"learning_rate": 2e-4, "b1": 0.5}},
     })  # fmt: skip
     config.compute_dtype = "float32"
     config.log_every_steps, config.checkpoint_every_steps, config.sample_every_steps = 100, 1_000, 1_000

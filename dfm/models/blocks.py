@@ -25,6 +25,7 @@ ACTIVATIONS: dict[str, Callable[[Array], Array]] = {
     "gelu": lambda x: nn.gelu(x, approximate=False),
     "mish": lambda x: x * jnp.tanh(nn.softplus(x)),
 }
+BRANCH_INIT = nn.initializers.variance_scaling(0.01, "fan_in", "uniform")  # a residual branch begins as a tenth
 
 
 class Attention(nn.Module):
@@ -60,7 +61,7 @@ class ResnetBlock(nn.Module):
         self.norm1 = GroupNorm(self.inputs, self.groups, self.dtype)
         self.conv1 = Conv(self.inputs, self.outputs, dtype=self.dtype)
         self.norm2 = GroupNorm(self.outputs, self.groups, self.dtype)
-        self.conv2 = Conv(self.outputs, self.outputs, dtype=self.dtype)
+        self.conv2 = Conv(self.outputs, self.outputs, dtype=self.dtype, kernel_init=BRANCH_INIT)
         if self.inputs != self.outputs:
             self.conv_shortcut = Conv(self.inputs, self.outputs, kernel_size=1, dtype=self.dtype)
 

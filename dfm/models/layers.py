@@ -15,6 +15,9 @@ from dfm.shapes import typechecked
 
 Dtype = Any
 EPSILON = 1e-6  # of every group norm
+# outputs have the inputs' variance: through the four layers around the latents, which no norm rescales, the reference's
+# start (a third of that variance in each, and biases as large) lets the latents drown in constants
+KERNEL_INIT = nn.initializers.lecun_uniform()
 
 Padding = tuple[tuple[int, int], tuple[int, int]]
 
@@ -112,12 +115,6 @@ def _fold(kernel: Array, axis: int, phase: int) -> Array:
     return jnp.concatenate([first, middle + last] if phase == 0 else [first + middle, last], axis)
 
 
-def _uniform(fan_in: int) -> nn.initializers.Initializer:
-    """U(-1 / sqrt(fan_in), 1 / sqrt(fan_in)): the start of the reference's convolutions, biases too."""
-    bound = fan_in**-0.5
-    return lambda key, shape, dtype=jnp.float32: jax.random.uniform(key, shape, dtype, -bound, bound)
-
-
 class Conv(nn.Module):
     """Square convolution with bias; `padding` None: the size stays at stride 1."""
 
@@ -127,11 +124,12 @@ class Conv(nn.Module):
     stride: int = 1
     padding: Padding | None = None
     dtype: Dtype | None = None
+    kernel_init: nn.initializers.Initializer = KERNEL_INIT
 
     def setup(self):
-        size, init = self.kernel_size, _uniform(self.kernel_size**2 * self.inputs)
-        self.kernel = self.param("kernel", init, (size, size, self.inputs, self.outputs))
-        self.bias = self.param("bias", init, (self.outputs,))
+        size = self.kernel_size
+        self.kernel = self.param("kernel", self.kernel_init, (size, size, self.inputs, self.outputs))
+        self.bias = self.param("bias", nn.initializers.zeros, (self.outputs,))
 
     def __call__(self, x: Array) -> Array:
         x, kernel, bias = nn.dtypes.promote_dtype(x, self.kernel, self.bias, dtype=self.dtype)
@@ -165,8 +163,8 @@ class Linear(nn.Module):
     dtype: Dtype | None = None
 
     def setup(self):
-        self.kernel = self.param("kernel", _uniform(self.inputs), (self.inputs, self.outputs))
-        self.bias = self.param("bias", _uniform(self.inputs), (self.outputs,))
+        self.kernel = self.param("kernel", KERNEL_INIT, (self.inputs, self.outputs))
+        self.bias = self.param("bias", nn.initializers.zeros, (self.outputs,))
 
     def __call__(self, x: Array) -> Array:
         x, kernel, bias = nn.dtypes.promote_dtype(x, self.kernel, self.bias, dtype=self.dtype)
