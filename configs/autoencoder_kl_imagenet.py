@@ -66,9 +66,10 @@ def imagenet(config: ConfigDict, word: str, size: int) -> None:
         "freeze_encoder": False, "sample_posterior": True, "discriminator_features": 64, "discriminator_layers": 3,
     }  # fmt: skip
     config.batch_size, config.total_steps = 24, 250_000
-    config.optimizer.update({"name": "adam", "learning_rate": 24 * 4.5e-6, "b1": 0.5, "b2": 0.9, "groups": {
-        group: {"learning_rate": 24 * 4.5e-6} for group in ("encoder", "decoder", "discriminator")
-    }})  # fmt: skip
+    config.optimizer.update({
+        "name": "adam", "learning_rate": 24 * 4.5e-6, "b1": 0.5, "b2": 0.9,
+        "groups": {"discriminator": {"learning_rate": 24 * 4.5e-6, "b1": 0.5}},
+    })  # fmt: skip
     config.ema_decay = 0.999
     config.compute_dtype = "bfloat16"
     config.log_every_steps, config.checkpoint_every_steps, config.sample_every_steps = 100, 5_000, 5_000
@@ -119,7 +120,6 @@ def quick(config: ConfigDict, word: str, size: int) -> None:
 def decoder_only(config: ConfigDict) -> None:
     """The encoder stays, bit by bit, and with it the meaning of latents; without mirrors its latents are cached."""
     config.objective.freeze_encoder = True
-    config.optimizer.groups = {name: group for name, group in config.optimizer.groups.items() if name != "encoder"}
 
 
 def sweep(add) -> None:

@@ -20,6 +20,7 @@ from dfm.errors import UserError
 from dfm.models.autoencoder_kl import scale_latents
 from dfm.objectives.autoencoder import Autoencoder
 from dfm.pictures import to_float
+from dfm.training import optimizers
 from dfm.training import step as steps
 from dfm.training.latent_cache import is_constant
 from dfm.training.runs import load_run
@@ -203,6 +204,16 @@ def test_full_widths_have_the_published_sizes(word):
         assert judge == 2_765_633
     if word in ("f8c4", "f4c3"):
         assert total == {"f8c4": 83_653_863, "f4c3": 55_312_063}[word]
+
+
+@pytest.mark.parametrize("word", ["f8c4", "cifar10", "cifar10:quick", "f8c4:decoder_only"])
+def test_the_rate_of_a_preset_is_that_of_the_whole_autoencoder(word):
+    settings = read_config(word).optimizer.to_dict()
+    optimizer = optimizers.build(settings, 10_000, ("encoder", "quant_conv", "decoder", "discriminator"))
+    rates = optimizer.learning_rates(settings["warmup_steps"])
+    judged = rates.pop("learning_rate/discriminator")
+    assert list(rates.values()) == pytest.approx(3 * [settings["learning_rate"]])
+    assert judged == pytest.approx(settings["groups"]["discriminator"]["learning_rate"])
 
 
 @pytest.mark.parametrize(

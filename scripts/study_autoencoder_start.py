@@ -1,0 +1,144 @@
+"""How an AutoencoderKL should begin: the start and the learning rate of the CIFAR-10 preset, one changed at a time.
+
+  python scripts/study_autoencoder_start.py --lpips_weights=alex.npz                 # 300 steps a run, one seed: 25 min
+  python scripts/study_autoencoder_start.py --lpips_weights=alex.npz --seeds=3       # what is missing of more seeds
+  python scripts/study_autoencoder_start.py --summary
+
+Trains without the discriminator and prints the PSNR of the last hundred steps. Starts:
+  ours       variance kept by every layer, zero biases, residual branches at a tenth (dfm/models/layers.py, blocks.py)
+  branches   the same with whole residual branches
+  reference  U(-1 / sqrt(inputs), 1 / sqrt(inputs)) for kernels and biases, as PyTorch's convolutions begin
+"""
+
+import argparse
+import contextlib
+import importlib.util
+import io
+import json
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from figure_5_1 import exit_in_words, find_row
+from ml_collections import ConfigDict
+
+from dfm import models
+from dfm.config import flatten, resolve
+from dfm.errors import UserError
+from dfm.metrics.lpips import LpipsFile
+from dfm.results import read_lines, record
+from dfm.train import train
+
+STARTS = ("ours", "branches", "reference")
+RATES = (3e-4, 1e-3, 3e-3)
+WARMUP = 30
+
+
+def make_config(rate: float, steps: int, seed: int) -> ConfigDict:
+    """The preset at so many steps, without discriminator, pictures and averages."""
+    path = Path(__file__).parents[1] / "configs" / "autoencoder_kl_imagenet.py"
+    spec = importlib.util.spec_from_file_location("autoencoder_kl_imagenet", path)
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    config = module.get_config("cifar10")
+    config.objective.adversarial_weight = 0.0
+    config.optimizer.update({"learning_rate": rate, "warmup_steps": WARMUP})
+    config.optimizer.groups = {}
+    config.seed, config.total_steps, config.ema_decay = seed, steps, 0.0
+    config.log_every_steps = min(100, steps)
+    config.checkpoint_every_steps, config.sample_every_steps, config.keep_best = steps, 0, 0
+    return resolve(config)
+
+
+def first_params(config: ConfigDict, start: str) -> Any:
+    """Parameters of this start, of the same seed."""
+    model = models.build(config.model)
+    key = jax.random.key(config.seed)
+    params = model.init(key, jnp.zeros((1, 8, 8, model.in_channels)))["params"]
+    leaves = jax.tree.leaves_with_path(params)
+    fans = {path[:-1]: leaf[..., 0].size for path, leaf in leaves if path[-1].key == "kernel"}
+
+    def changed(path, leaf):
+        if start == "branches":
+            return leaf * 10 if path[-2].key == "conv2" and path[-1].key == "kernel" else leaf
+        if path[:-1] not in fans:
+            return leaf
+        number = [path for path, _ in leaves].index(path)
+        bound = fans[path[:-1]] ** -0.5
+        return jax.random.uniform(jax.random.fold_in(key, number), leaf.shape, leaf.dtype, -bound, bound)
+
+    return jax.tree_util.tree_map_with_path(changed, params)
+
+
+def measure(start: str, config: ConfigDict, arguments: argparse.Namespace) -> dict[str, Any]:
+    """{"psnr": of the last hundred steps}."""
+    with tempfile.TemporaryDirectory() as folder:
+        if start != "ours":
+            config.pretrained.path = f"{folder}/start"
+            models.build(config.model).save_pretrained(config.pretrained.path, first_params(config, start))
+        with contextlib.redirect_stdout(io.StringIO()):  # the resolved config, every time
+            train(config, f"{folder}/run", arguments.data_dir, lpips=LpipsFile(arguments.lpips_weights))
+        lines = [json.loads(line) for line in Path(f"{folder}/run/metrics.jsonl").read_text().splitlines()]
+        if lines[-1]["step"] < config.total_steps:
+            raise UserError("interrupted; the rows measured so far are kept")
+        return {"psnr": lines[-1]["psnr"], "psnr_by_step": {str(line["step"]): line["psnr"] for line in lines}}
+
+
+def row_config(start: str, rate: float, steps: int, seed: int) -> dict[str, Any]:
+    """What names a row: the start and the whole config of the training."""
+    return {"start": start, "training": flatten(make_config(rate, steps, seed))}
+
+
+def run(arguments: argparse.Namespace) -> None:
+    """Measures what is missing; every row is on the disk before the next run begins."""
+    known = read_lines(arguments.output)
+    for seed in range(arguments.seeds):
+        for rate in RATES:
+            for start in STARTS:
+                config = row_config(start, rate, arguments.steps, seed)
+                if find_row(known, config) is not None:
+                    continue
+                begin = time.perf_counter()
+                metrics = measure(start, make_config(rate, arguments.steps, seed), arguments)
+                record(arguments.output, "study_autoencoder_start", f"CIFAR-10, {arguments.steps} steps",
+                       ["python", *sys.argv], config, seed, time.perf_counter() - begin, metrics)  # fmt: skip
+                print(f"{start}, rate {rate:g}, seed {seed}: {metrics['psnr']:.2f} dB", flush=True)
+
+
+def table(arguments: argparse.Namespace) -> list[str]:
+    """Markdown: a line a start, a column a rate, the seeds side by side."""
+    rows = read_lines(arguments.output)
+    lines = ["| start | " + " | ".join(f"rate {rate:g}" for rate in RATES) + " |", "|---" * (len(RATES) + 1) + "|"]
+    for start in STARTS:
+        cells = []
+        for rate in RATES:
+            found = [find_row(rows, row_config(start, rate, arguments.steps, s)) for s in range(arguments.seeds)]
+            cells.append(", ".join(f"{row['metrics']['psnr']:.2f}" for row in found if row) or "-")
+        lines.append(f"| {start} | " + " | ".join(cells) + " |")
+    return lines
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    add = parser.add_argument
+    add("--steps", type=int, default=300, help="of each run (%(default)s)")
+    add("--seeds", type=int, default=1, help="0, 1, ... (%(default)s)")
+    add("--lpips_weights", help="default $DFM_LPIPS_WEIGHTS")
+    add("--data_dir", help="prepared data; default $DFM_DATA_DIR, or ~/.cache/dfm/data")
+    add("--summary", action="store_true", help="run nothing")
+    add("--output", default="results/study_autoencoder_start.jsonl", help="JSON lines (%(default)s)")
+    arguments = parser.parse_args()
+    if arguments.steps <= WARMUP or arguments.seeds < 1:
+        raise UserError(f"--steps must be above {WARMUP}, --seeds at least 1")
+    if not arguments.summary:
+        run(arguments)
+    print("\n".join(table(arguments)))
+
+
+if __name__ == "__main__":
+    exit_in_words(main)
