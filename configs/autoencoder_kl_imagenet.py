@@ -93,7 +93,7 @@ def cifar10(config: ConfigDict) -> None:
     })  # fmt: skip
     config.batch_size, config.total_steps = 16, 9_000
     config.optimizer.update({
-        "learning_rate": 4e-3, "final_learning_rate": 5e-5, "schedule": "cosine", "warmup_steps": 100,
+        "learning_rate": 2e-3, "final_learning_rate": 2e-5, "schedule": "cosine", "warmup_steps": 100,
         "b1": 0.9, "b2": 0.99, "gradient_clip_norm": 1.0,
         "groups": {"discriminator": {"learning_rate": 2e-4, "b1": 0.5}},
     })  # fmt: skip

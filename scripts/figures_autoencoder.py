@@ -1,0 +1,138 @@
+"""Curves and reconstructions of an AutoencoderKL's training, beside the best linear code of as many numbers.
+
+  python scripts/figures_autoencoder.py --workdir=runs/vae_cifar10 --name=autoencoder_cifar10
+  python scripts/figures_autoencoder.py --workdir=runs/crops --name=autoencoder_crops --count=6
+
+results/NAME_curves.png: metrics of the training by step, with the steps at which the discriminator starts to learn and
+is heard. results/NAME_reconstructions.png: originals above, reconstructions from the posterior's mode below, of the
+test split where there is one. A line of results/figures_autoencoder.jsonl: PSNR over up to --pictures of these, and
+that of a principal component analysis of f x f blocks with latent_channels numbers each, fitted to training pictures:
+as many numbers a picture, and one linear layer.
+"""
+
+import argparse
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from figure_5_1 import exit_in_words, save_figure
+from figures_generation import training_facts
+from jaxtyping import Float, UInt8
+from matplotlib.figure import Figure
+from PIL import Image
+
+from dfm.data import Dataset
+from dfm.errors import UserError
+from dfm.models.autoencoder_kl import AutoencoderKL
+from dfm.pictures import grid
+from dfm.results import read_lines, record
+from dfm.sampling.run_data import RunData
+from dfm.training.runs import load_run
+
+FITTED_PICTURES = 5_000
+# title -> metrics of one panel, with their labels
+PANELS: dict[str, dict[str, str]] = {
+    "PSNR, dB": {"psnr": "reconstruction"},
+    "distance": {"l1": "L1", "lpips": "LPIPS"},
+    "latents": {"latent_mean_square": "mean square", "posterior_variance": "posterior variance"},
+    "discriminator's logits": {"logits_real": "real", "logits_painted": "painted"},
+}
+
+Pictures = UInt8[np.ndarray, "n height width channels"]
+
+
+def blocks_of(pictures: Pictures, side: int) -> Float[np.ndarray, "blocks numbers"]:
+    """Pictures cut into squares, each as one vector."""
+    n, height, width, channels = pictures.shape
+    cut = pictures.reshape(n, height // side, side, width // side, side, channels).swapaxes(2, 3)
+    return cut.reshape(-1, side * side * channels).astype(np.float64)
+
+
+def block_pca_psnr(fitted: Pictures, judged: Pictures, side: int, numbers: int) -> float:
+    """PSNR of `judged` from this many principal components of each block, those of `fitted`."""
+    known, wanted = blocks_of(fitted, side), blocks_of(judged, side)
+    mean = known.mean(0)
+    _, vectors = np.linalg.eigh((known - mean).T @ (known - mean))
+    basis = vectors[:, -numbers:]
+    return psnr(wanted, mean + (wanted - mean) @ basis @ basis.T)
+
+
+def psnr(a: np.ndarray, b: np.ndarray) -> float:
+    """10 log10(255^2 / mean squared error) over all pictures."""
+    return float(10 * np.log10(255**2 / np.square(a.astype(np.float64) - b).mean()))
+
+
+def curves(lines: list[dict[str, Any]], objective: dict[str, Any], title: str) -> Figure:
+    """A panel a group of metrics, over steps."""
+    figure = Figure(figsize=(10, 6), layout="constrained")
+    for axes, (name, metrics) in zip(figure.subplots(2, 2).flat, PANELS.items(), strict=True):
+        for metric, label in metrics.items():
+            found = [(line["step"], line[metric]) for line in lines if line.get(metric) is not None]
+            if found:
+                axes.plot(*zip(*found, strict=True), label=label)
+        if objective["adversarial_weight"]:
+            for key, style in (("discriminator_start_step", ":"), ("adversarial_start_step", "--")):
+                if objective.get(key) is not None and objective[key] < lines[-1]["step"]:
+                    axes.axvline(objective[key], color="grey", linestyle=style, label=key.removesuffix("_step"))
+        axes.set(xlabel="step", title=name)
+        axes.grid(alpha=0.3)
+        if axes.get_legend_handles_labels()[0]:
+            axes.legend(fontsize=8)
+    figure.suptitle(title)
+    return figure
+
+
+def judged_split(data: RunData) -> Dataset:
+    try:
+        return data.test
+    except UserError:  # a folder of pictures has no test split
+        return data.train
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    add = parser.add_argument
+    add("--workdir", required=True, help="a run of configs/autoencoder_kl_imagenet.py")
+    add("--name", required=True, help="the files' names begin with it")
+    add("--count", type=int, default=16, help="pictures in the figure (%(default)s)")
+    add("--pictures", type=int, default=2_000, help="for the PSNR, evenly spread (%(default)s)")
+    add("--data_dir", help="prepared data; default $DFM_DATA_DIR, or ~/.cache/dfm/data")
+    add("--output", type=Path, default=Path("results"), help="folder (%(default)s)")
+    arguments = parser.parse_args()
+    if min(arguments.count, arguments.pictures) < 1:
+        raise UserError("--count and --pictures must be at least 1")
+    start = time.perf_counter()
+    run = load_run(arguments.workdir)
+    config, data = run.config.to_dict(), RunData(run, arguments.data_dir)
+    if config["model"]["name"] != "autoencoder_kl":
+        raise UserError(f"{arguments.workdir} is a run of {config['model']['name']}, not of autoencoder_kl")
+    save_figure(
+        str(arguments.output / f"{arguments.name}_curves.png"),
+        curves(read_lines(Path(arguments.workdir) / "metrics.jsonl"), config["objective"], arguments.name),
+    )
+    split = judged_split(data)
+    rows = np.unique(np.arange(arguments.pictures) * len(split) // arguments.pictures)
+    originals = data.pictures(split, rows)
+    painted = data.painter.paint(data.painter.encode(originals))
+    shown = np.concatenate([originals[: arguments.count], painted[: arguments.count]])
+    page = np.repeat(np.repeat(grid(shown, arguments.count), 3, 0), 3, 1)
+    Image.fromarray(page.squeeze()).save(arguments.output / f"{arguments.name}_reconstructions.png")
+    model: AutoencoderKL = run.model.model
+    fitted = data.pictures(data.train, np.arange(min(FITTED_PICTURES, len(data.train))))
+    metrics = {
+        "psnr": psnr(originals, painted),
+        "block_pca_psnr": block_pca_psnr(fitted, originals, model.stride, model.latent_channels),
+        "pictures": len(rows),
+        "split": split.split,
+        "step": run.step,
+        **training_facts(arguments.workdir),
+    }
+    record(arguments.output / "figures_autoencoder.jsonl", arguments.name, f"{split.name}:{split.split}",
+           ["python", *sys.argv], config, config["seed"], time.perf_counter() - start, metrics)  # fmt: skip
+    print(f"{metrics['psnr']:.2f} dB; PCA of blocks with as many numbers {metrics['block_pca_psnr']:.2f} dB")
+
+
+if __name__ == "__main__":
+    exit_in_words(main)
