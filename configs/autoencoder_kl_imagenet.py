@@ -5,11 +5,12 @@
     python -m dfm.train --config=configs/autoencoder_kl_imagenet.py:f8c4:quick --workdir=runs/quick     does it run?
     python -m dfm.train --config=configs/autoencoder_kl_imagenet.py:decoder_only --workdir=runs/decoder \\
         --config.pretrained.path=runs/f8c4                        a decoder for the latents of a frozen encoder
-    python -m dfm.train --config=configs/autoencoder_kl_imagenet.py:f8c4,size=64 --workdir=runs/crops \\
-        --config.dataset.name=folder:PATH                           pictures of a folder, random windows of 64 pixels
+    python -m dfm.train --config=configs/autoencoder_kl_imagenet.py:f8c4:small --workdir=runs/crops \\
+        --config.dataset.name=folder:PATH                           random windows of a folder's pictures, a CPU's size
 
 Words: f8c4 (83,653,863 parameters and 2,765,633 of the discriminator), f4c3, f16c16, cifar10; each alone or with
-`:quick` (the same topology at widths 32 to 128, no LPIPS) and `:decoder_only`; keys: size, decoder_width.
+`:decoder_only` and `:small` (the same topology at widths 32 to 128, windows of 64 pixels, 3,000 steps) or `:quick` (60
+steps of it, no LPIPS); keys: size, decoder_width.
 Data: `python -m dfm.data.prepare imagenet2012`, or cifar10, or a folder. LPIPS weights: --lpips_weights or
 DFM_LPIPS_WEIGHTS (VGG-16 as in the publication, or AlexNet); --config.objective.perceptual_weight=0 does without.
 """
@@ -18,8 +19,8 @@ from ml_collections import ConfigDict
 
 from dfm.config import defaults, parse_words
 
-WORDS, MODIFIERS = ("f8c4", "f4c3", "f16c16", "cifar10"), ("quick", "decoder_only")
-# word -> widths, latent channels, widths of the quick form; attention in the blocks of the lowest resolution or not
+WORDS, MODIFIERS = ("f8c4", "f4c3", "f16c16", "cifar10"), ("small", "quick", "decoder_only")
+# word -> widths, latent channels, widths of the small form; attention in the blocks of the lowest resolution or not
 SHAPES = {
     "f8c4": ((128, 256, 512, 512), 4, (32, 64, 128, 128), False),
     "f4c3": ((128, 256, 512), 3, (32, 64, 128), False),
@@ -34,8 +35,10 @@ def get_config(arg: str = "") -> ConfigDict:
         cifar10(config)
     else:
         imagenet(config, word, options["size"] or 256)
+    if {"small", "quick"} & set(modifiers) and word != "cifar10":
+        small(config, word, options["size"] or 64)
     if "quick" in modifiers:
-        quick(config, word, options["size"] or (32 if word == "cifar10" else 64))
+        quick(config)
     if options["decoder_width"] != 1.0:
         groups, widths = config.model.norm_num_groups, config.model.block_out_channels
         scaled = (max(1, round(width * options["decoder_width"] / groups)) * groups for width in widths)
@@ -87,11 +90,26 @@ def cifar10(config: ConfigDict) -> None:
         "norm_num_groups": 8, "down_block_types": ("DownEncoderBlock2D",) * 3,
         "up_block_types": ("UpDecoderBlock2D",) * 3,
     })  # fmt: skip
+    config.objective.update({"discriminator_features": 32, "discriminator_layers": 2})
+    short(config, batch_size=16, total_steps=9_000)
+
+
+def small(config: ConfigDict, word: str, size: int) -> None:
+    """The same topology, narrow, on small windows: what a CPU or a hundred pictures allow."""
+    widths = SHAPES[word][2]
+    config.model.update({"block_out_channels": widths, "decoder_block_out_channels": widths, "sample_size": size})
+    config.dataset.crop = (size, size)
+    config.objective.update({"discriminator_features": 32, "discriminator_layers": 2})
+    short(config, batch_size=8, total_steps=3_000)
+
+
+def short(config: ConfigDict, batch_size: int, total_steps: int) -> None:
+    """Few steps: a large rate that falls, and a discriminator that is heard for the last quarter."""
+    config.batch_size, config.total_steps = batch_size, total_steps
     config.objective.update({
-        "discriminator_start_step": 5_500, "adversarial_start_step": 6_500, "adversarial_weight": 0.1,
-        "discriminator_features": 32, "discriminator_layers": 2,
+        "discriminator_start_step": total_steps * 11 // 18, "adversarial_start_step": total_steps * 13 // 18,
+        "adversarial_weight": 0.1,
     })  # fmt: skip
-    config.batch_size, config.total_steps = 16, 9_000
     config.optimizer.update({
         "learning_rate": 2e-3, "final_learning_rate": 2e-5, "schedule": "cosine", "warmup_steps": 100,
         "b1": 0.9, "b2": 0.99, "gradient_clip_norm": 1.0,
@@ -101,19 +119,13 @@ def cifar10(config: ConfigDict) -> None:
     config.log_every_steps, config.checkpoint_every_steps, config.sample_every_steps = 100, 1_000, 1_000
 
 
-def quick(config: ConfigDict, word: str, size: int) -> None:
-    """The same topology at widths that compile in seconds; everything is on from the first step."""
-    if word != "cifar10":
-        widths = SHAPES[word][2]
-        config.model.update({"block_out_channels": widths, "decoder_block_out_channels": widths})
-        config.model.update({"sample_size": size})
-        config.dataset.crop = (size, size)
+def quick(config: ConfigDict) -> None:
+    """Steps that compile in seconds, without weights of another net; everything is on from the first one."""
     config.objective.update({
         "perceptual_weight": 0.0, "discriminator_start_step": 0, "adversarial_start_step": 0,
-        "discriminator_features": 16, "discriminator_layers": 2,
+        "discriminator_features": 16,
     })  # fmt: skip
     config.batch_size, config.total_steps = 8, 60
-    config.compute_dtype = "float32"
     config.log_every_steps, config.checkpoint_every_steps, config.sample_every_steps = 10, 30, 30
 
 

@@ -41,9 +41,9 @@ def _run(arguments: Sequence[str] | None) -> None:
     add("input", metavar="INPUT", help="what there is, see below")
     add("output", metavar="OUTPUT", help="folder to make; one that holds something else is left alone")
     add("--to", choices=FORMATS, help="default: safetensors of a run, a checkpoint of anything else")
-    add("--which", type=checkpoint, default="latest", metavar="latest|best|STEP", help="checkpoint of a run")
+    add("--which", type=checkpoint, metavar="latest|best|STEP", help="checkpoint of a run; default latest")
     add("--config", metavar="FILE", help="config.json of a single file; without it, the shapes say what they can")
-    add("--dtype", default="float32", help="of .safetensors: float32 (default), float16 or bfloat16")
+    add("--dtype", help="of .safetensors: float32 (default), float16 or bfloat16")
     add("--shard_megabytes", type=int, metavar="N", help="largest size of a .safetensors file; default: one file")
     args = parser.parse_args(arguments)
     if args.shard_megabytes is not None and args.shard_megabytes < 1:
@@ -53,13 +53,34 @@ def _run(arguments: Sequence[str] | None) -> None:
 
     is_run = holds_run(args.input)
     target = args.to or ("safetensors" if is_run else "checkpoint")
-    model, params = load_run_model(args.input, args.which) if is_run else load_pretrained(args.input, args.config)
+    _refuse_what_has_no_meaning(args, is_run, target)
+    if is_run:
+        model, params = load_run_model(args.input, args.which or "latest")
+    else:
+        model, params = load_pretrained(args.input, args.config)
+        file = Path(args.input)
+        if args.config is None and file.is_file() and not (file.parent / "config.json").exists():
+            print(f"note: scaling_factor {model.scaling_factor:g} and norm_num_groups {model.norm_num_groups} are "
+                  "those of Stable Diffusion 1; no tensor shows them, --config does", file=sys.stderr)  # fmt: skip
     if target == "safetensors":
         shard_bytes = args.shard_megabytes and args.shard_megabytes * 10**6
-        save_pretrained(model, params, args.output, args.dtype, shard_bytes)
+        save_pretrained(model, params, args.output, args.dtype or "float32", shard_bytes)
     else:
         save_checkpoint(model, params, args.output)
     print(f"{args.output}: {target}, {_count(params):,} parameters")
+
+
+def _refuse_what_has_no_meaning(args: argparse.Namespace, is_run: bool, target: str) -> None:
+    """UserError for an option that this conversion would ignore."""
+    of_what = {
+        "which": (is_run, "a run"),
+        "config": (not is_run and Path(args.input).is_file(), "a single file"),
+        "dtype": (target == "safetensors", "--to=safetensors"),
+        "shard_megabytes": (target == "safetensors", "--to=safetensors"),
+    }
+    for name, (has_meaning, what) in of_what.items():
+        if getattr(args, name) is not None and not has_meaning and Path(args.input).exists():
+            raise UserError(f"--{name} is for {what}")
 
 
 def holds_run(path: str | Path) -> bool:

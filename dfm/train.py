@@ -137,7 +137,8 @@ def loop(
     start, total = int(state.step), config.total_steps
     step = make_step(objective, optimizer, config.ema_decay, config.compute_dtype, config.accumulation_steps)
     step_on_mesh = jax.jit(step, donate_argnums=0, static_argnums=2, out_shardings=on_each_device(mesh))
-    previews = Previews(of_size(training.model, training.batches.picture_shape), training.batches, training.workdir)
+    view = of_size(training.model, training.batches.picture_shape)
+    previews = Previews(view, training.batches, training.workdir, not training.encoder_is_frozen)
     progress = Progress(start, total)
     stream: Any = training.with_cache(state).prefetch(start, total)
     with closing(progress), closing(stream):

@@ -13,7 +13,7 @@ from test_train import assert_same_state, metrics_without_times, saved_state, st
 
 from dfm import models, objectives, train
 from dfm.config import defaults, resolve
-from dfm.conversion.pretrained import load_pretrained
+from dfm.conversion.pretrained import load_pretrained, parameter_shapes
 from dfm.convert import main as convert
 from dfm.data import Batches, load
 from dfm.errors import UserError
@@ -122,6 +122,21 @@ def test_a_frozen_encoder_keeps_its_bytes_and_another_decoder_learns_from_cached
     np.testing.assert_allclose(np.load(cache)[30:40], expected, rtol=1e-4, atol=1e-5)
     assert is_constant(Batches(dataset, 8, 0)) and is_constant(Batches(dataset, 8, 0, (8, 8)))
     assert not is_constant(Batches(dataset, 8, 0, (6, 6))) and not is_constant(Batches(dataset, 8, 0, flip=True))
+
+
+def test_latents_of_a_frozen_encoder_keep_their_scale(whole, tmp_path):
+    run = load_run(whole)
+    source = run.model.model.clone(scaling_factor=0.7, shift_factor=0.1)
+    source.save_pretrained(tmp_path / "source", {group: run.params[group] for group in parameter_shapes(source)})
+    changes = {"pretrained.path": str(tmp_path / "source"), "sample_every_steps": 1, "total_steps": 1,
+               "ema_decay": 0.5}  # fmt: skip
+    with pytest.raises(UserError, match="norm_num_groups is 2 there and 1 in this model"):
+        train.train(frozen_config(whole, **changes, **{"model.norm_num_groups": 1}), str(tmp_path / "other"))
+    assert train.train(frozen_config(whole, **changes), str(tmp_path / "run")) == 0
+    assert convert([str(tmp_path / "run"), str(tmp_path / "vae")]) == 0
+    model, _ = load_pretrained(tmp_path / "vae")
+    assert (model.scaling_factor, model.shift_factor) == (0.7, 0.1)
+    assert (tmp_path / "run" / "pictures" / "reconstructions-00000001.png").exists()
 
 
 @pytest.mark.parametrize(

@@ -91,16 +91,17 @@ def infer_config(shapes: Mapping[str, tuple[int, ...]]) -> dict[str, Any]:
     What no shape shows stays at its default: norm_num_groups (32), act_fn, scaling and shift.
 
     Raises:
-        KeyError: the name of a tensor that is needed for it.
+        KeyError: the name of a tensor that is needed for it, and is missing or not that of a convolution.
     """
+    size = lambda name, axis: _convolution(shapes, name)[axis]  # noqa: E731
     down, up = _stages(shapes, "encoder.down_blocks"), _stages(shapes, "decoder.up_blocks")
-    widths = [shapes[f"encoder.down_blocks.{i}.resnets.0.conv1.weight"][0] for i in range(down)]
-    decoder_widths = [shapes[f"decoder.up_blocks.{i}.resnets.0.conv1.weight"][0] for i in range(up)][::-1]
+    widths = [size(f"encoder.down_blocks.{i}.resnets.0.conv1.weight", 0) for i in range(down)]
+    decoder_widths = [size(f"decoder.up_blocks.{i}.resnets.0.conv1.weight", 0) for i in range(up)][::-1]
     attention = lambda stage: f"{stage}.attentions.0.to_q.weight" in shapes  # noqa: E731
     config = {
-        "in_channels": shapes["encoder.conv_in.weight"][1],
-        "out_channels": shapes["decoder.conv_out.weight"][0],
-        "latent_channels": shapes["decoder.conv_in.weight"][1],
+        "in_channels": size("encoder.conv_in.weight", 1),
+        "out_channels": size("decoder.conv_out.weight", 0),
+        "latent_channels": size("decoder.conv_in.weight", 1),
         "block_out_channels": widths,
         "layers_per_block": _stages(shapes, "encoder.down_blocks.0.resnets"),
         "down_block_types": [("Attn" if attention(f"encoder.down_blocks.{i}") else "") + "DownEncoderBlock2D"
@@ -112,6 +113,12 @@ def infer_config(shapes: Mapping[str, tuple[int, ...]]) -> dict[str, Any]:
         "mid_block_add_attention": attention("encoder.mid_block"),
     }  # fmt: skip
     return config if decoder_widths == widths else config | {"decoder_block_out_channels": decoder_widths}
+
+
+def _convolution(shapes: Mapping[str, tuple[int, ...]], name: str) -> tuple[int, ...]:
+    if len(shapes.get(name, ())) != 4:
+        raise KeyError(name)
+    return shapes[name]
 
 
 def _stages(shapes: Mapping[str, Any], stem: str) -> int:

@@ -96,8 +96,10 @@ def _is_of_kind(key: str, value: Any) -> bool:
         return isinstance(value, list) and all(isinstance(item, str) for item in value)
     if key == "act_fn":
         return isinstance(value, str)
-    lists = ("block_out_channels", "decoder_block_out_channels", "latents_mean", "latents_std")
-    if key in lists or (key == "sample_size" and isinstance(value, list)):
+    widths = ("block_out_channels", "decoder_block_out_channels")
+    if key in widths or (key == "sample_size" and isinstance(value, list)):
+        return isinstance(value, list) and all(type(item) is int for item in value)
+    if key in ("latents_mean", "latents_std"):
         return isinstance(value, list) and all(type(item) in (int, float) for item in value)
     return type(value) is int or (type(value) is float and key in ("scaling_factor", "shift_factor"))
 
@@ -106,7 +108,7 @@ def _inferred(path: Path, tensors: Mapping[str, Tensor], changes: dict[str, Any]
     try:
         config = infer_config({name: tensor.shape for name, tensor in tensors.items()})
     except KeyError as error:
-        raise UserError(f"{path}: tensor {error.args[0]} is missing") from None
+        raise UserError(f"{path}: tensor {error.args[0]} is missing, or no convolution's") from None
     return _build(config, changes, path)
 
 
@@ -181,7 +183,7 @@ def save_pretrained(model: AutoencoderKL, params: Mapping[str, Any], folder: str
     Raises:
         UserError: the folder holds something else, or cannot be written; params are not of this model.
     """
-    folder = Path(folder)
+    folder = Path(folder).absolute()  # "." has no name
     _check_target(folder)
     if dtype not in KINDS:
         raise UserError(f"dtype must be one of {', '.join(KINDS)}, not {dtype!r}")
@@ -207,14 +209,12 @@ def _check_target(folder: Path) -> None:
     """UserError where anything but an earlier model would be replaced: a run has a config.json too."""
     if not folder.exists():
         return
-    foreign = folder if not folder.is_dir() else None
-    for path in sorted(folder.iterdir()) if folder.is_dir() else []:
-        if not (path.name == CONFIG or SUFFIX in path.name):
-            foreign = path
-    if foreign is None and (folder / CONFIG).exists():
+    for path in sorted(folder.iterdir()) if folder.is_dir() else [folder]:
+        ours = path.name == CONFIG or (path.name.startswith(STEM) and SUFFIX in path.name)
+        if not (path.parent == folder and ours and path.is_file()):
+            raise UserError(f"{path}: is no part of a model, and nothing else is overwritten")
+    if (folder / CONFIG).exists():
         read_model(folder / CONFIG)
-    if foreign is not None:
-        raise UserError(f"{foreign}: is no part of a model, and nothing else is overwritten")
 
 
 def model_config(model: AutoencoderKL) -> dict[str, Any]:

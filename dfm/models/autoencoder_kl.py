@@ -175,6 +175,17 @@ def _check(model: AutoencoderKL) -> None:
                 raise ValueError(f"{name} has {kind!r}, not one of {', '.join(known)}")
         if types and len(types) != levels:
             raise ValueError(f"{name} has {len(types)} entries for {levels} levels of block_out_channels")
+    sides = model.sample_size if isinstance(model.sample_size, Sequence) else (model.sample_size,)
+    if not (1 <= len(sides) <= 2 and min(sides) >= 1):
+        raise ValueError(f"sample_size is {model.sample_size}, not a side or (height, width) in pixels")
+    if not 0 < abs(model.scaling_factor) < float("inf"):
+        raise ValueError(f"scaling_factor cannot be {model.scaling_factor}")
+    for name in ("latents_mean", "latents_std"):
+        values = getattr(model, name)
+        if values is not None and len(values) != model.latent_channels:
+            raise ValueError(f"{name} has {len(values)} numbers for {model.latent_channels} latent_channels")
+    if model.latents_std is not None and min(model.latents_std) <= 0:
+        raise ValueError(f"latents_std {tuple(model.latents_std)} must be positive")
     if model.act_fn not in ACTIVATIONS:
         raise ValueError(f"act_fn is {model.act_fn!r}, not one of {', '.join(ACTIVATIONS)}")
 

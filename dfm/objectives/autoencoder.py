@@ -1,6 +1,6 @@
 """What an AutoencoderKL is trained for: reconstruction, perception, closeness to the prior, and a discriminator."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -187,11 +187,7 @@ class Autoencoder:
             statistics, gradients[DISCRIMINATOR] = judged.statistics, judged.gradients
             metrics |= judged.metrics
         if phase == ADVERSARIAL:
-            adaptive = jnp.float32(values)
-            if self.adaptive:
-                kernels = [pull_project(c)[0]["kernel"] for c in (cotangent, judged.cotangent)]
-                adaptive = adversarial.adaptive_weight(values * kernels[0], kernels[1], self.adaptive_weight_max)
-            weight = self.adversarial_weight * adaptive / values
+            weight, adaptive = self._adversarial_weight(cotangent, judged.cotangent, pull_project, values)
             cotangent = cotangent + weight * judged.cotangent
             loss += weight * judged.generator_loss
             metrics |= {"adaptive_weight": adaptive, "generator_adversarial_loss": judged.generator_loss}
@@ -201,6 +197,16 @@ class Autoencoder:
         if self.learn_log_variance:
             gradients[LOG_VARIANCE], metrics["log_variance"] = s_gradient, s
         return {"loss": loss, **metrics, **_closeness(posterior)}, {**pulled, **gradients}, statistics
+
+    def _adversarial_weight(
+        self, cotangent: Array, judged: Array, pull_project: Callable, values: int
+    ) -> tuple[Array, Array]:
+        """(weight of G, `adaptive`) from the cotangents of the reconstruction under error and under G."""
+        adaptive = jnp.float32(values)
+        if self.adaptive:
+            kernels = [pull_project(c)[0]["kernel"] for c in (cotangent, judged)]
+            adaptive = adversarial.adaptive_weight(values * kernels[0], kernels[1], self.adaptive_weight_max)
+        return self.adversarial_weight * adaptive / values, adaptive
 
     def _posterior(self, model: AutoencoderKL, params: Params, images: Array, moments: Any) -> DiagonalGaussian:
         if moments is None:

@@ -11,11 +11,13 @@ from jaxtyping import UInt8
 
 from dfm import results
 from dfm.codec.picture import write_atomically
+from dfm.models.autoencoder_kl import AutoencoderKL
 from dfm.models.distributions import DiagonalGaussian
 from dfm.models.latent_vectors import LatentVectors
 from dfm.pictures import to_float
 
 LATENT_SCALE = "latent_scale.json"
+KEYS = ("scaling_factor", "shift_factor", "latents_mean", "latents_std")  # attributes of AutoencoderKL
 CHUNK = 16
 
 
@@ -53,10 +55,15 @@ def write_latent_scale(workdir: str | Path, step: int, scale: dict[str, Any]) ->
     write_atomically(Path(workdir) / LATENT_SCALE, text.encode())
 
 
+def keep_latent_scale(workdir: str | Path, source: AutoencoderKL) -> None:
+    """The scale of the model that a frozen encoder comes from: its latents keep their meaning, whatever the data."""
+    write_latent_scale(workdir, 0, {key: getattr(source, key) for key in KEYS})
+
+
 def read_latent_scale(workdir: str | Path) -> dict[str, Any]:
-    """{"scaling_factor", "shift_factor"} of a run, for the config of its model; {} where it has none yet."""
+    """Those of KEYS that a run knows, for the config of its model; {} where it knows none yet."""
     try:
         found = json.loads((Path(workdir) / LATENT_SCALE).read_text(encoding="utf-8"))
-        return {key: float(found[key]) for key in ("scaling_factor", "shift_factor")}
-    except (OSError, ValueError, KeyError, TypeError):
+        return {key: tuple(found[key]) if isinstance(found[key], list) else found[key] for key in KEYS if key in found}
+    except (OSError, ValueError, TypeError):
         return {}

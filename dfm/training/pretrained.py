@@ -8,21 +8,30 @@ import jax
 from ml_collections import ConfigDict
 
 from dfm.errors import UserError
+from dfm.training.latent_scale import read_latent_scale
 from dfm.training.run_folder import CONFIG
 from dfm.training.state import TRAINING_ONLY, Params
 
+UNSEEN = ("norm_num_groups", "act_fn")  # change what parameters mean, and no shape shows them
 
-def load_groups(settings: ConfigDict, like: Params) -> Params:
-    """The groups of parameters that `settings` (config.pretrained: path, groups) names, as `like` has them.
+
+def load_groups(settings: ConfigDict, like: Params, model: Any) -> tuple[Params, Any]:
+    """(the groups of parameters that `settings` names, as `like` has them; the model that they come from).
 
     Args:
-        settings: `groups` empty: all that both sides have.
+        settings: config.pretrained: path, and groups; these empty: all that both sides have.
         like: shapes of the parameters of the training.
+        model: of the training.
 
     Raises:
-        UserError: nothing there to read, a group that is not there, or a tensor of another shape, by its name.
+        UserError: nothing there to read, a group that is not there, a tensor of another shape, by its name, or
+            other settings that change what the parameters mean.
     """
-    found = _read(settings.path)
+    source, found = _read(settings.path)
+    for key in UNSEEN:
+        theirs, ours = (getattr(side, key, None) for side in (source, model))
+        if theirs != ours:
+            raise UserError(f"{settings.path}: {key} is {theirs!r} there and {ours!r} in this model")
     known = [name for name in like if name in found and name not in TRAINING_ONLY]
     chosen = list(settings.groups) or known
     for name in chosen:
@@ -31,11 +40,12 @@ def load_groups(settings: ConfigDict, like: Params) -> Params:
                             f"(both have: {', '.join(known) or 'none'})")  # fmt: skip
     groups = {name: found[name] for name in chosen}
     _check(groups, {name: like[name] for name in chosen}, settings.path)
-    return jax.tree.map(lambda leaf, wanted: leaf.astype(wanted.dtype), groups, {name: like[name] for name in chosen})
+    wanted = {name: like[name] for name in chosen}
+    return jax.tree.map(lambda leaf, wanted: leaf.astype(wanted.dtype), groups, wanted), source
 
 
-def _read(path: str) -> Params:
-    """Of a workdir its moving average where there is one."""
+def _read(path: str) -> tuple[Any, Params]:
+    """(model, parameters); of a workdir the moving average where there is one."""
     try:
         is_run = "objective" in json.loads((Path(path) / CONFIG).read_text(encoding="utf-8"))
     except (OSError, ValueError, TypeError):
@@ -43,10 +53,12 @@ def _read(path: str) -> Params:
     if is_run:
         from dfm.training.runs import load_run
 
-        return load_run(path).params
+        run = load_run(path)
+        model = getattr(run.model, "model", run.model)  # an autoencoder comes as LatentVectors
+        return model.clone(**read_latent_scale(path)), run.params
     from dfm.conversion.pretrained import load_pretrained
 
-    return load_pretrained(path)[1]
+    return load_pretrained(path)
 
 
 def _check(found: Params, wanted: Params, path: str) -> None:

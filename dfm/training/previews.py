@@ -27,8 +27,8 @@ SAMPLE_SEED = 0  # fixed: the samples of two steps, or two runs, differ by their
 class Previews:
     """Paints what the model can do so far. Training pictures throughout; nothing here changes the training."""
 
-    def __init__(self, model, batches: Batches, workdir: str | Path):
-        self._folder = Path(workdir) / PICTURES
+    def __init__(self, model, batches: Batches, workdir: str | Path, measures_scale: bool = True):
+        self._folder, self._measures_scale = Path(workdir) / PICTURES, measures_scale
         self._batches, self._model = batches, model
         self._decode = jax.jit(lambda params, z: model.apply({"params": params}, z, method="decode"))
         self._encode = jax.jit(lambda params, images: model.apply({"params": params}, images, method="encode"))
@@ -36,11 +36,11 @@ class Previews:
     def write(self, state: TrainState, step: int) -> None:
         """Writes reconstructions-<step>.png and, of few latents, samples-<step>.png; the first process does.
 
-        Of an autoencoder, the scale of its latents too (latent_scale.json).
+        Of an autoencoder, the scale of its latents too (latent_scale.json), unless its encoder is frozen.
         """
         if jax.process_index() != 0:
             return
-        params = on_this_process(state.params if state.ema_params is None else state.ema_params)
+        params = on_this_process({**state.params, **(state.ema_params or {})})  # frozen groups have no average
         shown = self._batches.at(0)
         count = min(RECONSTRUCTIONS, len(shown["image"]))
         originals = shown["image"][:count]
@@ -50,7 +50,7 @@ class Previews:
         else:
             some = self._some_pictures()
             latents, z = self._encode_all(params, some), self._encode_all(params, originals)
-            if isinstance(self._model, LatentVectors):
+            if self._measures_scale and isinstance(self._model, LatentVectors):
                 scale = latent_scale(self._model, params, some)
                 write_latent_scale(self._folder.parent, step, scale)
         reconstructions = self._paint(params, z)

@@ -17,6 +17,7 @@ from dfm.metrics.lpips import LpipsFile
 from dfm.training import optimizers
 from dfm.training.decoder_start import least_squares_start
 from dfm.training.latent_cache import cached, is_constant
+from dfm.training.latent_scale import keep_latent_scale
 from dfm.training.latent_start import check_components, principal_components
 from dfm.training.pretrained import load_groups
 from dfm.training.sharding import check_batch_size, data_mesh, on_this_process
@@ -37,10 +38,13 @@ class Training:
     objective: Any
     optimizer: optimizers.Optimizer
 
+    @property
+    def encoder_is_frozen(self) -> bool:
+        return bool(getattr(self.objective, "frozen_groups", ()))
+
     def with_cache(self, state: TrainState) -> Any:
         """The batches; with latents in them where the encoder is frozen and sees the same pictures each epoch."""
-        frozen = getattr(self.objective, "frozen_groups", ())
-        if not frozen or not is_constant(self.batches) or jax.process_count() > 1:
+        if not self.encoder_is_frozen or not is_constant(self.batches) or jax.process_count() > 1:
             return self.batches
         return cached(self.batches, self.model, on_this_process(state.params), Path(self.workdir))
 
@@ -106,7 +110,10 @@ def start_from_pretrained(training: Training, state: TrainState, sharding) -> Tr
     """The first state with the groups of parameters that config.pretrained names, where it names a path."""
     if not training.config.pretrained.path:
         return state
-    groups = load_groups(training.config.pretrained, jax.eval_shape(lambda: state.params))
+    shapes = jax.eval_shape(lambda: state.params)
+    groups, source = load_groups(training.config.pretrained, shapes, training.model)
+    if training.encoder_is_frozen and jax.process_index() == 0:
+        keep_latent_scale(training.workdir, source)
     return _with_params(state, jax.device_put(groups, sharding))
 
 

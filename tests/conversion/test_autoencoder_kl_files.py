@@ -160,6 +160,33 @@ def test_a_run_and_back(tmp_path, capsys):
     assert (tmp_path / "run" / "run.json").exists()
 
 
+def test_options_without_a_meaning_and_guesses_are_told(tmp_path, capsys):
+    tensors = canonical_tensors(vectors.CONFIGS["flux"])
+    folder = write_folder(tmp_path / "vae", tensors, shape=vectors.CONFIGS["flux"])
+    for options, message in (
+        (["--dtype=float16"], "--dtype is for --to=safetensors"),
+        (["--shard_megabytes=3"], "--shard_megabytes is for --to=safetensors"),
+        (["--which=7"], "--which is for a run"),
+        ([f"--config={folder}/config.json"], "--config is for a single file"),
+    ):
+        assert convert.main([str(folder), str(tmp_path / "run"), *options]) == 2
+        assert message in capsys.readouterr().err
+        assert not (tmp_path / "run").exists()
+    save_file({name: np.ascontiguousarray(value) for name, value in tensors.items()}, tmp_path / "one.safetensors")
+    alone = [str(tmp_path / "one.safetensors"), str(tmp_path / "guessed"), "--to=safetensors"]
+    assert convert.main(alone) == 2  # groups of 32 do not divide these widths
+    assert "must be multiples of norm_num_groups 32" in capsys.readouterr().err
+    assert convert.main([*alone, f"--config={folder}/config.json"]) == 0
+    assert "note" not in capsys.readouterr().err
+
+
+def test_a_single_file_with_a_convolution_of_another_rank_is_refused(tmp_path, tensors):
+    wrong = to_ldm_names(tensors) | {"first_stage_model.encoder.conv_in.weight": np.zeros(8, np.float32)}
+    save_file({name: np.ascontiguousarray(value) for name, value in wrong.items()}, tmp_path / "ldm.safetensors")
+    with pytest.raises(UserError, match="tensor encoder.conv_in.weight is missing, or no convolution's"):
+        load_pretrained(tmp_path / "ldm.safetensors")
+
+
 def broken(tensors, **changes):
     return {name: value for name, value in (tensors | changes).items() if value is not None}
 
@@ -202,6 +229,11 @@ def test_truncated_files_name_the_tensor(tmp_path, folder):
     ('{"block_out_channels": [8], "act_fn": "sine", "norm_num_groups": 4}', "act_fn is 'sine', not one of"),
     ('{"down_block_types": ["CrossAttnDownBlock2D"]}', "has 'CrossAttnDownBlock2D', not one of"),
     ('{"block_out_channels": "wide"}', "block_out_channels cannot be"),
+    ('{"block_out_channels": [8.0, 16]}', "block_out_channels cannot be"),
+    ('{"block_out_channels": [32], "scaling_factor": 0}', "scaling_factor cannot be 0"),
+    ('{"block_out_channels": [32], "latents_mean": [0.5]}', "latents_mean has 1 numbers for 4 latent_channels"),
+    ('{"block_out_channels": [32], "latents_std": [1, 1, 1, 0]}', "latents_std .* must be positive"),
+    ('{"block_out_channels": [32], "sample_size": [1, 2, 3]}', "sample_size is .1, 2, 3., not a side"),
     ("[1]", "is no config"),
     ("{", "is no JSON"),
 ])  # fmt: skip
@@ -236,6 +268,15 @@ def test_nothing_foreign_is_replaced(tmp_path, folder):
     (folder / "notes.txt").write_text("mine")
     with pytest.raises(UserError, match="notes.txt: is no part of a model"):
         save_pretrained(model, params, folder)
+    (folder / "notes.txt").unlink()
+    for name in ("my_lora.safetensors", f"{WEIGHTS}.mine/kept.txt"):
+        mine = tmp_path / "others" / name
+        mine.parent.mkdir(parents=True, exist_ok=True)
+        mine.write_text("mine")
+        with pytest.raises(UserError, match="is no part of a model"):
+            save_pretrained(model, params, tmp_path / "others")
+        assert mine.read_text() == "mine"
+        mine.unlink()
     del params["decoder"]["conv_out"]["bias"]
     with pytest.raises(UserError, match="decoder/conv_out/bias is missing"):
         save_pretrained(model, params, tmp_path / "new")
