@@ -36,6 +36,7 @@ examples:
 """
 WHATS = ("samples", "reconstructions", "interpolation", "traversal", "invert", "morph")
 PRIORS = ("normal", "gaussian", "gmm")
+PICTURE_OPTIONS = ("vae", "encode", "decode", "pad_to", "output", "which", "quiet")  # those that --vae knows
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -44,9 +45,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _run(arguments: Sequence[str] | None) -> None:
-    args = _parser().parse_args(arguments)
+    parser = _parser()
+    args = parser.parse_args(arguments)
     _check(args)
     if args.vae:
+        _check_picture_options(args, parser)
         _convert_picture(args)
         return
 
@@ -156,6 +159,16 @@ def _check(args: argparse.Namespace) -> None:
         value = getattr(args, name)
         if not least <= value < math.inf:
             raise UserError(f"--{name} must be a number from {least:g} on, not {value}")
+
+
+def _check_picture_options(args: argparse.Namespace, parser: argparse.ArgumentParser) -> None:
+    """With --vae, one picture goes through: UserError for what chooses or paints several."""
+    for name, value in vars(args).items():
+        if name not in PICTURE_OPTIONS and value != parser.get_default(name):
+            option = {"label": "class", "start_picture": "from", "end_picture": "to"}.get(name, name)
+            raise UserError(f"--{option} has no meaning with --vae")
+    if args.pad_to is not None and not args.encode:
+        raise UserError("--pad_to is for --encode")
 
 
 def _check_class(label: int | None, run: "Run") -> None:

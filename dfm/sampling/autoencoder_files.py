@@ -22,7 +22,11 @@ def load_autoencoder(path: str | Path, which: Any = "latest") -> "tuple[Autoenco
     from dfm.conversion.pretrained import load_pretrained
     from dfm.convert import holds_run, load_run_model
 
-    return load_run_model(path, which) if holds_run(path) else load_pretrained(path)
+    if holds_run(path):
+        return load_run_model(path, which)
+    if which != "latest" and Path(path).exists():
+        raise UserError(f"--which is for a run, and {path} is none")
+    return load_pretrained(path)
 
 
 def encode_file(model: "AutoencoderKL", params: Any, picture: str, output: str, multiple: int | None = None) -> str:
@@ -87,16 +91,18 @@ def read_latents(path: str, model: "AutoencoderKL") -> tuple[Float[np.ndarray, "
         )
     if latents.shape[-1] != model.latent_channels:
         raise UserError(f"{path}: latents have {latents.shape[-1]} channels, and the model's {model.latent_channels}")
+    with np.errstate(over="ignore"):
+        latents = latents.astype(np.float32)
     if not np.all(np.isfinite(latents)):
-        raise UserError(f"{path}: latents hold NaN or infinities")
+        raise UserError(f"{path}: latents hold NaN or infinities (in float32)")
     try:
         size = int(arrays["height"]), int(arrays["width"])
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         raise UserError(f"{path}: height and width must be numbers") from None
     for side, positions in zip(size, latents.shape[1:3], strict=True):
         if not 1 <= side <= positions * model.stride:
             raise UserError(f"{path}: {size[0]} x {size[1]} pixels do not come of latents {list(latents.shape)}")
-    return latents.astype(np.float32), size
+    return latents, size
 
 
 def _with_channels(pixels: Picture, channels: int, path: str) -> Picture:

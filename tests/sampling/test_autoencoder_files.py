@@ -79,10 +79,19 @@ def test_mistakes_are_one_line(tmp_path, capsys, folder, photo):
     assert "written as .npz" in refused(capsys, "--vae", folder, "--encode", photo, "--output", str(tmp_path / "x.png"))
     assert "multiple of the model's stride" in refused(capsys, "--vae", folder, "--encode", photo, "--pad_to=3", *to)
     assert "no such file" in refused(capsys, "--vae", str(tmp_path / "none"), "--encode", photo, *to)
+    for option in ("--what=morph", "--prior=gmm", "--count=3", "--size=64", "--class=1"):
+        assert f"{option.partition('=')[0]} has no meaning with --vae" in refused(
+            capsys, "--vae", folder, "--encode", photo, option, *to
+        )
+    assert "--which is for a run" in refused(capsys, "--vae", folder, "--encode", photo, "--which=7", *to)
+    decode = ("--vae", folder, "--decode", photo, "--output", str(tmp_path / "y.png"))
+    assert "--pad_to is for --encode" in refused(capsys, *decode, "--pad_to=8")
     for change, message in (
         ({"latents": np.zeros((1, 2, 2, 4), np.float32)}, "4 channels, and the model's 3"),
         ({"latents": np.full((1, 2, 2, 3), np.nan, np.float32)}, "NaN"),
         ({"latents": np.zeros((2, 2, 3), np.float32)}, "must be floats"),
+        ({"latents": np.full((1, 2, 2, 3), 1e300)}, "NaN or infinities (in float32)"),
+        ({"height": np.inf}, "height and width must be numbers"),
         ({"height": 5}, "5 x 4 pixels do not come of latents"),
         ({"width": None}, "holds no width"),
     ):
