@@ -50,6 +50,7 @@ def _run(arguments: Sequence[str] | None) -> None:
         raise UserError(f"--shard_megabytes must be at least 1, not {args.shard_megabytes}")
 
     from dfm.conversion.pretrained import load_pretrained, save_pretrained
+    from dfm.training.run_folder import holds_run
 
     is_run = holds_run(args.input)
     target = args.to or ("safetensors" if is_run else "checkpoint")
@@ -81,15 +82,6 @@ def _refuse_what_has_no_meaning(args: argparse.Namespace, is_run: bool, target: 
     for name, (has_meaning, what) in of_what.items():
         if getattr(args, name) is not None and not has_meaning and Path(args.input).exists():
             raise UserError(f"--{name} is for {what}")
-
-
-def holds_run(path: str | Path) -> bool:
-    """Whether this is the folder of a run, and not a model's: both have a config.json."""
-    try:
-        config = json.loads((Path(path) / "config.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return False
-    return isinstance(config, dict) and "objective" in config
 
 
 def load_run_model(workdir: str | Path, which: Any = "latest") -> "tuple[AutoencoderKL, dict[str, Any]]":
@@ -153,15 +145,6 @@ def _count(params: Any) -> int:
     import jax
 
     return sum(leaf.size for leaf in jax.tree.leaves(params))
-
-
-def __getattr__(name: str) -> Any:
-    """The two doors by their old address too; imported only when wanted, since they bring jax."""
-    if name in ("load_pretrained", "save_pretrained"):
-        from dfm.conversion import pretrained
-
-        return getattr(pretrained, name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
 if __name__ == "__main__":

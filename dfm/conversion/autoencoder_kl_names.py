@@ -30,13 +30,22 @@ def find_prefix(names: Iterable[str]) -> str | None:
 
 
 def canonical_names(names: Iterable[str]) -> dict[str, str]:
-    """diffusers' present name -> name in the file, of the tensors of the autoencoder; others are left out."""
+    """diffusers' present name -> name in the file, of the tensors of the autoencoder; others are left out.
+
+    Raises:
+        ValueError: two names in the file mean one tensor.
+    """
     names = list(names)
     prefix = find_prefix(names) or ""
     own = [name for name in names if name.startswith(prefix) and name.removeprefix(prefix).split(".")[0] in PARTS]
     stages = [int(match[1]) for name in own if (match := re.search(r"decoder\.up\.(\d+)\.", name))]
     last_stage = max(stages, default=0)
-    return {_canonical(name.removeprefix(prefix), last_stage): name for name in own}
+    found: dict[str, str] = {}
+    for name in own:
+        other = found.setdefault(_canonical(name.removeprefix(prefix), last_stage), name)
+        if other != name:
+            raise ValueError(f"tensors {other} and {name} are two names of one")
+    return found
 
 
 def _canonical(name: str, last_stage: int) -> str:

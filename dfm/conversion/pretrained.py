@@ -56,7 +56,10 @@ def load_pretrained(path: str | Path, config: str | Path | None = None, **change
     tensors = list_tensors(weights)
     if find_prefix(tensors) is None:
         raise UserError(f"{weights}: holds no AutoencoderKL: no tensor's name ends in {MARK}")
-    own = {name: tensors[original] for name, original in canonical_names(tensors).items()}
+    try:
+        own = {name: tensors[original] for name, original in canonical_names(tensors).items()}
+    except ValueError as error:
+        raise UserError(f"{weights}: {error}") from None
     if config is None and (path.is_dir() or (path.parent / CONFIG).exists()):
         config = (path if path.is_dir() else path.parent) / CONFIG
     model = read_model(Path(config), **changes) if config is not None else _inferred(weights, own, changes)
@@ -188,7 +191,7 @@ def save_pretrained(model: AutoencoderKL, params: Mapping[str, Any], folder: str
     if dtype not in KINDS:
         raise UserError(f"dtype must be one of {', '.join(KINDS)}, not {dtype!r}")
     _check_params(model, params)
-    tensors = {name: values.astype(DTYPES[KINDS[dtype]]) for name, values in to_canonical(params).items()}
+    tensors = {name: _rounded(name, values, dtype) for name, values in to_canonical(params).items()}
     temporary, replaced = (folder.with_name(f".{folder.name}.{word}") for word in ("partial", "replaced"))
     try:
         shutil.rmtree(temporary, ignore_errors=True)
@@ -198,11 +201,22 @@ def save_pretrained(model: AutoencoderKL, params: Mapping[str, Any], folder: str
         if folder.exists():
             folder.rename(replaced)
         temporary.rename(folder)
+        shutil.rmtree(replaced, ignore_errors=True)
     except OSError as error:
+        if replaced.exists() and not folder.exists():
+            replaced.rename(folder)
         raise UserError(f"{folder}: cannot be written ({error.strerror})") from None
     finally:
-        for path in (temporary, replaced):
-            shutil.rmtree(path, ignore_errors=True)
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _rounded(name: str, values: np.ndarray, dtype: str) -> np.ndarray:
+    """UserError where a number is too large for this type."""
+    with np.errstate(over="ignore"):
+        rounded = values.astype(DTYPES[KINDS[dtype]])
+    if np.any(np.isinf(rounded)) and not np.any(np.isinf(values)):
+        raise UserError(f"tensor {name}: its numbers are too large for {dtype}")
+    return rounded
 
 
 def _check_target(folder: Path) -> None:

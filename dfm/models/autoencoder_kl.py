@@ -138,13 +138,13 @@ class AutoencoderKL(nn.Module):
 
     @staticmethod
     def from_pretrained(folder: str | Path, **changes: Any) -> tuple["AutoencoderKL", dict[str, Any]]:
-        """(model, params) of a diffusers folder or a single-file checkpoint; see dfm.convert.load_pretrained."""
+        """(model, params) of a diffusers folder or a single-file checkpoint; see dfm.conversion.pretrained."""
         from dfm.conversion.pretrained import load_pretrained
 
         return load_pretrained(folder, **changes)
 
     def save_pretrained(self, folder: str | Path, params: Mapping[str, Any]) -> None:
-        """Writes a folder that diffusers opens; see dfm.convert.save_pretrained."""
+        """Writes a folder that diffusers opens; see dfm.conversion.pretrained."""
         from dfm.conversion.pretrained import save_pretrained
 
         save_pretrained(self, params, folder)

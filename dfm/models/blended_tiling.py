@@ -41,6 +41,8 @@ def blended_decode(
 def _tile_sizes(model: AutoencoderKL) -> tuple[int, int]:
     """Sides of a tile in pixels and in latents."""
     size = model.sample_size if isinstance(model.sample_size, int) else model.sample_size[0]
+    if size < 2 * model.stride:
+        raise ValueError(f"tiles of sample_size {size} are too small for a stride of {model.stride}")
     return size, size // model.stride
 
 

@@ -20,7 +20,8 @@ WHOLE_PIXELS = 2**20  # larger pictures go strip by strip, with the same result 
 def load_autoencoder(path: str | Path, which: Any = "latest") -> "tuple[AutoencoderKL, dict[str, Any]]":
     """(model, params) of a run, of a folder of diffusers or of a single .safetensors file."""
     from dfm.conversion.pretrained import load_pretrained
-    from dfm.convert import holds_run, load_run_model
+    from dfm.convert import load_run_model
+    from dfm.training.run_folder import holds_run
 
     if holds_run(path):
         return load_run_model(path, which)

@@ -1,7 +1,5 @@
 """Parameters to start from: those of another run, or of a folder that diffusers or this package has written."""
 
-import json
-from pathlib import Path
 from typing import Any
 
 import jax
@@ -9,7 +7,7 @@ from ml_collections import ConfigDict
 
 from dfm.errors import UserError
 from dfm.training.latent_scale import read_latent_scale
-from dfm.training.run_folder import CONFIG
+from dfm.training.run_folder import holds_run
 from dfm.training.state import TRAINING_ONLY, Params
 
 UNSEEN = ("norm_num_groups", "act_fn")  # change what parameters mean, and no shape shows them
@@ -46,11 +44,7 @@ def load_groups(settings: ConfigDict, like: Params, model: Any) -> tuple[Params,
 
 def _read(path: str) -> tuple[Any, Params]:
     """(model, parameters); of a workdir the moving average where there is one."""
-    try:
-        is_run = "objective" in json.loads((Path(path) / CONFIG).read_text(encoding="utf-8"))
-    except (OSError, ValueError, TypeError):
-        is_run = False
-    if is_run:
+    if holds_run(path):
         from dfm.training.runs import load_run
 
         run = load_run(path)

@@ -20,6 +20,15 @@ CONFIG, RUN, METRICS, CHECKPOINTS, PICTURES = "config.json", "run.json", "metric
 LOCK = ".lock"
 
 
+def holds_run(path: str | Path) -> bool:
+    """Whether this is the folder of a run: a model of diffusers has a config.json too."""
+    try:
+        config = json.loads((Path(path) / CONFIG).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return False
+    return isinstance(config, dict) and "objective" in config
+
+
 def read_config(workdir: str | Path) -> ConfigDict:
     """The config of the run in this folder.
 
@@ -36,6 +45,12 @@ def read_config(workdir: str | Path) -> ConfigDict:
     if not {"model", "objective", "optimizer", "total_steps"} <= set(config):
         raise UserError(f"{path}: is not the config of a run")
     return config
+
+
+def has_begun(workdir: str | Path) -> bool:
+    """Whether there is a checkpoint, or something that looks like one."""
+    folder = Path(workdir) / CHECKPOINTS
+    return folder.is_dir() and any(folder.iterdir())
 
 
 def check_foreign(workdir: str | Path) -> None:

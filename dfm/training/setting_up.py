@@ -14,7 +14,7 @@ from dfm import models, objectives
 from dfm.data import Batches, load
 from dfm.errors import UserError
 from dfm.metrics.lpips import LpipsFile
-from dfm.training import optimizers
+from dfm.training import optimizers, run_folder
 from dfm.training.decoder_start import least_squares_start
 from dfm.training.latent_cache import cached, is_constant
 from dfm.training.latent_scale import keep_latent_scale
@@ -80,6 +80,8 @@ def build(config: ConfigDict, workdir: str, data_dir: str | None, lpips: LpipsFi
         if config.objective.get("latent_start") == "pca":
             check_components(len(dataset), math.prod(shape), model.latent_size)
     optimizer = optimizers.build(config.optimizer.to_dict(), config.total_steps, groups)
+    if config.pretrained.path and not run_folder.has_begun(workdir):  # noticed before the folder is made
+        load_groups(config.pretrained, jax.eval_shape(objective.init, key), model)
     return Training(config, workdir, mesh, batches, model, objective, optimizer)
 
 

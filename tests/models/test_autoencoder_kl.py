@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from tiny_autoencoders import FAST_COMPILE, random_params
+from random_autoencoders import FAST_COMPILE, random_params
 
 from dfm import models
 from dfm.errors import UserError

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from tiny_autoencoders import FAST_COMPILE, random_params, vectors
+from random_autoencoders import FAST_COMPILE, random_params, vectors
 
 from dfm.models.autoencoder_kl import AutoencoderKL
 from dfm.models.blended_tiling import blended_decode, blended_encode

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from tiny_autoencoders import random_params
+from random_autoencoders import random_params
 
 from dfm import evaluate, sample
 from dfm.codec.picture import load_picture, save_picture
