@@ -143,6 +143,7 @@ def test_latents_of_a_frozen_encoder_keep_their_scale(whole, tmp_path):
     ("changes", "message"),
     [
         ({"objective.freeze_encoder": True}, "would freeze random numbers"),
+        ({"pretrained.path": "nowhere"}, "nowhere: no such file or folder"),
         ({"model.in_channels": 3, "model.out_channels": 3}, "pictures have 1 channels, model.in_channels is 3"),
         ({"objective.discriminator_layers": 3}, "8x8 are too small for objective.discriminator_layers 3: 24 pixels"),
         ({"objective.perceptual_weight": 1.0}, "the LPIPS weights are missing: give --lpips_weights=FILE"),

@@ -4,6 +4,7 @@ import importlib.util
 import json
 import re
 import struct
+from pathlib import Path
 
 import jax
 import ml_dtypes
@@ -279,6 +280,37 @@ def test_nothing_foreign_is_replaced(tmp_path, folder):
     with pytest.raises(UserError, match="decoder/conv_out/bias is missing"):
         save_pretrained(model, params, tmp_path / "new")
     assert not (tmp_path / "new").exists() and not list(tmp_path.glob(".*"))
+
+
+def test_what_half_precision_cannot_hold_is_not_written(tmp_path, folder):
+    model, params = load_pretrained(folder)
+    params["decoder"]["conv_in"]["bias"] = params["decoder"]["conv_in"]["bias"].at[0].set(1e6)
+    with pytest.raises(UserError, match="tensor decoder.conv_in.bias: its numbers are too large for float16"):
+        save_pretrained(model, params, tmp_path / "half", "float16")
+    assert not (tmp_path / "half").exists()
+    save_pretrained(model, params, tmp_path / "half", "bfloat16")
+
+
+def test_two_names_of_one_tensor_are_refused(tmp_path, tensors):
+    name = "encoder.mid_block.attentions.0.to_q.weight"
+    path = write_folder(tmp_path / "vae", tensors | {name.replace("to_q", "query"): tensors[name]})
+    with pytest.raises(UserError, match="to_q.weight.* are two names of one"):
+        load_pretrained(path)
+
+
+def test_a_failing_rename_leaves_the_old_model(tmp_path, folder, monkeypatch):
+    model, params = load_pretrained(folder)
+    before, rename = (folder / WEIGHTS).read_bytes(), Path.rename
+
+    def failing(path, target):
+        if path.name.endswith(".partial"):
+            raise OSError(28, "No space left on device")
+        return rename(path, target)
+
+    monkeypatch.setattr(Path, "rename", failing)
+    with pytest.raises(UserError, match="cannot be written"):
+        save_pretrained(model, params, folder)
+    assert (folder / WEIGHTS).read_bytes() == before
 
 
 @pytest.mark.peers

@@ -67,6 +67,8 @@ def test_height_over_four_devices_equals_one(params):
 def test_small_pictures_are_one_blended_tile(params):
     z = random_values(1, 3, 4, 4)
     assert relative(blended_decode(MODEL.clone(sample_size=16), params, z), whole(MODEL, params, z, "decode")) < 1e-6
+    with pytest.raises(ValueError, match="too small for a stride"):
+        blended_decode(MODEL.clone(sample_size=1), params, z)
 
 
 @pytest.mark.peers

@@ -99,6 +99,18 @@ def test_neither_step_leaves_a_trace_in_the_other(adversarial_step):
         assert (tiny.distance(by_other_player[name], gradients[name]) < 1e-5) == judge, name
 
 
+def test_the_adaptive_weight_costs_two_kernel_gradients_of_the_last_convolution_and_no_pass_of_the_decoder():
+    def convolutions(adaptive):
+        objective = tiny.objective(adaptive=adaptive)
+        compute = lambda p, s, x: objective.gradients(p, s, {"image": x}, KEY, ADVERSARIAL, "float32")  # noqa: E731
+        lowered = jax.jit(compute).lower(*first_params(objective), IMAGES)
+        return lowered.as_text().count("stablehlo.convolution")
+
+    with_weight, without = convolutions(True), convolutions(False)
+    assert with_weight - without <= 4  # each of the two pullbacks has the cotangent of its input too, which is unused
+    assert without > 20
+
+
 def test_perception_has_a_gradient(adversarial_step):
     _, params, statistics, _ = adversarial_step
     alone = tiny.objective(perceptual_weight=1.0, kl_weight=0.0, sample_posterior=False)
