@@ -9,6 +9,8 @@ import json
 import math
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 from ml_collections import ConfigDict
@@ -202,6 +204,15 @@ def nearest(name: str, known: Iterable[str]) -> str:
     return f"{guess} (known: {', '.join(known) or 'none'})"
 
 
+def config_module(path: str | Path) -> ModuleType:
+    """A config file as a module: get_config, sweep and what else it defines."""
+    spec = importlib.util.spec_from_file_location("dfm_config_file", path)
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
 def read_sweep(config_file: str) -> list[Settings]:
     """The settings of every run of the config file's sweep: sweep(add) calls add(**{"optimizer.learning_rate": ...}).
 
@@ -209,11 +220,7 @@ def read_sweep(config_file: str) -> list[Settings]:
         UserError: the file defines no sweep, or an empty one.
     """
     path = config_file.partition(":")[0]
-    spec = importlib.util.spec_from_file_location("dfm_sweep_config", path)
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    sweep: Callable | None = getattr(module, "sweep", None)
+    sweep: Callable | None = getattr(config_module(path), "sweep", None)
     if sweep is None:
         raise UserError(f"{path}: defines no sweep(add)")
     runs: list[Settings] = []

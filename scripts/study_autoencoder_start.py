@@ -12,7 +12,6 @@ Trains without the discriminator and prints the PSNR of the last hundred steps. 
 
 import argparse
 import contextlib
-import importlib.util
 import io
 import json
 import sys
@@ -27,7 +26,7 @@ from figure_5_1 import exit_in_words, find_row
 from ml_collections import ConfigDict
 
 from dfm import models
-from dfm.config import flatten, resolve
+from dfm.config import config_module, flatten, resolve
 from dfm.errors import UserError
 from dfm.metrics.lpips import LpipsFile
 from dfm.results import read_lines, record
@@ -40,11 +39,7 @@ WARMUP = 30
 
 def make_config(rate: float, steps: int, seed: int) -> ConfigDict:
     """The preset at so many steps, without discriminator, pictures and averages."""
-    path = Path(__file__).parents[1] / "configs" / "autoencoder_kl_imagenet.py"
-    spec = importlib.util.spec_from_file_location("autoencoder_kl_imagenet", path)
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
+    module = config_module(Path(__file__).parents[1] / "configs" / "autoencoder_kl_imagenet.py")
     config = module.get_config("cifar10")
     config.objective.adversarial_weight = 0.0
     config.optimizer.update({"learning_rate": rate, "warmup_steps": WARMUP})

@@ -17,7 +17,6 @@ Each run is one JSON line; those already there with the same config are not run 
 
 import argparse
 import contextlib
-import importlib.util
 import io
 import math
 import sys
@@ -33,7 +32,7 @@ from jaxtyping import Int
 from matplotlib.figure import Figure
 from ml_collections import ConfigDict
 
-from dfm.config import flatten, resolve
+from dfm.config import config_module, flatten, resolve
 from dfm.data import Dataset, load
 from dfm.errors import UserError
 from dfm.metrics.picture_quality import PEAK
@@ -80,11 +79,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
 
 def make_config(variant: str, steps: int, seed: int) -> ConfigDict:
     """The tuned preset at so many steps with the settings of one variant; no pictures, one checkpoint."""
-    path = Path(__file__).parents[1] / "configs" / "dfm_mnist.py"
-    spec = importlib.util.spec_from_file_location("dfm_mnist", path)
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
+    module = config_module(Path(__file__).parents[1] / "configs" / "dfm_mnist.py")
     config = module.get_config()
     module.tuned(config, total_steps=steps)
     for key, value in VARIANTS[variant].items():

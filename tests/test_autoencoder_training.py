@@ -1,7 +1,6 @@
 """Trainings of an autoencoder from end to end: resumption, frozen encoders, other decoders, what a run leaves."""
 
 import functools
-import importlib.util
 import json
 from pathlib import Path
 
@@ -12,7 +11,7 @@ import tiny_autoencoder as tiny
 from test_train import assert_same_state, metrics_without_times, saved_state, steps_on_disk, stop_after
 
 from dfm import models, objectives, train
-from dfm.config import defaults, resolve
+from dfm.config import config_module, defaults, resolve
 from dfm.conversion.pretrained import load_pretrained, parameter_shapes
 from dfm.convert import main as convert
 from dfm.data import Batches, load
@@ -196,10 +195,7 @@ def test_parts_of_a_batch_add_up_to_the_whole():
 
 
 def read_config(argument):
-    spec = importlib.util.spec_from_file_location("autoencoder_kl_imagenet", CONFIG)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return resolve(module.get_config(argument))
+    return resolve(config_module(CONFIG).get_config(argument))
 
 
 def counts(config):
