@@ -249,7 +249,7 @@ def test_every_word_takes_a_step_at_its_quick_setting(argument):
     frozen = "decoder_only" in argument
     assert ("encoder" in learning) != frozen
     if frozen:
-        assert list(config.model.decoder_block_out_channels) == [32, 32, 64, 64]
+        assert list(config.model.decoder_block_out_channels) == [16, 32, 64, 64]
 
 
 def test_words_combine_and_nonsense_is_answered():
