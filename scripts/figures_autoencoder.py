@@ -6,8 +6,8 @@
 results/NAME_curves.png: metrics of the training by step, with the steps at which the discriminator starts to learn and
 is heard. results/NAME_reconstructions.png: originals above, reconstructions from the posterior's mode below, of the
 test split where there is one. A line of results/figures_autoencoder.jsonl: PSNR over up to --pictures of these, and
-that of a principal component analysis of f x f blocks with latent_channels numbers each, fitted to training pictures:
-as many numbers a picture, and one linear layer.
+that of the best linear codes of as many numbers, principal components fitted to training pictures: of f x f blocks with
+latent_channels numbers each, and, of small pictures, of the whole.
 """
 
 import argparse
@@ -31,7 +31,8 @@ from dfm.results import read_lines, record
 from dfm.sampling.run_data import RunData
 from dfm.training.runs import load_run
 
-FITTED_PICTURES = 5_000
+FITTED_PICTURES = 20_000
+MOST_VALUES = 4_096  # of a picture whose own principal components are computed
 # title -> metrics of one panel, with their labels
 PANELS: dict[str, dict[str, str]] = {
     "PSNR, dB": {"psnr": "reconstruction"},
@@ -57,6 +58,14 @@ def block_pca_psnr(fitted: Pictures, judged: Pictures, side: int, numbers: int) 
     _, vectors = np.linalg.eigh((known - mean).T @ (known - mean))
     basis = vectors[:, -numbers:]
     return psnr(wanted, mean + (wanted - mean) @ basis @ basis.T)
+
+
+def picture_pca_psnr(fitted: Pictures, judged: Pictures, numbers: int) -> float | None:
+    """The same with whole pictures as blocks; None where they are not square, too large, or too few to fit to."""
+    height, width, channels = judged.shape[1:]
+    if height != width or not len(fitted) > height * width * channels <= MOST_VALUES:
+        return None
+    return block_pca_psnr(fitted, judged, height, numbers)
 
 
 def psnr(a: np.ndarray, b: np.ndarray) -> float:
@@ -124,6 +133,7 @@ def main() -> None:
     metrics = {
         "psnr": psnr(originals, painted),
         "block_pca_psnr": block_pca_psnr(fitted, originals, model.stride, model.latent_channels),
+        "picture_pca_psnr": picture_pca_psnr(fitted, originals, run.model.latent_size),
         "pictures": len(rows),
         "split": split.split,
         "step": run.step,
@@ -131,7 +141,9 @@ def main() -> None:
     }
     record(arguments.output / "figures_autoencoder.jsonl", arguments.name, f"{split.name}:{split.split}",
            ["python", *sys.argv], config, config["seed"], time.perf_counter() - start, metrics)  # fmt: skip
-    print(f"{metrics['psnr']:.2f} dB; PCA of blocks with as many numbers {metrics['block_pca_psnr']:.2f} dB")
+    whole = metrics["picture_pca_psnr"]
+    print(f"{metrics['psnr']:.2f} dB; PCA with as many numbers, of blocks: {metrics['block_pca_psnr']:.2f} dB"
+          + ("" if whole is None else f", of whole pictures: {whole:.2f} dB"))  # fmt: skip
 
 
 if __name__ == "__main__":

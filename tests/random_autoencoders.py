@@ -25,3 +25,14 @@ def random_params(model: AutoencoderKL, dtype=np.float32) -> dict:
         return jnp.asarray(to_our_layout(vectors.random_tensors({name: shape})[name]).astype(dtype))
 
     return jax.tree_util.tree_map_with_path(leaf, parameter_shapes(model))
+
+
+def our_outputs(model: AutoencoderKL, params, images, options=FAST_COMPILE) -> tuple[np.ndarray, np.ndarray]:
+    """(moments, pictures of the mode)."""
+
+    def run(params, images):
+        moments = model.apply({"params": params}, images, method="moments")
+        return moments, model.apply({"params": params}, moments[..., : model.latent_channels], method="decode")
+
+    moments, pictures = jax.jit(run, compiler_options=options)(params, images)
+    return np.asarray(moments), np.asarray(pictures)

@@ -5,7 +5,7 @@ import importlib.util
 import jax
 import numpy as np
 import pytest
-from random_autoencoders import FAST_COMPILE, random_params, vectors
+from random_autoencoders import FAST_COMPILE, our_outputs, random_params, vectors
 
 from dfm.conversion.autoencoder_kl_names import to_canonical
 from dfm.models.autoencoder_kl import AutoencoderKL
@@ -18,17 +18,6 @@ needs_diffusers = pytest.mark.skipif(
 def relative(ours, theirs) -> float:
     """Relative L2 distance."""
     return float(np.linalg.norm(np.asarray(ours, np.float64) - theirs) / np.linalg.norm(theirs))
-
-
-def our_outputs(model: AutoencoderKL, params, images, options=FAST_COMPILE) -> tuple[np.ndarray, np.ndarray]:
-    """(moments, pictures of the mode)."""
-
-    def run(params, images):
-        moments = model.apply({"params": params}, images, method="moments")
-        return moments, model.apply({"params": params}, moments[..., : model.latent_channels], method="decode")
-
-    moments, pictures = jax.jit(run, compiler_options=options)(params, images)
-    return np.asarray(moments), np.asarray(pictures)
 
 
 @pytest.mark.parametrize("name, size", vectors.CASES)
