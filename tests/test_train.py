@@ -20,7 +20,7 @@ from dfm import train  # noqa: E402
 from dfm.data import Batches, load  # noqa: E402
 from dfm.errors import UserError  # noqa: E402
 from dfm.results import read_lines  # noqa: E402
-from dfm.training import stopping  # noqa: E402
+from dfm.training import setting_up, stopping  # noqa: E402
 from dfm.training.runs import load_run  # noqa: E402
 from dfm.training.sharding import data_mesh  # noqa: E402
 
@@ -207,7 +207,7 @@ def test_a_run_goes_on_with_another_number_of_devices(uninterrupted, tmp_path, m
     with monkeypatch.context() as patch:
         stop_after(patch, 5)
         train.train(config, str(tmp_path))
-    monkeypatch.setattr(train, "data_mesh", lambda: data_mesh(jax.devices()[:2]))
+    monkeypatch.setattr(setting_up, "data_mesh", lambda: data_mesh(jax.devices()[:2]))
     assert train.train(config, str(tmp_path)) == 0
     here, there = (metrics_without_times(folder)[-1] for folder in (tmp_path, whole))
     assert here["loss"] == pytest.approx(there["loss"], rel=1e-4)
