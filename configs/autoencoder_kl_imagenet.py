@@ -109,8 +109,8 @@ def small(config: ConfigDict, word: str, size: int) -> None:
 
 
 def short(config: ConfigDict, batch_size: int, total_steps: int) -> None:
-    """Few steps: a large rate that falls, and a discriminator that is heard for the last quarter."""
-    config.batch_size, config.total_steps = batch_size, total_steps
+    """Few steps: a large rate that falls, a discriminator for the last quarter, an average over the last ninth."""
+    config.batch_size, config.total_steps, config.ema_decay = batch_size, total_steps, 1 - 9 / total_steps
     config.objective.update({
         "discriminator_start_step": total_steps * 11 // 18, "adversarial_start_step": total_steps * 13 // 18,
         "adversarial_weight": 0.1,
@@ -130,7 +130,7 @@ def quick(config: ConfigDict) -> None:
         "perceptual_weight": 0.0, "discriminator_start_step": 0, "adversarial_start_step": 0,
         "discriminator_features": 16,
     })  # fmt: skip
-    config.batch_size, config.total_steps = 8, 60
+    config.batch_size, config.total_steps, config.ema_decay = 8, 60, 0.9
     config.log_every_steps, config.checkpoint_every_steps, config.sample_every_steps = 10, 30, 30
 
 

@@ -1,7 +1,7 @@
 """Curves and reconstructions of an AutoencoderKL's training, beside the best linear code of as many numbers.
 
   python scripts/figures_autoencoder.py --workdir=runs/vae_cifar10 --name=autoencoder_cifar10
-  python scripts/figures_autoencoder.py --workdir=runs/crops --name=autoencoder_crops --count=6
+  python scripts/figures_autoencoder.py --workdir=runs/crops --name=autoencoder_crops --count=8 --raw
 
 results/NAME_curves.png: metrics of the training by step, with the steps at which the discriminator starts to learn and
 is heard. results/NAME_reconstructions.png: originals above, reconstructions from the posterior's mode below, of the
@@ -107,13 +107,14 @@ def main() -> None:
     add("--name", required=True, help="the files' names begin with it")
     add("--count", type=int, default=16, help="pictures in the figure (%(default)s)")
     add("--pictures", type=int, default=2_000, help="for the PSNR, evenly spread (%(default)s)")
+    add("--raw", action="store_true", help="parameters of the last step in place of their moving average")
     add("--data_dir", help="prepared data; default $DFM_DATA_DIR, or ~/.cache/dfm/data")
     add("--output", type=Path, default=Path("results"), help="folder (%(default)s)")
     arguments = parser.parse_args()
     if min(arguments.count, arguments.pictures) < 1:
         raise UserError("--count and --pictures must be at least 1")
     start = time.perf_counter()
-    run = load_run(arguments.workdir)
+    run = load_run(arguments.workdir, averaged=not arguments.raw)
     config, data = run.config.to_dict(), RunData(run, arguments.data_dir)
     if config["model"]["name"] != "autoencoder_kl":
         raise UserError(f"{arguments.workdir} is a run of {config['model']['name']}, not of autoencoder_kl")
@@ -137,6 +138,7 @@ def main() -> None:
         "pictures": len(rows),
         "split": split.split,
         "step": run.step,
+        "averaged": not arguments.raw,
         **training_facts(arguments.workdir),
     }
     record(arguments.output / "figures_autoencoder.jsonl", arguments.name, f"{split.name}:{split.split}",

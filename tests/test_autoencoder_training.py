@@ -92,6 +92,9 @@ def test_a_run_is_read_back_without_what_was_for_the_training_only(whole):
     assert set(run.params) == {"encoder", "quant_conv", "post_quant_conv", "decoder"}
     assert (run.model.height, run.model.width, run.model.latent_size) == (8, 8, 4 * 4 * 2)
     averaged = dict(saved_state(whole, 6))["['ema_params']['decoder']['conv_out']['kernel']"]
+    raw = dict(saved_state(whole, 6))["['params']['decoder']['conv_out']['kernel']"]
+    np.testing.assert_array_equal(load_run(whole, averaged=False).params["decoder"]["conv_out"]["kernel"], raw)
+    assert not np.array_equal(raw, averaged)
     np.testing.assert_array_equal(run.params["decoder"]["conv_out"]["kernel"], averaged)
 
 

@@ -35,11 +35,12 @@ class Run:
     latents: jax.Array | None
 
 
-def load_run(workdir: str | Path, which: Literal["latest", "best"] | int = "latest") -> Run:
+def load_run(workdir: str | Path, which: Literal["latest", "best"] | int = "latest", averaged: bool = True) -> Run:
     """Reads a checkpoint onto one local device, whatever devices wrote it.
 
     Args:
         which: the latest, the best by training error, or the one of this step.
+        averaged: the moving average of the parameters where one is kept; False: the parameters themselves.
 
     Raises:
         UserError: no run, no checkpoint, or not this one.
@@ -49,7 +50,7 @@ def load_run(workdir: str | Path, which: Literal["latest", "best"] | int = "late
 
     config = read_config(workdir)
     try:
-        step, saved = _read_checkpoint(Path(workdir) / CHECKPOINTS, which)
+        step, saved = _read_checkpoint(Path(workdir) / CHECKPOINTS, which, averaged)
     except (OSError, ValueError, TypeError, KeyError) as error:
         first_line = (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
         raise UserError(f"{workdir}: the checkpoint cannot be read ({first_line})") from error
@@ -66,7 +67,9 @@ def load_run(workdir: str | Path, which: Literal["latest", "best"] | int = "late
     )
 
 
-def _read_checkpoint(folder: Path, which: Literal["latest", "best"] | int) -> tuple[int, dict[str, Any]]:
+def _read_checkpoint(
+    folder: Path, which: Literal["latest", "best"] | int, averaged: bool
+) -> tuple[int, dict[str, Any]]:
     """(step, the averaged or plain params and the table's values): no optimizer state is read."""
     import orbax.checkpoint as ocp
     from absl import logging
@@ -81,9 +84,9 @@ def _read_checkpoint(folder: Path, which: Literal["latest", "best"] | int) -> tu
     with ocp.CheckpointManager(folder.absolute(), options=options, item_handlers=handlers) as manager:
         step = _choose_step(manager, which, folder)
         tree = manager.item_metadata(step)["state"]
-        averaged = tree.get("ema_params") or {}
-        plain = [name for name in tree["params"] if name not in averaged and name not in TRAINING_ONLY]
-        groups = {"params": {name: tree["params"][name] for name in plain}, "ema_params": averaged}
+        averages = (tree.get("ema_params") or {}) if averaged else {}
+        plain = [name for name in tree["params"] if name not in averages and name not in TRAINING_ONLY]
+        groups = {"params": {name: tree["params"][name] for name in plain}, "ema_params": averages}
         shapes = {part: values for part, values in groups.items() if values}
         if tree.get("latents") is not None:
             shapes["latents"] = {"values": tree["latents"]["values"]}
