@@ -97,8 +97,7 @@ def cifar10(config: ConfigDict) -> None:
 def small(config: ConfigDict, word: str, size: int) -> None:
     """The same topology, narrow, on small windows: what a CPU or a hundred pictures allow.
 
-    Four channels a group at the finest level, as at full width: a norm of single channels in front of the last
-    convolution would take every picture's brightness and colour away.
+    Four channels a group at the finest level, as at full width, and not norms of single channels.
     """
     widths = SHAPES[word][2]
     config.model.update({"block_out_channels": widths, "decoder_block_out_channels": widths, "sample_size": size})
