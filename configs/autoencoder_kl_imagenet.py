@@ -108,16 +108,19 @@ def small(config: ConfigDict, word: str, size: int) -> None:
 
 
 def short(config: ConfigDict, batch_size: int, total_steps: int) -> None:
-    """Few steps: a large rate that falls, a discriminator for the last quarter, an average over the last ninth."""
+    """Few steps: Muon, a large rate that falls, a discriminator for the last quarter, an average over the last ninth.
+
+    Results by scripts/study_autoencoder_start.py.
+    """
     config.batch_size, config.total_steps, config.ema_decay = batch_size, total_steps, 1 - 9 / total_steps
     config.objective.update({
         "discriminator_start_step": total_steps * 11 // 18, "adversarial_start_step": total_steps * 13 // 18,
         "adversarial_weight": 0.1,
     })  # fmt: skip
     config.optimizer.update({
-        "learning_rate": 2e-3, "final_learning_rate": 2e-5, "schedule": "cosine", "warmup_steps": 100,
+        "name": "muon", "learning_rate": 1e-3, "final_learning_rate": 1e-5, "schedule": "cosine", "warmup_steps": 100,
         "b1": 0.9, "b2": 0.99, "gradient_clip_norm": 1.0,
-        "groups": {"discriminator": {"learning_rate": 2e-4, "b1": 0.5}},
+        "groups": {"discriminator": {"name": "adam", "learning_rate": 2e-4, "b1": 0.5}},
     })  # fmt: skip
     config.compute_dtype = "float32"
     config.log_every_steps, config.checkpoint_every_steps, config.sample_every_steps = 100, 1_000, 1_000

@@ -1,10 +1,10 @@
-"""How an AutoencoderKL should begin: the start and the learning rate of the CIFAR-10 preset, one changed at a time.
+"""How an AutoencoderKL should begin: start, optimizer and learning rate of the CIFAR-10 preset, all combinations.
 
-  python scripts/study_autoencoder_start.py --lpips_weights=alex.npz                 # 300 steps a run, one seed: 25 min
+  python scripts/study_autoencoder_start.py --lpips_weights=alex.npz                 # 200 steps a run, one seed: 25 min
   python scripts/study_autoencoder_start.py --lpips_weights=alex.npz --seeds=3       # what is missing of more seeds
   python scripts/study_autoencoder_start.py --summary
 
-Trains without the discriminator and prints the PSNR of the last hundred steps. Starts:
+Trains without the discriminator and prints the PSNR of the training's last hundred steps. Starts:
   ours       variance kept by every layer, zero biases, residual branches at a tenth (dfm/models/layers.py, blocks.py)
   branches   the same with whole residual branches
   reference  U(-1 / sqrt(inputs), 1 / sqrt(inputs)) for kernels and biases, as PyTorch's convolutions begin
@@ -13,6 +13,7 @@ Trains without the discriminator and prints the PSNR of the last hundred steps. 
 import argparse
 import contextlib
 import io
+import itertools
 import json
 import sys
 import tempfile
@@ -33,16 +34,17 @@ from dfm.results import read_lines, record
 from dfm.train import train
 
 STARTS = ("ours", "branches", "reference")
-RATES = (3e-4, 1e-3, 3e-3)
+OPTIMIZERS = ("muon", "adam")
+RATES = (1e-3, 3e-3)
 WARMUP = 30
 
 
-def make_config(rate: float, steps: int, seed: int) -> ConfigDict:
+def make_config(optimizer: str, rate: float, steps: int, seed: int) -> ConfigDict:
     """The preset at so many steps, without discriminator, pictures and averages."""
     module = config_module(Path(__file__).parents[1] / "configs" / "autoencoder_kl_imagenet.py")
     config = module.get_config("cifar10")
     config.objective.adversarial_weight = 0.0
-    config.optimizer.update({"learning_rate": rate, "warmup_steps": WARMUP})
+    config.optimizer.update({"name": optimizer, "learning_rate": rate, "warmup_steps": WARMUP})
     config.optimizer.groups = {}
     config.seed, config.total_steps, config.ema_decay = seed, steps, 0.0
     config.log_every_steps = min(100, steps)
@@ -84,35 +86,36 @@ def measure(start: str, config: ConfigDict, arguments: argparse.Namespace) -> di
         return {"psnr": lines[-1]["psnr"], "psnr_by_step": {str(line["step"]): line["psnr"] for line in lines}}
 
 
-def row_config(start: str, rate: float, steps: int, seed: int) -> dict[str, Any]:
+def row_config(start: str, optimizer: str, rate: float, steps: int, seed: int) -> dict[str, Any]:
     """What names a row: the start and the whole config of the training."""
-    return {"start": start, "training": flatten(make_config(rate, steps, seed))}
+    return {"start": start, "training": flatten(make_config(optimizer, rate, steps, seed))}
 
 
 def run(arguments: argparse.Namespace) -> None:
     """Measures what is missing; every row is on the disk before the next run begins."""
     known = read_lines(arguments.output)
-    for seed in range(arguments.seeds):
-        for rate in RATES:
-            for start in STARTS:
-                config = row_config(start, rate, arguments.steps, seed)
-                if find_row(known, config) is not None:
-                    continue
-                begin = time.perf_counter()
-                metrics = measure(start, make_config(rate, arguments.steps, seed), arguments)
-                record(arguments.output, "study_autoencoder_start", f"CIFAR-10, {arguments.steps} steps",
-                       ["python", *sys.argv], config, seed, time.perf_counter() - begin, metrics)  # fmt: skip
-                print(f"{start}, rate {rate:g}, seed {seed}: {metrics['psnr']:.2f} dB", flush=True)
+    cells = itertools.product(range(arguments.seeds), STARTS, OPTIMIZERS, RATES)
+    for seed, start, optimizer, rate in cells:
+        config = row_config(start, optimizer, rate, arguments.steps, seed)
+        if find_row(known, config) is not None:
+            continue
+        begin = time.perf_counter()
+        metrics = measure(start, make_config(optimizer, rate, arguments.steps, seed), arguments)
+        record(arguments.output, "study_autoencoder_start", f"CIFAR-10, {arguments.steps} steps",
+               ["python", *sys.argv], config, seed, time.perf_counter() - begin, metrics)  # fmt: skip
+        print(f"{start}, {optimizer} at {rate:g}, seed {seed}: {metrics['psnr']:.2f} dB", flush=True)
 
 
 def table(arguments: argparse.Namespace) -> list[str]:
-    """Markdown: a line a start, a column a rate, the seeds side by side."""
-    rows = read_lines(arguments.output)
-    lines = ["| start | " + " | ".join(f"rate {rate:g}" for rate in RATES) + " |", "|---" * (len(RATES) + 1) + "|"]
+    """Markdown: a line a start, a column an optimizer and rate, the seeds side by side."""
+    rows, columns = read_lines(arguments.output), list(itertools.product(OPTIMIZERS, RATES))
+    lines = ["| start | " + " | ".join(f"{optimizer}, {rate:g}" for optimizer, rate in columns) + " |"]
+    lines.append("|---" * (len(columns) + 1) + "|")
     for start in STARTS:
         cells = []
-        for rate in RATES:
-            found = [find_row(rows, row_config(start, rate, arguments.steps, s)) for s in range(arguments.seeds)]
+        for optimizer, rate in columns:
+            configs = [row_config(start, optimizer, rate, arguments.steps, s) for s in range(arguments.seeds)]
+            found = [find_row(rows, config) for config in configs]
             cells.append(", ".join(f"{row['metrics']['psnr']:.2f}" for row in found if row) or "-")
         lines.append(f"| {start} | " + " | ".join(cells) + " |")
     return lines
@@ -121,7 +124,7 @@ def table(arguments: argparse.Namespace) -> list[str]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add = parser.add_argument
-    add("--steps", type=int, default=300, help="of each run (%(default)s)")
+    add("--steps", type=int, default=200, help="of each run (%(default)s)")
     add("--seeds", type=int, default=1, help="0, 1, ... (%(default)s)")
     add("--lpips_weights", help="default $DFM_LPIPS_WEIGHTS")
     add("--data_dir", help="prepared data; default $DFM_DATA_DIR, or ~/.cache/dfm/data")
