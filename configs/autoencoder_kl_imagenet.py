@@ -6,10 +6,10 @@
     python -m dfm.train --config=configs/autoencoder_kl_imagenet.py:decoder_only --workdir=runs/decoder \\
         --config.pretrained.path=runs/f8c4                        a decoder for the latents of a frozen encoder
     python -m dfm.train --config=configs/autoencoder_kl_imagenet.py:f8c4:small --workdir=runs/crops \\
-        --config.dataset.name=folder:PATH                           random windows of a folder's pictures, a CPU's size
+        --config.dataset.name=folder:PATH                           random windows of a folder's pictures, 1 h, one core
 
 Words: f8c4 (83,653,863 parameters and 2,765,633 of the discriminator), f4c3, f16c16, cifar10; each alone or with
-`:decoder_only` and `:small` (the same topology at widths 32 to 128, windows of 64 pixels, 1,000 steps) or `:quick` (60
+`:decoder_only` and `:small` (the same topology at widths 32 to 128, windows of 64 pixels, 2,000 steps) or `:quick` (60
 steps of it, no LPIPS); keys: size, decoder_width.
 Data: `python -m dfm.data.prepare imagenet2012`, or cifar10, or a folder. LPIPS weights: --lpips_weights or
 DFM_LPIPS_WEIGHTS (VGG-16 as in the publication, or AlexNet); --config.objective.perceptual_weight=0 does without.
@@ -104,7 +104,7 @@ def small(config: ConfigDict, word: str, size: int) -> None:
     config.model.norm_num_groups = 8
     config.dataset.crop = (size, size)
     config.objective.update({"discriminator_features": 32, "discriminator_layers": 2})
-    short(config, batch_size=8, total_steps=1_000)
+    short(config, batch_size=8, total_steps=2_000)
 
 
 def short(config: ConfigDict, batch_size: int, total_steps: int) -> None:
