@@ -21,7 +21,7 @@ examples:
       --reference=cifar10:train --prior=gmm
   python -m dfm.evaluate --samples=FOLDER_OR_NPZ --reference=FOLDER_OR_NPZ_OR_STATS --metrics=fid
   python -m dfm.evaluate --workdir=runs/vae --metrics=reconstruction --reference=cifar10:test
-  python -m dfm.evaluate --vae=FOLDER --metrics=reconstruction --reference=folder:PICTURES
+  python -m dfm.evaluate --vae=FOLDER --metrics=reconstruction --reference=folder:PICTURES --size=256
   python -m dfm.evaluate --workdir=runs/digits --metrics=fd-digits,rfd-digits,honesty --reference=digits:test \\
       --prior=normal,gaussian,gmm --pretty
   python -m dfm.evaluate --workdir=runs/cifar10 --protocol=dai-wipf-2019 --reference=cifar10:test
@@ -86,6 +86,7 @@ def _parser() -> Parser:
     add("--protocol", metavar="NAME", help="fid-50k, fid-10k, fid-2k; legacy: dai-wipf-2019, rae-2020")
     add("--num_samples", type=int, metavar="N", help="samples; default 10,000 of a run, all of a folder")
     add("--num_references", type=int, metavar="N", help="pictures of the reference; default all")
+    add("--size", type=int, metavar="N", help="reference folder: shorter sides to N pixels, then the centre, N x N")
     add("--label", type=int, metavar="L", help="one class of the reference; default: the run's, where it has one")
     add("--output", metavar="FILE", help="JSON lines are appended to it; with --make_stats the .npz to write")
     add("--pretty", action="store_true", help="a table in place of JSON lines on standard output")
@@ -119,7 +120,7 @@ def _parser() -> Parser:
 
 def _check(args: argparse.Namespace) -> None:
     """What argparse cannot say, before anything is loaded."""
-    least_values = {"num_samples": 1, "num_references": 1, "batch_size": 1, "repeats": 1, "invert_steps": 0}
+    least_values = {"num_samples": 1, "num_references": 1, "size": 1, "batch_size": 1, "repeats": 1, "invert_steps": 0}
     for name, least in least_values.items():
         value = getattr(args, name)
         if value is not None and value < least:
@@ -132,6 +133,8 @@ def _check(args: argparse.Namespace) -> None:
     for word in args.prior:
         if word not in PRIORS:
             raise UserError(f"unknown prior {word!r}: known are {', '.join(PRIORS)}")
+    if args.size is not None and not (args.reference or args.make_stats):
+        raise UserError("--size is of the pictures of --reference or --make_stats")
     if args.make_stats and not (args.output or "").endswith(".npz"):
         raise UserError("--make_stats needs --output=FILE.npz")
     if (args.samples or args.vae) and args.repeats > 1:
@@ -162,7 +165,7 @@ def _make_statistics(args: argparse.Namespace) -> None:
     for flag in ("workdir", "samples", "reference"):
         if getattr(args, flag):
             raise UserError(f"--{flag} has no part in --make_stats")
-    source = open_source(args.make_stats, args.data_dir, -1 if args.label is None else args.label)
+    source = open_source(args.make_stats, args.data_dir, -1 if args.label is None else args.label, args.size)
     network = networks.load(name if dash else "inception", weight_files(args))
     with Progress(args.quiet).bar(source.id, source.count) as report:
         measured = measure(source, Extractor(network, args.batch_size), args.keep_features, report)

@@ -42,10 +42,10 @@ def read_folder(name: str, split: str, data_dir: Path) -> tuple[FolderPictures, 
     sub-folders every label is 0. Pictures deeper down belong to the sub-folder they are in.
     """
     root = Path(name.removeprefix(PREFIX)).expanduser()
-    splits = _split_roots(root)
+    splits = split_roots(root)
     if split not in splits:
         raise UserError(f"{root}: has no sub-folder '{split}', so there is no {split} split")
-    found = {part: list(_picture_paths(folder)) for part, folder in splits.items()}
+    found = {part: list(picture_paths(folder)) for part, folder in splits.items()}
     if not found[split]:
         raise UserError(f"{splits[split]}: no pictures in this folder (known: {' '.join(PICTURE_SUFFIXES)})")
     classes = {part: [_class_of(path, splits[part]) for path in paths] for part, paths in found.items()}
@@ -63,14 +63,15 @@ def read_folder(name: str, split: str, data_dir: Path) -> tuple[FolderPictures, 
     return FolderPictures(found[split], shapes[split], channels), labels, () if names == [""] else tuple(names)
 
 
-def _split_roots(root: Path) -> dict[str, Path]:
+def split_roots(root: Path) -> dict[str, Path]:
+    """{"train": ..., "test": ...}, those sub-folders that exist; without any the whole folder as `train`."""
     if not root.is_dir():
         raise UserError(f"{root}: {'is a file, not a folder' if root.exists() else 'no such folder'}")
     found = {split: root / split for split in ("train", "test") if (root / split).is_dir()}
     return found or {"train": root}
 
 
-def _picture_paths(root: Path) -> Iterator[Path]:
+def picture_paths(root: Path) -> Iterator[Path]:
     """Pictures below a folder in sorted order; hidden files and folders are left out, links are followed."""
     seen = set()
     for folder, folders, files in os.walk(root, followlinks=True):

@@ -110,7 +110,7 @@ def chosen_reference(args: argparse.Namespace, protocol: Protocol, data: "RunDat
     label = args.label
     if label is None:
         label = data.run.config["dataset"].get("label", -1) if data else -1
-    reference = open_reference(args.reference, args.data_dir, label)
+    reference = open_reference(args.reference, args.data_dir, label, args.size)
     count = fixed_count("num_references", args.num_references, protocol.references, args.protocol)
     if isinstance(reference, Statistics):
         if args.num_references or protocol.change_references:

@@ -85,13 +85,15 @@ def save_statistics(path: str, measured: Measured, network: FeatureNetwork, fact
     write_npz(path, arrays | {"facts": np.array(json.dumps(facts))})
 
 
-def open_reference(spec: str, data_dir: str | None = None, label: int = -1) -> Source | Statistics:
+def open_reference(
+    spec: str, data_dir: str | None = None, label: int = -1, size: int | None = None
+) -> Source | Statistics:
     """A folder, an .npz with `images`, a data set (cifar10:train), or statistics in an .npz."""
-    if spec.lower().endswith(".npz") and Path(spec).is_file():
+    if size is None and spec.lower().endswith(".npz") and Path(spec).is_file():
         arrays = read_arrays(spec)
         if "images" not in arrays:
             return Statistics(spec, arrays)
-    return open_source(spec, data_dir, label)
+    return open_source(spec, data_dir, label, size)
 
 
 def measure_reference(reference: Source | Statistics, extractor: Extractor, keep_features: bool, cache: Path | None,

@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
+from PIL import Image, ImageOps
 
-from dfm.codec.picture import PICTURE_SUFFIXES, load_picture
+from dfm.codec.picture import load_picture
 from dfm.errors import UserError
 
 if TYPE_CHECKING:
@@ -83,15 +84,27 @@ def npz_source(path: str) -> ArraySource:
 
 
 class FolderSource:
-    """Picture files of one folder in the order of their names, read when they are needed."""
+    """Picture files of a folder and its sub-folders in the order of their names, read when they are needed.
 
-    def __init__(self, path: str):
+    size: bring every picture to size x size: the shorter side to `size` (Pillow's bicubic, which averages where it
+    shrinks), then the central window; grey ones become coloured. None: they must be of one size.
+    """
+
+    def __init__(self, path: str, size: int | None = None):
+        from dfm.data.folder import picture_paths, split_roots
+
         folder = Path(path)
-        self._paths = sorted(file for file in folder.iterdir() if file.suffix.lower() in PICTURE_SUFFIXES)
+        if split_roots(folder).keys() > {"train"}:
+            raise UserError(f"{path}: holds train and test; name one of them, such as {folder / 'test'}")
+        self._paths, self._size = list(picture_paths(folder)), size
         if not self._paths:
             raise UserError(f"{path}: no pictures in this folder")
         self.id, self.count = folder.resolve().name, len(self._paths)
-        self.shape: Shape = load_picture(self._paths[0]).shape
+        if size is None:
+            self.shape: Shape = load_picture(self._paths[0]).shape
+        else:
+            self.id += f" at {size}x{size}"
+            self.shape = (size, size, 3)
         lossy = sum(file.suffix.lower() in LOSSY_SUFFIXES for file in self._paths)
         self.warnings = [f"{self.id}: {lossy} JPEG files; their losses move every metric, use PNG"] if lossy else []
 
@@ -103,13 +116,21 @@ class FolderSource:
 
     def _read(self, path: Path) -> np.ndarray:
         picture = load_picture(path)
+        if self._size is not None:
+            return _central_square(picture, self._size)
         if picture.shape != self.shape:
             wanted, found = (" x ".join(map(str, shape)) for shape in (self.shape, picture.shape))
             raise UserError(
                 f"{path}: is {found} (height x width x channels), but {self._paths[0].name} is {wanted}: "
-                "pictures of one size are needed"
+                "pictures of one size are needed (or --size=N)"
             )
         return picture
+
+
+def _central_square(picture: np.ndarray, size: int) -> np.ndarray:
+    """uint8 [size, size, 3], see FolderSource."""
+    image = Image.fromarray(picture.squeeze(-1) if picture.shape[-1] == 1 else picture).convert("RGB")
+    return np.asarray(ImageOps.fit(image, (size, size), Image.Resampling.BICUBIC))
 
 
 class DatasetSource:
@@ -191,11 +212,16 @@ class Transformed:
         return map(self.function, self.source.batches(start, stop))
 
 
-def open_source(spec: str, data_dir: str | None = None, label: int = -1) -> Source:
-    """A folder, an .npz with `images`, or a data set and its split such as cifar10:test; label: one class of it."""
+def open_source(spec: str, data_dir: str | None = None, label: int = -1, size: int | None = None) -> Source:
+    """A folder, an .npz with `images`, or a data set and its split such as cifar10:test.
+
+    label: one class of a data set; size: see FolderSource, and UserError for what is no folder.
+    """
     path = Path(spec.removeprefix("folder:")).expanduser()
     if path.is_dir():
-        return FolderSource(str(path))
+        return FolderSource(str(path), size)
+    if size is not None:
+        raise UserError(f"{spec}: --size is for folders of pictures")
     if path.suffix.lower() == ".npz":
         return npz_source(str(path))
     if path.is_file():

@@ -65,6 +65,32 @@ def test_mixed_sizes_name_both_files(tmp_path):
         all_of(open_source(str(folder)))
 
 
+def test_a_size_takes_the_central_square(tmp_path):
+    tall, wide = np.zeros((30, 10), np.uint8), np.zeros((20, 40, 3), np.uint8)
+    tall[10:20] = 200  # grey, of the very size: its central square comes as it is, in three channels
+    wide[:, 4:36, 1] = 90
+    for name, picture in (("a.png", tall), ("b.png", wide)):
+        (tmp_path / "pictures" / name).parent.mkdir(exist_ok=True)
+        Image.fromarray(picture).save(tmp_path / "pictures" / name)
+    source = open_source(f"folder:{tmp_path}/pictures", size=10)
+    assert (source.id, source.shape) == ("pictures at 10x10", (10, 10, 3))
+    first, second = all_of(source)
+    assert (first == 200).all() and (second == [0, 90, 0]).all()
+    with pytest.raises(UserError, match="--size is for folders"):
+        open_source("digits:test", size=8)
+
+
+def test_folders_below_belong_to_it_but_splits_do_not_mix(tmp_path):
+    images = random_pictures(4)
+    write_folder(tmp_path / "train", images[:3])
+    write_folder(tmp_path / "train" / "class", images[3:])
+    assert open_source(f"folder:{tmp_path}").count == 4
+    write_folder(tmp_path / "test", images[:1])
+    with pytest.raises(UserError, match="holds train and test; name one of them"):
+        open_source(f"folder:{tmp_path}")
+    assert open_source(f"folder:{tmp_path}/train").count == 4
+
+
 def test_corrupt_picture_is_named(tmp_path):
     folder = write_folder(tmp_path / "corrupt", random_pictures(3))
     data = (folder / "001.png").read_bytes()

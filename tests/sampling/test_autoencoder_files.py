@@ -119,6 +119,13 @@ def test_reconstruction_of_a_folder(tmp_path, monkeypatch, capsys, params, folde
     assert lines["psnr"]["value"] == pytest.approx(np.mean(10 * np.log10(255**2 / errors)), abs=0.05)
     assert lines["psnr"]["latents_by"] == "encoder" and lines["psnr"]["samples"]["count"] == 3
     assert lines["psnr"]["run"]["config"]["model"]["latent_channels"] == 3
+    save_picture(tmp_path / "pictures" / "larger.png", photograph)
+    mixed = (f"--vae={folder}", "--metrics=psnr", reference, "--quiet")
+    assert "of one size are needed" in refused(capsys, *mixed, command=evaluate)
+    assert evaluate.main([f"--vae={folder}", "--metrics=psnr", reference, "--size=8", "--quiet"]) == 0
+    assert json.loads(capsys.readouterr().out)["reference"]["id"] == "pictures at 8x8"
+    assert "--size must be at least 1" in refused(capsys, f"--vae={folder}", reference, "--size=0", command=evaluate)
+    assert "--size is of the pictures" in refused(capsys, f"--vae={folder}", "--size=8", command=evaluate)
     monkeypatch.delenv("DFM_LPIPS_WEIGHTS", raising=False)
     assert "no samples" in refused(capsys, f"--vae={folder}", "--metrics=fid", reference, command=evaluate)
     assert "needs --reference" in refused(capsys, f"--vae={folder}", "--metrics=psnr", command=evaluate)
