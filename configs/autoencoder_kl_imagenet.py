@@ -91,7 +91,9 @@ def cifar10(config: ConfigDict) -> None:
         "up_block_types": ("UpDecoderBlock2D",) * 3,
     })  # fmt: skip
     config.objective.update({"discriminator_features": 32, "discriminator_layers": 2})
-    short(config, batch_size=16, total_steps=9_000)
+    short(config, batch_size=16, total_steps=8_000)
+    config.optimizer.learning_rate = 2e-3
+    config.objective.adversarial_weight = 0.5
 
 
 def small(config: ConfigDict, word: str, size: int) -> None:
