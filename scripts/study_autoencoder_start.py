@@ -43,7 +43,10 @@ def make_config(optimizer: str, rate: float, steps: int, seed: int) -> ConfigDic
     """The preset at so many steps, without discriminator, pictures and averages."""
     module = config_module(Path(__file__).parents[1] / "configs" / "autoencoder_kl_imagenet.py")
     config = module.get_config("cifar10")
-    config.objective.adversarial_weight = 0.0
+    # no discriminator; its steps, which then mean nothing, are named so that the preset's do not rename old rows
+    config.objective.update(
+        {"adversarial_weight": 0.0, "discriminator_start_step": 5_500, "adversarial_start_step": 6_500}
+    )
     config.optimizer.update({"name": optimizer, "learning_rate": rate, "warmup_steps": WARMUP})
     config.optimizer.groups = {}
     config.seed, config.total_steps, config.ema_decay = seed, steps, 0.0
