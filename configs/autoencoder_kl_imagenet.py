@@ -10,14 +10,17 @@
 
 Words: f8c4 (83,653,863 parameters and 2,765,633 of the discriminator), f4c3, f16c16, cifar10; each alone or with
 `:decoder_only` and `:small` (the same topology at widths 32 to 128, windows of 64 pixels, 2,000 steps) or `:quick` (60
-steps of it, no LPIPS); keys: size, decoder_width.
+steps of it, no LPIPS); cifar10 is small as it is. Keys: size of the windows in pixels, decoder_width (a factor).
 Data: `python -m dfm.data.prepare imagenet2012`, or cifar10, or a folder. LPIPS weights: --lpips_weights or
 DFM_LPIPS_WEIGHTS (VGG-16 as in the publication, or AlexNet); --config.objective.perceptual_weight=0 does without.
 """
 
+import math
+
 from ml_collections import ConfigDict
 
 from dfm.config import defaults, parse_words
+from dfm.errors import UserError
 
 WORDS, MODIFIERS = ("f8c4", "f4c3", "f16c16", "cifar10"), ("small", "quick", "decoder_only")
 # word -> widths, latent channels, widths of the small form; attention in the blocks of the lowest resolution or not
@@ -30,7 +33,11 @@ SHAPES = {
 
 def get_config(arg: str = "") -> ConfigDict:
     word, modifiers, options = parse_words(arg, WORDS, MODIFIERS, size=0, decoder_width=1.0)
-    config = defaults()
+    config, decoder_width = defaults(), options["decoder_width"]
+    if word == "cifar10" and (options["size"] or "small" in modifiers):
+        raise UserError("cifar10 has 32 pixels and is small as it is: it goes without size and :small")
+    if options["size"] < 0 or not 0 < decoder_width < math.inf:
+        raise UserError("size must be at least 1 (0: that of the word), decoder_width a number above 0")
     if word == "cifar10":
         cifar10(config)
     else:
@@ -39,9 +46,9 @@ def get_config(arg: str = "") -> ConfigDict:
         small(config, word, options["size"] or 64)
     if "quick" in modifiers:
         quick(config)
-    if options["decoder_width"] != 1.0:
+    if decoder_width != 1.0:
         groups, widths = config.model.norm_num_groups, config.model.block_out_channels
-        scaled = (max(1, round(width * options["decoder_width"] / groups)) * groups for width in widths)
+        scaled = (max(1, round(width * decoder_width / groups)) * groups for width in widths)
         config.model.decoder_block_out_channels = tuple(scaled)
         config.pretrained.groups = ("encoder", "quant_conv")
     if "decoder_only" in modifiers:
@@ -112,7 +119,7 @@ def small(config: ConfigDict, word: str, size: int) -> None:
 def short(config: ConfigDict, batch_size: int, total_steps: int) -> None:
     """Few steps: Muon, a large rate that falls, a discriminator for the last quarter, an average over the last ninth.
 
-    Results by scripts/study_autoencoder_start.py.
+    Muon and the start of the layers: scripts/study_autoencoder_start.py. The rates were chosen by short probes.
     """
     config.batch_size, config.total_steps, config.ema_decay = batch_size, total_steps, 1 - 9 / total_steps
     config.objective.update({

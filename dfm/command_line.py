@@ -33,6 +33,11 @@ def run_command(name: str, run: Callable[[Sequence[str] | None], int | None], ar
     except KeyboardInterrupt:
         print(f"{name}: interrupted; unfinished outputs were not written", file=sys.stderr)
         return 130
+    except (MemoryError, RuntimeError) as error:  # XLA's lack of memory is a RuntimeError with this word in it
+        if not isinstance(error, MemoryError) and "RESOURCE_EXHAUSTED" not in str(error):
+            raise
+        print(f"{name}: out of memory: {' '.join(str(error).split())[:200]}", file=sys.stderr)
+        return 2
     except BrokenPipeError:
         sys.stdout = open(os.devnull, "w")  # noqa: SIM115  (Python would complain again at exit)
         return 141

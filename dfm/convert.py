@@ -66,6 +66,9 @@ def _run(arguments: Sequence[str] | None) -> None:
     if target == "safetensors":
         shard_bytes = args.shard_megabytes and args.shard_megabytes * 10**6
         save_pretrained(model, params, args.output, args.dtype or "float32", shard_bytes)
+        if model.decoder_block_out_channels not in (None, model.block_out_channels):
+            print("note: the decoder's widths are not the encoder's; dfm opens this, diffusers' AutoencoderKL does not",
+                  file=sys.stderr)  # fmt: skip
     else:
         save_checkpoint(model, params, args.output)
     print(f"{args.output}: {target}, {_count(params):,} parameters")

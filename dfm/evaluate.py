@@ -27,6 +27,7 @@ examples:
   python -m dfm.evaluate --workdir=runs/cifar10 --protocol=dai-wipf-2019 --reference=cifar10:test
   python -m dfm.evaluate --make_stats=cifar10:train --output=cifar10-train.npz
 """
+LARGEST_SIZE = 2**14
 PRIORS = ("normal", "gaussian", "gmm")
 
 
@@ -86,7 +87,7 @@ def _parser() -> Parser:
     add("--protocol", metavar="NAME", help="fid-50k, fid-10k, fid-2k; legacy: dai-wipf-2019, rae-2020")
     add("--num_samples", type=int, metavar="N", help="samples; default 10,000 of a run, all of a folder")
     add("--num_references", type=int, metavar="N", help="pictures of the reference; default all")
-    add("--size", type=int, metavar="N", help="reference folder: shorter sides to N pixels, then the centre, N x N")
+    add("--size", type=int, metavar="N", help="reference folder: shorter sides to N pixels, then the centre")
     add("--label", type=int, metavar="L", help="one class of the reference; default: the run's, where it has one")
     add("--output", metavar="FILE", help="JSON lines are appended to it; with --make_stats the .npz to write")
     add("--pretty", action="store_true", help="a table in place of JSON lines on standard output")
@@ -125,6 +126,8 @@ def _check(args: argparse.Namespace) -> None:
         value = getattr(args, name)
         if value is not None and value < least:
             raise UserError(f"--{name} must be at least {least}, not {value}")
+    if args.size is not None and args.size > LARGEST_SIZE:
+        raise UserError(f"--size must be at most {LARGEST_SIZE:,}, not {args.size:,}")
     if not 0 <= args.seed < 2**32 - args.repeats:
         raise UserError(f"--seed must be 0 to {2**32 - 1 - args.repeats}, not {args.seed}")
     if not 0 <= args.temperature < math.inf:

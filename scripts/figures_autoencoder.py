@@ -1,7 +1,7 @@
 """Curves and reconstructions of an AutoencoderKL's training, beside the best linear code of as many numbers.
 
   python scripts/figures_autoencoder.py --workdir=runs/vae_cifar10 --name=autoencoder_cifar10
-  python scripts/figures_autoencoder.py --workdir=runs/crops --name=autoencoder_crops --count=8 --raw
+  python scripts/figures_autoencoder.py --workdir=runs/crops --name=autoencoder_crops --count=10 --pictures=20
 
 results/NAME_curves.png: metrics of the training by step, with the steps at which the discriminator starts to learn and
 is heard. results/NAME_reconstructions.png: originals above, reconstructions from the posterior's mode below, of the
@@ -33,11 +33,12 @@ from dfm.training.runs import load_run
 
 FITTED_PICTURES = 20_000
 MOST_VALUES = 4_096  # of a picture whose own principal components are computed
+LATENTS = "latents (log)"  # the two are orders of magnitude apart
 # title -> metrics of one panel, with their labels
 PANELS: dict[str, dict[str, str]] = {
     "PSNR, dB": {"psnr": "reconstruction"},
     "distance": {"l1": "L1", "lpips": "LPIPS"},
-    "latents": {"latent_mean_square": "mean square", "posterior_variance": "posterior variance"},
+    LATENTS: {"latent_mean_square": "mean square", "posterior_variance": "posterior variance"},
     "discriminator's logits": {"logits_real": "real", "logits_painted": "painted"},
 }
 
@@ -87,6 +88,8 @@ def curves(lines: list[dict[str, Any]], objective: dict[str, Any], title: str) -
                     axes.axvline(objective[key], color="grey", linestyle=style, label=key.removesuffix("_step"))
         axes.set(xlabel="step", title=name)
         axes.grid(alpha=0.3)
+        if name == LATENTS and axes.lines:
+            axes.set_yscale("log")
         if axes.get_legend_handles_labels()[0]:
             axes.legend(fontsize=8)
     figure.suptitle(title)

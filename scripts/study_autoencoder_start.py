@@ -18,12 +18,13 @@ import json
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import jax
 import jax.numpy as jnp
-from figure_5_1 import exit_in_words, find_row
+from figure_5_1 import exit_in_words
 from ml_collections import ConfigDict
 
 from dfm import models
@@ -43,10 +44,7 @@ def make_config(optimizer: str, rate: float, steps: int, seed: int) -> ConfigDic
     """The preset at so many steps, without discriminator, pictures and averages."""
     module = config_module(Path(__file__).parents[1] / "configs" / "autoencoder_kl_imagenet.py")
     config = module.get_config("cifar10")
-    # no discriminator; its steps, which then mean nothing, are named so that the preset's do not rename old rows
-    config.objective.update(
-        {"adversarial_weight": 0.0, "discriminator_start_step": 5_500, "adversarial_start_step": 6_500}
-    )
+    config.objective.adversarial_weight = 0.0
     config.optimizer.update({"name": optimizer, "learning_rate": rate, "warmup_steps": WARMUP})
     config.optimizer.groups = {}
     config.seed, config.total_steps, config.ema_decay = seed, steps, 0.0
@@ -76,7 +74,7 @@ def first_params(config: ConfigDict, start: str) -> Any:
 
 
 def measure(start: str, config: ConfigDict, arguments: argparse.Namespace) -> dict[str, Any]:
-    """{"psnr": of the last hundred steps}."""
+    """{"psnr": of the last hundred steps, ...}."""
     with tempfile.TemporaryDirectory() as folder:
         if start != "ours":
             config.pretrained.path = f"{folder}/start"
@@ -86,12 +84,18 @@ def measure(start: str, config: ConfigDict, arguments: argparse.Namespace) -> di
         lines = [json.loads(line) for line in Path(f"{folder}/run/metrics.jsonl").read_text().splitlines()]
         if lines[-1]["step"] < config.total_steps:
             raise UserError("interrupted; the rows measured so far are kept")
-        return {"psnr": lines[-1]["psnr"], "psnr_by_step": {str(line["step"]): line["psnr"] for line in lines}}
+        return {"psnr": lines[-1]["psnr"], "psnr_by_step": {str(line["step"]): line["psnr"] for line in lines},
+                "steps_per_second": lines[-1]["steps_per_second"]}  # fmt: skip
 
 
-def row_config(start: str, optimizer: str, rate: float, steps: int, seed: int) -> dict[str, Any]:
-    """What names a row: the start and the whole config of the training."""
-    return {"start": start, "training": flatten(make_config(optimizer, rate, steps, seed))}
+def find(rows: Sequence[dict], start: str, optimizer: str, rate: float, steps: int, seed: int) -> dict | None:
+    """The newest row of this combination; which preset it was made with, its config says."""
+    wanted = {"optimizer.name": optimizer, "optimizer.learning_rate": rate, "total_steps": steps, "seed": seed}
+    for row in reversed(rows):
+        training = row["config"]["training"]
+        if row["config"]["start"] == start and all(training[key] == value for key, value in wanted.items()):
+            return row
+    return None
 
 
 def run(arguments: argparse.Namespace) -> None:
@@ -99,11 +103,11 @@ def run(arguments: argparse.Namespace) -> None:
     known = read_lines(arguments.output)
     cells = itertools.product(range(arguments.seeds), STARTS, OPTIMIZERS, RATES)
     for seed, start, optimizer, rate in cells:
-        config = row_config(start, optimizer, rate, arguments.steps, seed)
-        if find_row(known, config) is not None:
+        if find(known, start, optimizer, rate, arguments.steps, seed):
             continue
-        begin = time.perf_counter()
-        metrics = measure(start, make_config(optimizer, rate, arguments.steps, seed), arguments)
+        begin, training = time.perf_counter(), make_config(optimizer, rate, arguments.steps, seed)
+        config = {"start": start, "training": flatten(training)}
+        metrics = measure(start, training, arguments)
         record(arguments.output, "study_autoencoder_start", f"CIFAR-10, {arguments.steps} steps",
                ["python", *sys.argv], config, seed, time.perf_counter() - begin, metrics)  # fmt: skip
         print(f"{start}, {optimizer} at {rate:g}, seed {seed}: {metrics['psnr']:.2f} dB", flush=True)
@@ -117,8 +121,7 @@ def table(arguments: argparse.Namespace) -> list[str]:
     for start in STARTS:
         cells = []
         for optimizer, rate in columns:
-            configs = [row_config(start, optimizer, rate, arguments.steps, s) for s in range(arguments.seeds)]
-            found = [find_row(rows, config) for config in configs]
+            found = [find(rows, start, optimizer, rate, arguments.steps, seed) for seed in range(arguments.seeds)]
             cells.append(", ".join(f"{row['metrics']['psnr']:.2f}" for row in found if row) or "-")
         lines.append(f"| {start} | " + " | ".join(cells) + " |")
     return lines

@@ -261,6 +261,10 @@ def test_words_combine_and_nonsense_is_answered():
     assert read_config("") == read_config("f8c4")
     for argument, message in [
         ("f8c5", "unknown word 'f8c5'; did you mean 'f8c4'?"),
+        ("cifar10:small", "small as it is"),
+        ("cifar10,size=64", "small as it is"),
+        ("f8c4,decoder_width=nan", "decoder_width a number above 0"),
+        ("f8c4,decoder_width=-1", "decoder_width a number above 0"),
         ("f8c4:quik", "did you mean 'quick'?"),
         ("f8c4:cifar10", "one of f8c4"),
         ("quick:quick", "each word once"),

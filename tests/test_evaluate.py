@@ -122,7 +122,7 @@ def test_a_metric_that_cannot_be_had_is_refused_before_any_work(capsys, pictures
     output = tmp_path / "out.jsonl"
     both = [f"--samples={pictures}", "--reference=digits:test", f"--output={output}"]
     said = refused(capsys, *both, "--metrics=fid,kid,fd-digits,psnr")
-    assert "fid, kid: the Inception weights are missing" in said and "psnr: needs a model (--workdir)" in said
+    assert "fid, kid: the Inception weights are missing" in said and "psnr: needs a model (--workdir or --vae)" in said
     assert "These remain: fd-digits" in said and not output.exists()
     said = refused(capsys, f"--samples={pictures}", "--metrics=fd-digits,classifier_score-digits")
     assert "fd-digits: needs --reference. These remain: classifier_score-digits" in said

@@ -233,6 +233,18 @@ def test_nan_stops_the_run_and_is_never_saved(tmp_path, capsys):
     assert all(np.isfinite(leaf).all() for _, leaf in saved_state(tmp_path, 4))
 
 
+@pytest.mark.parametrize("error", [MemoryError(), jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: 2 GB\nof 1 GB")])
+def test_lack_of_memory_is_one_line(capsys, error):
+    def run(_):
+        raise error
+
+    assert train.run_command("dfm.train", run, ()) == 2
+    said = capsys.readouterr().err
+    assert said.startswith("dfm.train: out of memory: ") and said.count("\n") == 1
+    with pytest.raises(RuntimeError, match="a mistake of ours"):
+        train.run_command("dfm.train", lambda _: (_ for _ in ()).throw(RuntimeError("a mistake of ours")), ())
+
+
 def test_sigint_saves_and_says_130(tmp_path, monkeypatch):
     before = signal.getsignal(signal.SIGINT)  # ignored where the tests run in a shell's background
     stop_after(monkeypatch, 2, signal.SIGINT)

@@ -15,7 +15,7 @@ from dfm.evaluation.plan import Plan
 from dfm.evaluation.progress import Progress
 from dfm.evaluation.protocols import QUANTISATION
 from dfm.evaluation.reconstruction import ReconstructionSource, quality
-from dfm.evaluation.references import Statistics, measure_reference
+from dfm.evaluation.references import Statistics, hash_source, measure_reference
 from dfm.evaluation.report import make_line, merge_repeats
 from dfm.evaluation.sources import SampleSource, Source
 from dfm.metrics.arrays import hash_arrays
@@ -150,7 +150,7 @@ class Evaluation:
             lpips = self._lpips() if "lpips" in self.plan.reconstruction else None
             values = quality(source, self.plan.reconstruction, lpips) if self.plan.reconstruction else {}
         facts: Line = {"latents_by": source.how, "samples": {"id": source.id, "count": source.count, "sha256": None},
-                 "reference": {"id": originals.id, "count": originals.count, "sha256": None},
+                 "reference": {"id": originals.id, "count": originals.count, "sha256": hash_source(originals)},
                  "quantisation": QUANTISATION, "warnings": [*source.warnings, *self.warnings]}  # fmt: skip
         if source.how == "inversion":
             facts["invert_steps"] = self.invert_steps

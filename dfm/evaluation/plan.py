@@ -147,7 +147,7 @@ def _first_obstacle(wish: Wish, means: Means, loader: _NetworkLoader) -> str | N
 def _model_obstacle(wish: Wish, means: Means) -> str | None:
     on_model = wish.metric in RECONSTRUCTION or wish.metric in HONESTY
     if on_model and not means.workdir:
-        return "needs a model (--workdir)"
+        return "needs a model (--workdir or --vae)"
     return None
 
 

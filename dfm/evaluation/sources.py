@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image
 
 from dfm.codec.picture import load_picture
 from dfm.errors import UserError
@@ -129,8 +129,12 @@ class FolderSource:
 
 def _central_square(picture: np.ndarray, size: int) -> np.ndarray:
     """uint8 [size, size, 3], see FolderSource."""
-    image = Image.fromarray(picture.squeeze(-1) if picture.shape[-1] == 1 else picture).convert("RGB")
-    return np.asarray(ImageOps.fit(image, (size, size), Image.Resampling.BICUBIC))
+    height, width, channels = picture.shape
+    image = Image.fromarray(picture.squeeze(-1) if channels == 1 else picture).convert("RGB")
+    height, width = (max(size, round(side * size / min(height, width))) for side in (height, width))
+    resized = np.asarray(image.resize((width, height), Image.Resampling.BICUBIC))
+    top, left = (height - size) // 2, (width - size) // 2
+    return resized[top : top + size, left : left + size]
 
 
 class DatasetSource:
@@ -220,15 +224,16 @@ def open_source(spec: str, data_dir: str | None = None, label: int = -1, size: i
     path = Path(spec.removeprefix("folder:")).expanduser()
     if path.is_dir():
         return FolderSource(str(path), size)
-    if size is not None:
-        raise UserError(f"{spec}: --size is for folders of pictures")
-    if path.suffix.lower() == ".npz":
+    if path.suffix.lower() == ".npz" and size is None:
         return npz_source(str(path))
     if path.is_file():
-        raise UserError(f"{spec}: a folder of pictures or an .npz file is needed, not a single file")
+        needed = "a folder of pictures or an .npz file" if size is None else "a folder of pictures, with --size,"
+        raise UserError(f"{spec}: {needed} is needed, not a single file")
     name, colon, split = spec.rpartition(":")
     if not colon or "/" in split or spec.startswith("folder:"):
         raise UserError(f"{spec}: no such folder or file, and not of the form NAME:SPLIT such as cifar10:test")
+    if size is not None:
+        raise UserError(f"{spec}: --size is for folders of pictures")
     from dfm.data import load
 
     return DatasetSource(load(name, split, data_dir, label), label)

@@ -31,7 +31,9 @@ def load_autoencoder(path: str | Path, which: Any = "latest") -> "tuple[Autoenco
 
 
 def encode_file(model: "AutoencoderKL", params: Any, picture: str, output: str, multiple: int | None = None) -> str:
-    """Writes `latents` (the posterior's mean, unscaled, [1, h, w, c]), `height` and `width`; returns a line about it.
+    """Writes `latents` (the posterior's mean, unscaled, [1, h, w, c]) with `height`, `width` and `stride`.
+
+    Returns a line about it.
 
     Args:
         multiple: the picture is padded (edges repeated) to multiples of this; None: of the model's stride. Pictures of
@@ -51,7 +53,8 @@ def encode_file(model: "AutoencoderKL", params: Any, picture: str, output: str, 
     else:
         encode: Any = jax.jit(lambda params, x: model.apply({"params": params}, x, method="encode"))
         latents = np.asarray(encode(params, images).mode())
-    write_npz(output, {"latents": latents, "height": np.asarray(height), "width": np.asarray(width)})
+    sizes = {"height": height, "width": width, "stride": model.stride}
+    write_npz(output, {"latents": latents, **{name: np.asarray(size) for name, size in sizes.items()}})
     return f"{output}: latents {' x '.join(map(str, latents.shape))} of {height} x {width} pixels"
 
 
@@ -72,7 +75,7 @@ def decode_file(model: "AutoencoderKL", params: Any, latents_file: str, output: 
     if images.shape[-1] not in (1, 3):
         raise UserError(f"pictures of {images.shape[-1]} channels cannot be written as {output}")
     save_picture(output, crop(to_uint8(images), size)[0])
-    return f"{output}: {size[0]} x {size[1]} pixels"
+    return f"{output}: {size[0]} x {size[1]} pixels (height x width)"
 
 
 def read_latents(path: str, model: "AutoencoderKL") -> tuple[Float[np.ndarray, "1 h w c"], tuple[int, int]]:
@@ -100,6 +103,9 @@ def read_latents(path: str, model: "AutoencoderKL") -> tuple[Float[np.ndarray, "
         size = int(arrays["height"]), int(arrays["width"])
     except (TypeError, ValueError, OverflowError):
         raise UserError(f"{path}: height and width must be numbers") from None
+    stride = arrays.get("stride", model.stride)
+    if not np.array_equal(stride, model.stride):
+        raise UserError(f"{path}: latents of a model of stride {stride}, and this one's is {model.stride}")
     for side, positions in zip(size, latents.shape[1:3], strict=True):
         if not 1 <= side <= positions * model.stride:
             raise UserError(f"{path}: {size[0]} x {size[1]} pixels do not come of latents {list(latents.shape)}")

@@ -76,8 +76,15 @@ def test_a_size_takes_the_central_square(tmp_path):
     assert (source.id, source.shape) == ("pictures at 10x10", (10, 10, 3))
     first, second = all_of(source)
     assert (first == 200).all() and (second == [0, 90, 0]).all()
-    with pytest.raises(UserError, match="--size is for folders"):
-        open_source("digits:test", size=8)
+    np.savez(tmp_path / "x.npz", images=random_pictures(3))
+    for spec, message in [
+        ("digits:test", "--size is for folders"),
+        ("folder:nowhere", "no such folder"),
+        (f"{tmp_path}/x.npz", "with --size"),
+        (f"{tmp_path}/pictures/a.png", "with --size"),
+    ]:
+        with pytest.raises(UserError, match=message):
+            open_source(spec, size=8)
 
 
 def test_folders_below_belong_to_it_but_splits_do_not_mix(tmp_path):

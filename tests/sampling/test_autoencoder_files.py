@@ -94,6 +94,7 @@ def test_mistakes_are_one_line(tmp_path, capsys, folder, photo):
         ({"height": np.inf}, "height and width must be numbers"),
         ({"height": 5}, "5 x 4 pixels do not come of latents"),
         ({"width": None}, "holds no width"),
+        ({"stride": 8}, "of a model of stride 8, and this one's is 2"),
     ):
         arrays = {"latents": np.zeros((1, 2, 2, 3), np.float32), "height": 4, "width": 4} | change
         np.savez(tmp_path / "bad.npz", **{name: value for name, value in arrays.items() if value is not None})
