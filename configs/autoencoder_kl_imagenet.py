@@ -140,6 +140,7 @@ def quick(config: ConfigDict) -> None:
         "perceptual_weight": 0.0, "discriminator_start_step": 0, "adversarial_start_step": 0,
         "discriminator_features": 16,
     })  # fmt: skip
+    config.optimizer.name = "adam"  # Muon's compilation takes half a minute
     config.batch_size, config.total_steps, config.ema_decay = 8, 60, 0.9
     config.log_every_steps, config.checkpoint_every_steps, config.sample_every_steps = 10, 30, 30
 
