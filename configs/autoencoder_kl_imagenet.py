@@ -1,7 +1,7 @@
 """AutoencoderKL: ImageNet crops at f = 8 with four channels, as in latent diffusion, and CIFAR-10 at f = 4 on a CPU.
 
     python -m dfm.train --config=configs/autoencoder_kl_imagenet.py:f8c4 --workdir=runs/f8c4            GPUs, days
-    python -m dfm.train --config=configs/autoencoder_kl_imagenet.py:cifar10 --workdir=runs/vae_cifar10  40 min, one core
+    python -m dfm.train --config=configs/autoencoder_kl_imagenet.py:cifar10 --workdir=runs/vae_cifar10  30 min, one core
     python -m dfm.train --config=configs/autoencoder_kl_imagenet.py:f8c4:quick --workdir=runs/quick     does it run?
     python -m dfm.train --config=configs/autoencoder_kl_imagenet.py:decoder_only --workdir=runs/decoder \\
         --config.pretrained.path=runs/f8c4                        a decoder for the latents of a frozen encoder
@@ -86,7 +86,7 @@ def imagenet(config: ConfigDict, word: str, size: int) -> None:
 
 
 def cifar10(config: ConfigDict) -> None:
-    """A small one, 1.4 million parameters, for 40 minutes of one CPU core: f = 4, 8x8 latents of four channels.
+    """A small one, 1.4 million parameters, for half an hour of one CPU core: f = 4, 8x8 latents of four channels.
 
     Narrow where pixels are many: that is where the time goes. Larger rates than above, as the steps are few.
     """
