@@ -21,7 +21,6 @@ def run(monkeypatch, name: str, *arguments: str) -> int:
 
 def test_cost_of_latents_is_one_in_f_squared(monkeypatch, tmp_path, capsys):
     """64 at f = 8, but for the border (zeros that nothing multiplies) and one channel more than a picture's three."""
-    pytest.importorskip("matplotlib")
     output = tmp_path / "rows.jsonl"
     assert run(monkeypatch, "latent_cost", "--sizes=256", "--blocks=1", "--width=32", f"--output={output}") == 0
     row = read_lines(output)[0]["metrics"]["rows"][0]

@@ -227,7 +227,6 @@ def test_encode_folder(inside, pixels, capsys):
 
 
 def test_bench(inside, capsys):
-    pytest.importorskip("bjontegaard")
     (inside / "in").mkdir()
     (inside / "photo.png").rename(inside / "in" / "photo.png")
     command = ["bench", "in", "--codecs", "dfm,jpeg", "--rates", "3,5", "--output", "results.json"]

@@ -74,7 +74,6 @@ def test_open_windows_survive_an_interruption(tmp_path):
 
 
 def test_tensorboard_gets_the_same_numbers(tmp_path):
-    pytest.importorskip("tensorboardX")
     log = started(tmp_path, tensorboard=True)
     feed(log, 1, [1.0])
     log.write_line(1, RATES)
