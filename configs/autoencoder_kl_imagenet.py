@@ -64,22 +64,44 @@ def imagenet(config: ConfigDict, word: str, size: int) -> None:
     levels = len(widths) - 1
     config.dataset.update({"name": "imagenet2012", "crop": (size, size), "flip": True})
     config.model = {
-        "name": "autoencoder_kl", "block_out_channels": widths, "latent_channels": channels, "layers_per_block": 2,
-        "norm_num_groups": 32, "sample_size": size, "decoder_block_out_channels": widths, "remat": False,
+        "name": "autoencoder_kl",
+        "block_out_channels": widths,
+        "latent_channels": channels,
+        "layers_per_block": 2,
+        "norm_num_groups": 32,
+        "sample_size": size,
+        "decoder_block_out_channels": widths,
+        "remat": False,
         "down_block_types": ("DownEncoderBlock2D",) * levels + (("Attn" if attends else "") + "DownEncoderBlock2D",),
         "up_block_types": (("Attn" if attends else "") + "UpDecoderBlock2D",) + ("UpDecoderBlock2D",) * levels,
-    }  # fmt: skip
+    }
     config.objective = {
-        "name": "autoencoder", "pixel_loss": "l1", "perceptual_weight": 1.0, "kl_weight": 1e-6,
-        "adversarial_weight": 0.5, "adversarial_loss": "hinge", "discriminator_start_step": 45_000,
-        "adversarial_start_step": 50_000, "r1_weight": 0.0, "lecam_weight": 0.0, "learn_log_variance": False,
-        "freeze_encoder": False, "sample_posterior": True, "discriminator_features": 64, "discriminator_layers": 3,
-    }  # fmt: skip
+        "name": "autoencoder",
+        "pixel_loss": "l1",
+        "perceptual_weight": 1.0,
+        "kl_weight": 1e-6,
+        "adversarial_weight": 0.5,
+        "adversarial_loss": "hinge",
+        "discriminator_start_step": 45_000,
+        "adversarial_start_step": 50_000,
+        "r1_weight": 0.0,
+        "lecam_weight": 0.0,
+        "learn_log_variance": False,
+        "freeze_encoder": False,
+        "sample_posterior": True,
+        "discriminator_features": 64,
+        "discriminator_layers": 3,
+    }
     config.batch_size, config.total_steps = 24, 250_000
-    config.optimizer.update({
-        "name": "adam", "learning_rate": 24 * 4.5e-6, "b1": 0.5, "b2": 0.9,
-        "groups": {"discriminator": {"learning_rate": 24 * 4.5e-6, "b1": 0.5}},
-    })  # fmt: skip
+    config.optimizer.update(
+        {
+            "name": "adam",
+            "learning_rate": 24 * 4.5e-6,
+            "b1": 0.5,
+            "b2": 0.9,
+            "groups": {"discriminator": {"learning_rate": 24 * 4.5e-6, "b1": 0.5}},
+        }
+    )
     config.ema_decay = 0.999
     config.compute_dtype = "bfloat16"
     config.log_every_steps, config.checkpoint_every_steps, config.sample_every_steps = 100, 5_000, 5_000
@@ -92,11 +114,16 @@ def cifar10(config: ConfigDict) -> None:
     """
     imagenet(config, "f8c4", 32)
     config.dataset.update({"name": "cifar10", "crop": (), "flip": True})
-    config.model.update({
-        "block_out_channels": (16, 32, 96), "decoder_block_out_channels": (16, 32, 96), "layers_per_block": 1,
-        "norm_num_groups": 8, "down_block_types": ("DownEncoderBlock2D",) * 3,
-        "up_block_types": ("UpDecoderBlock2D",) * 3,
-    })  # fmt: skip
+    config.model.update(
+        {
+            "block_out_channels": (16, 32, 96),
+            "decoder_block_out_channels": (16, 32, 96),
+            "layers_per_block": 1,
+            "norm_num_groups": 8,
+            "down_block_types": ("DownEncoderBlock2D",) * 3,
+            "up_block_types": ("UpDecoderBlock2D",) * 3,
+        }
+    )
     config.objective.update({"discriminator_features": 32, "discriminator_layers": 2})
     short(config, batch_size=16, total_steps=4_500)
     config.optimizer.learning_rate = 2e-3
@@ -122,25 +149,40 @@ def short(config: ConfigDict, batch_size: int, total_steps: int) -> None:
     probes on crops, which are not kept; that of cifar10 lies between the two of the study.
     """
     config.batch_size, config.total_steps, config.ema_decay = batch_size, total_steps, 1 - 9 / total_steps
-    config.objective.update({
-        "discriminator_start_step": total_steps * 11 // 18, "adversarial_start_step": total_steps * 13 // 18,
-        "adversarial_weight": 0.1,
-    })  # fmt: skip
-    config.optimizer.update({
-        "name": "muon", "learning_rate": 1e-3, "final_learning_rate": 1e-5, "schedule": "cosine", "warmup_steps": 100,
-        "b1": 0.9, "b2": 0.99, "gradient_clip_norm": 1.0,
-        "groups": {"discriminator": {"name": "adam", "learning_rate": 2e-4, "b1": 0.5}},
-    })  # fmt: skip
+    config.objective.update(
+        {
+            "discriminator_start_step": total_steps * 11 // 18,
+            "adversarial_start_step": total_steps * 13 // 18,
+            "adversarial_weight": 0.1,
+        }
+    )
+    config.optimizer.update(
+        {
+            "name": "muon",
+            "learning_rate": 1e-3,
+            "final_learning_rate": 1e-5,
+            "schedule": "cosine",
+            "warmup_steps": 100,
+            "b1": 0.9,
+            "b2": 0.99,
+            "gradient_clip_norm": 1.0,
+            "groups": {"discriminator": {"name": "adam", "learning_rate": 2e-4, "b1": 0.5}},
+        }
+    )
     config.compute_dtype = "float32"
     config.log_every_steps, config.checkpoint_every_steps, config.sample_every_steps = 100, 1_000, 1_000
 
 
 def quick(config: ConfigDict) -> None:
     """Steps that compile in seconds, without weights of another net; everything is on from the first one."""
-    config.objective.update({
-        "perceptual_weight": 0.0, "discriminator_start_step": 0, "adversarial_start_step": 0,
-        "discriminator_features": 16,
-    })  # fmt: skip
+    config.objective.update(
+        {
+            "perceptual_weight": 0.0,
+            "discriminator_start_step": 0,
+            "adversarial_start_step": 0,
+            "discriminator_features": 16,
+        }
+    )
     config.optimizer.name = "adam"  # Muon takes longer to compile
     config.batch_size, config.total_steps, config.ema_decay = 8, 60, 0.9
     config.log_every_steps, config.checkpoint_every_steps, config.sample_every_steps = 10, 30, 30

@@ -20,9 +20,17 @@ def get_config(arg: str = "") -> ConfigDict:
     config.dataset.name = "cifar10"
     config.dataset.label = options["class"]
     config.model = {
-        "name": "dfm", "height": 32, "width": 32, "channels": 3, "net_width": 6, "net_depth": 10, "basis": "cas",
-        "latent_size": 110, "decoder_widths": (500, 1000), "encoder_widths": (1200, 600),
-    }  # fmt: skip
+        "name": "dfm",
+        "height": 32,
+        "width": 32,
+        "channels": 3,
+        "net_width": 6,
+        "net_depth": 10,
+        "basis": "cas",
+        "latent_size": 110,
+        "decoder_widths": (500, 1000),
+        "encoder_widths": (1200, 600),
+    }
     if word == "thesis":
         thesis(config)
         return config
@@ -40,18 +48,29 @@ def tuned(config: ConfigDict) -> None:
     can be fitted to the pictures at the start, and ten layers bear a rate that overflows from a random start.
     """
     config.batch_size = 128
-    config.model.update({
-        "activation": "silu", "input_scale": 0.5, "coefficient_rate": 0.06, "encoder_widths": (),
-        "first_scale": 0.45, "hidden_scale": 0.003, "deviation_scale": 0.01,
-    })  # fmt: skip
+    config.model.update(
+        {
+            "activation": "silu",
+            "input_scale": 0.5,
+            "coefficient_rate": 0.06,
+            "encoder_widths": (),
+            "first_scale": 0.45,
+            "hidden_scale": 0.003,
+            "deviation_scale": 0.01,
+        }
+    )
     config.objective = {
-        "name": "reconstruction", "latent_penalty": 1e-4, "points_per_picture": 128, "latent_start": "pca",
-        "decoder_start": "least_squares", "latent_noise": 0.1,
-    }  # fmt: skip
+        "name": "reconstruction",
+        "latent_penalty": 1e-4,
+        "points_per_picture": 128,
+        "latent_start": "pca",
+        "decoder_start": "least_squares",
+        "latent_noise": 0.1,
+    }
     config.total_steps = 24_000
-    config.optimizer.update({
-        "learning_rate": 2e-3, "schedule": "cosine", "warmup_steps": 500, "b2": 0.99, "gradient_clip_norm": 1.0,
-    })  # fmt: skip
+    config.optimizer.update(
+        {"learning_rate": 2e-3, "schedule": "cosine", "warmup_steps": 500, "b2": 0.99, "gradient_clip_norm": 1.0}
+    )
     config.ema_decay = 0.999
     config.log_every_steps = 200
     config.checkpoint_every_steps = config.sample_every_steps = 2_000

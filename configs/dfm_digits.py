@@ -21,9 +21,17 @@ def get_config(arg: str = "") -> ConfigDict:
     config.dataset.name = "digits"
     config.dataset.label = options["class"]
     config.model = {
-        "name": "dfm", "height": 8, "width": 8, "channels": 1, "net_width": 3, "net_depth": 3, "basis": "cas",
-        "latent_size": 12, "decoder_widths": (64, 128), "encoder_widths": (),
-    }  # fmt: skip
+        "name": "dfm",
+        "height": 8,
+        "width": 8,
+        "channels": 1,
+        "net_width": 3,
+        "net_depth": 3,
+        "basis": "cas",
+        "latent_size": 12,
+        "decoder_widths": (64, 128),
+        "encoder_widths": (),
+    }
     if word == "thesis":
         thesis(config)
     else:
@@ -39,13 +47,10 @@ def get_config(arg: str = "") -> ConfigDict:
 def tuned(config: ConfigDict) -> None:
     """Ours, as for MNIST: a smooth decoder over a table that starts from PCA, half a period, warm-up and cosine."""
     config.model.update({"activation": "silu", "input_scale": 0.5})
-    config.objective = {
-        "name": "reconstruction", "latent_penalty": 2e-4, "latent_start": "pca", "latent_noise": 0.3,
-    }  # fmt: skip
-    config.optimizer.update({
-        "learning_rate": 4e-3, "schedule": "cosine", "warmup_steps": 200, "b2": 0.99,
-        "gradient_clip_norm": 1.0,
-    })  # fmt: skip
+    config.objective = {"name": "reconstruction", "latent_penalty": 2e-4, "latent_start": "pca", "latent_noise": 0.3}
+    config.optimizer.update(
+        {"learning_rate": 4e-3, "schedule": "cosine", "warmup_steps": 200, "b2": 0.99, "gradient_clip_norm": 1.0}
+    )
     config.ema_decay = 0.99
 
 

@@ -21,9 +21,17 @@ def get_config(arg: str = "") -> ConfigDict:
     config.dataset.label = options["class"]
     config.batch_size = 64
     config.model = {
-        "name": "dfm", "height": 28, "width": 28, "channels": 1, "net_width": 4, "net_depth": 6, "basis": "cas",
-        "latent_size": 55, "decoder_widths": (170, 220), "encoder_widths": (),
-    }  # fmt: skip
+        "name": "dfm",
+        "height": 28,
+        "width": 28,
+        "channels": 1,
+        "net_width": 4,
+        "net_depth": 6,
+        "basis": "cas",
+        "latent_size": 55,
+        "decoder_widths": (170, 220),
+        "encoder_widths": (),
+    }
     if word == "thesis":
         thesis(config)
         return config
@@ -39,14 +47,22 @@ def tuned(config: ConfigDict, total_steps: int) -> None:
     """Ours: shared coefficients + deviations, rates a layer, half a period, a table that starts from PCA, cosine."""
     config.model.update({"activation": "silu", "input_scale": 0.5})
     config.objective = {
-        "name": "reconstruction", "latent_penalty": 2e-4, "points_per_picture": 196, "latent_start": "pca",
+        "name": "reconstruction",
+        "latent_penalty": 2e-4,
+        "points_per_picture": 196,
+        "latent_start": "pca",
         "latent_noise": 0.5,
-    }  # fmt: skip
+    }
     config.total_steps = total_steps
-    config.optimizer.update({
-        "learning_rate": 2e-3, "schedule": "cosine", "warmup_steps": total_steps // 50, "b2": 0.99,
-        "gradient_clip_norm": 1.0,
-    })  # fmt: skip
+    config.optimizer.update(
+        {
+            "learning_rate": 2e-3,
+            "schedule": "cosine",
+            "warmup_steps": total_steps // 50,
+            "b2": 0.99,
+            "gradient_clip_norm": 1.0,
+        }
+    )
     config.ema_decay = 0.999
     config.log_every_steps = 500
     config.checkpoint_every_steps = config.sample_every_steps = 5_000

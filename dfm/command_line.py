@@ -53,8 +53,10 @@ def join_processes(coordinator_address: str | None, process_count: int | None, p
     try:
         jax.distributed.initialize(*settings)
     except (ValueError, RuntimeError) as error:
-        raise UserError(f"--distributed: {' '.join(str(error).split())} (outside of a cluster, name them: "
-                        "--coordinator_address, --process_count, --process_id)") from None  # fmt: skip
+        raise UserError(
+            f"--distributed: {' '.join(str(error).split())} (outside of a cluster, name them: "
+            "--coordinator_address, --process_count, --process_id)"
+        ) from None
 
 
 def _keep_compiled_code() -> None:

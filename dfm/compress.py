@@ -12,6 +12,7 @@ from typing import Any
 from dfm import __version__
 from dfm.command_line import Parser, run_command
 from dfm.errors import UserError
+from dfm.files import check_writable, write_atomically
 
 EXAMPLES = """examples:
   dfm encode photo.png -o photo.dfm --quality 60
@@ -63,10 +64,19 @@ def _parser() -> Parser:
     target.add_argument("-q", "--quality", type=float, metavar="0..100", help="rate by quality; default 75")
     target.add_argument("--target-bytes", type=int, metavar="N", help="the file is never larger")
     target.add_argument("--target-psnr", type=float, metavar="DB", help="the picture is never worse; fits several nets")
-    encode.add_argument("--preset", choices=("default", "thesis"), default="default",
-                        help="thesis: the experiment of Asadi 2022, literally (88 kB of float32 weights)")  # fmt: skip
-    encode.add_argument("-e", "--effort", type=int, metavar="1..9",
-                        help="1, 3, 5, 7, 9: 300, 1,000, 3,000, 10,000, 30,000 steps; default 3, thesis 7")  # fmt: skip
+    encode.add_argument(
+        "--preset",
+        choices=("default", "thesis"),
+        default="default",
+        help="thesis: the experiment of Asadi 2022, literally (88 kB of float32 weights)",
+    )
+    encode.add_argument(
+        "-e",
+        "--effort",
+        type=int,
+        metavar="1..9",
+        help="1, 3, 5, 7, 9: 300, 1,000, 3,000, 10,000, 30,000 steps; default 3, thesis 7",
+    )
     encode.add_argument("--precision", choices=("quantized", "float16", "float32"), help="how weights are stored")
     encode.add_argument("--basis", choices=("cos_sin", "cas"), default="cos_sin", help="functions of a layer")
     encode.add_argument("--widths", type=_widths, metavar="W,W,...", help="hidden widths in place of the ladder's")
@@ -83,7 +93,7 @@ def _parser() -> Parser:
     info.add_argument("input", help=".dfm file, or - for standard input")
     info.add_argument("--json", action="store_true", help="one JSON object")
 
-    from dfm.codec import bench
+    from dfm.codec.bench import command as bench
 
     bench.add_arguments(command("bench", bench.run_from_args, "Rate-distortion curves of several codecs on a folder."))
     return parser
@@ -96,10 +106,10 @@ def _common(parser: argparse.ArgumentParser) -> None:
 
 
 def run_encode(args: argparse.Namespace) -> int:
-    from dfm.codec import picture
+    from dfm import picture_files
 
     if args.input != "-" and Path(args.input).is_dir():
-        sources = sorted(p for p in Path(args.input).iterdir() if p.suffix.lower() in picture.PICTURE_SUFFIXES)
+        sources = sorted(p for p in Path(args.input).iterdir() if p.suffix.lower() in picture_files.PICTURE_SUFFIXES)
         if not sources:
             raise UserError(f"{args.input}: no pictures in this folder")
         if not Path(args.output).is_dir():
@@ -112,21 +122,29 @@ def run_encode(args: argparse.Namespace) -> int:
         inputs, outputs = [args.input], [args.output]
     for output in outputs:
         _check_output(output, args)
-    images = [picture.load_picture(path) for path in inputs]
+    images = [picture_files.load_picture(path) for path in inputs]
 
     from dfm import codec
 
     start = time.perf_counter()
     with _ProgressBar(args.quiet) as bar:
         files = codec.encode_batch(
-            images, quality=args.quality, target_bytes=args.target_bytes, target_psnr=args.target_psnr,
-            preset=args.preset, effort=args.effort, seed=args.seed, precision=args.precision, basis=args.basis,
-            widths=args.widths, progress=bar.update,
-        )  # fmt: skip
+            images,
+            quality=args.quality,
+            target_bytes=args.target_bytes,
+            target_psnr=args.target_psnr,
+            preset=args.preset,
+            effort=args.effort,
+            seed=args.seed,
+            precision=args.precision,
+            basis=args.basis,
+            widths=args.widths,
+            progress=bar.update,
+        )
     seconds = (time.perf_counter() - start) / len(files)  # pictures of a folder are fitted together
     reports = []
     for image, data, source, output in zip(images, files, inputs, outputs, strict=True):
-        picture.write_atomically(output, data)
+        write_atomically(output, data)
         size = len(data) if output == "-" else Path(output).stat().st_size
         reports.append({"input": source, "output": output, **_measure(data, size, image), "encode_seconds": seconds})
     _print_reports(reports, args, folder=len(inputs) > 1 or inputs != [args.input])
@@ -160,18 +178,17 @@ def _print_reports(reports: list[dict[str, Any]], args: argparse.Namespace, fold
 
 
 def run_decode(args: argparse.Namespace) -> int:
-    from dfm import codec
-    from dfm.codec import picture
+    from dfm import codec, picture_files
     from dfm.results import dump
 
-    picture.picture_format(args.output)
+    picture_files.picture_format(args.output)
     _check_output(args.output, args)
     data = _read_file(args.input)
     start = time.perf_counter()
     with _named(args.input):
         decoded = codec.decode(data)
     seconds = time.perf_counter() - start
-    picture.save_picture(args.output, decoded)
+    picture_files.save_picture(args.output, decoded)
     report = _facts(data) | {"output": args.output, "decode_seconds": seconds}
     if args.verify:
         report["identical_to_reference"] = codec.is_reference_decode(data, decoded)
@@ -237,7 +254,6 @@ def _named(path: str) -> Iterator[None]:
 
 
 def _check_output(path: str, args: argparse.Namespace) -> None:
-    from dfm.codec.picture import check_writable
 
     check_writable(path)
     if args.no_overwrite and path != "-" and Path(path).exists():

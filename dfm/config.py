@@ -37,9 +37,17 @@ def defaults() -> ConfigDict:
     config.model = {"name": "dfm"}
     config.objective = {"name": "reconstruction"}
     config.optimizer = {
-        "name": "adam", "learning_rate": 1e-3, "schedule": "constant", "final_learning_rate": 0.0, "warmup_steps": 0,
-        "b1": 0.9, "b2": 0.999, "weight_decay": 0.0, "gradient_clip_norm": 0.0, "groups": {},
-    }  # fmt: skip
+        "name": "adam",
+        "learning_rate": 1e-3,
+        "schedule": "constant",
+        "final_learning_rate": 0.0,
+        "warmup_steps": 0,
+        "b1": 0.9,
+        "b2": 0.999,
+        "weight_decay": 0.0,
+        "gradient_clip_norm": 0.0,
+        "groups": {},
+    }
     config.ema_decay = 0.0  # 0: no moving average
     config.accumulation_steps = 1  # parts of a batch that are worked off one after another
     config.pretrained = {"path": "", "groups": ()}  # a workdir or a folder of weights to start from; (): all groups
@@ -67,8 +75,10 @@ def resolve(config: Mapping[str, Any]) -> ConfigDict:
         for key in given.get(section, {}):
             if key not in known[section]:
                 raise UserError(f"config: unknown key '{section}.{key}'{nearest(key, known[section])}")
-    merged = {key: {**value, **given.get(key, {})} if key in SECTIONS else given.get(key, value)
-              for key, value in known.items()}  # fmt: skip
+    merged = {
+        key: {**value, **given.get(key, {})} if key in SECTIONS else given.get(key, value)
+        for key, value in known.items()
+    }
     _check(merged)
     return from_json(dump(merged))
 
@@ -77,8 +87,14 @@ def _check(config: Settings) -> None:
     for key, value in flatten(config).items():
         if isinstance(value, float) and not math.isfinite(value):
             raise UserError(f"config: {key} must be finite, not {value}")
-    for key in ("batch_size", "total_steps", "log_every_steps", "checkpoint_every_steps", "keep_last",
-                "accumulation_steps"):  # fmt: skip
+    for key in (
+        "batch_size",
+        "total_steps",
+        "log_every_steps",
+        "checkpoint_every_steps",
+        "keep_last",
+        "accumulation_steps",
+    ):
         if not isinstance(config[key], int) or config[key] < 1:
             raise UserError(f"config: {key} must be a whole number of at least 1, not {config[key]!r}")
     for key in ("seed", "sample_every_steps", "keep_best"):

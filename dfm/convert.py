@@ -61,14 +61,19 @@ def _run(arguments: Sequence[str] | None) -> None:
         model, params = load_pretrained(args.input, args.config)
         file = Path(args.input)
         if args.config is None and file.is_file() and not (file.parent / "config.json").exists():
-            print(f"note: scaling_factor {model.scaling_factor:g} and norm_num_groups {model.norm_num_groups} are "
-                  "those of Stable Diffusion 1; no tensor shows them, --config does", file=sys.stderr)  # fmt: skip
+            print(
+                f"note: scaling_factor {model.scaling_factor:g} and norm_num_groups {model.norm_num_groups} are "
+                "those of Stable Diffusion 1; no tensor shows them, --config does",
+                file=sys.stderr,
+            )
     if target == "safetensors":
         shard_bytes = args.shard_megabytes and args.shard_megabytes * 10**6
         save_pretrained(model, params, args.output, args.dtype or "float32", shard_bytes)
         if model.decoder_block_out_channels not in (None, model.block_out_channels):
-            print("note: the decoder's widths are not the encoder's; dfm opens this, diffusers' AutoencoderKL does not",
-                  file=sys.stderr)  # fmt: skip
+            print(
+                "note: the decoder's widths are not the encoder's; dfm opens this, diffusers' AutoencoderKL does not",
+                file=sys.stderr,
+            )
     else:
         save_checkpoint(model, params, args.output)
     print(f"{args.output}: {target}, {_count(params):,} parameters")
@@ -118,9 +123,9 @@ def save_checkpoint(model: "AutoencoderKL", params: Mapping[str, Any], workdir: 
         UserError: the folder is not empty, or cannot be written.
     """
     from dfm import results
-    from dfm.codec.picture import write_atomically
     from dfm.config import resolve
     from dfm.conversion.pretrained import model_config
+    from dfm.files import write_atomically
     from dfm.training.checkpoints import Checkpoints
     from dfm.training.run_folder import RUN, claim
 
@@ -139,8 +144,13 @@ def save_checkpoint(model: "AutoencoderKL", params: Mapping[str, Any], workdir: 
             checkpoints.save(0, {"params": dict(params)}, {}, score=0.0)
             checkpoints.wait()
         command = results.portable_command(["dfm.convert", *sys.argv[1:]])
-        facts = {"schema": results.SCHEMA, "picture_shape": [*sides, model.in_channels], "starts": [],
-                 "command": command, **results.provenance()}  # fmt: skip
+        facts = {
+            "schema": results.SCHEMA,
+            "picture_shape": [*sides, model.in_channels],
+            "starts": [],
+            "command": command,
+            **results.provenance(),
+        }
         write_atomically(workdir / RUN, (results.dump(facts, indent=2) + "\n").encode())
 
 

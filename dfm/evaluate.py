@@ -145,7 +145,7 @@ def _check(args: argparse.Namespace) -> None:
     if args.which not in ("latest", "best") and not args.which.isdecimal():
         raise UserError(f"--which must be latest, best or a step, not {args.which!r}")
     if args.output:
-        from dfm.codec.picture import check_writable
+        from dfm.files import check_writable
 
         check_writable(args.output)
 

@@ -41,8 +41,11 @@ def _run(arguments: Sequence[str] | None) -> None:
     data = RunData(run, args.data_dir, args.batch_size)
     _, facts = fit_prior(data, args.prior, args.components, args.seed)
     if facts["count"] <= facts["dimension"] and not args.quiet:
-        print(f"note: only {facts['count']} latents for {facts['dimension']} dimensions: samples stay in their span, "
-              "and the likelihood says little", file=sys.stderr)  # fmt: skip
+        print(
+            f"note: only {facts['count']} latents for {facts['dimension']} dimensions: samples stay in their span, "
+            "and the likelihood says little",
+            file=sys.stderr,
+        )
     report = {"what": "prior", "prior": args.prior, "file": str(prior_path(run, args.prior)), **facts}
     print(results.dump(report | {"seconds": round(time.perf_counter() - start, 3)}))
 

@@ -24,8 +24,11 @@ def construct(section: str, known: Mapping[str, Callable[[], type]], config: Map
     if name not in known:
         raise UserError(f"config: unknown {section}.name '{name}'{nearest(name, known)}")
     kind = known[name]()
-    fields = [field for field in dataclasses.fields(kind) if field.init and field.name not in ("parent", "name")
-              and field.metadata.get("config", True)]  # fmt: skip
+    fields = [
+        field
+        for field in dataclasses.fields(kind)
+        if field.init and field.name not in ("parent", "name") and field.metadata.get("config", True)
+    ]
     fields = fields[len(first) :]
     names = [field.name for field in fields]
     for key in keys:

@@ -11,8 +11,21 @@ import subprocess
 import sys
 
 SCHEMA = 1
-PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy", "pillow", "scipy", "scikit-learn",
-            "constriction", "bjontegaard", "torch", "diffusers")  # fmt: skip
+PACKAGES = (
+    "jax",
+    "jaxlib",
+    "flax",
+    "optax",
+    "orbax-checkpoint",
+    "numpy",
+    "pillow",
+    "scipy",
+    "scikit-learn",
+    "constriction",
+    "bjontegaard",
+    "torch",
+    "diffusers",
+)
 
 
 def record(path, name, protocol, command, config, seed, seconds, metrics) -> dict:
@@ -28,8 +41,17 @@ def record(path, name, protocol, command, config, seed, seconds, metrics) -> dic
         seconds: wall-clock time of the whole run.
         metrics: the numbers; NaN and infinities become null.
     """
-    entry = {"schema": SCHEMA, "name": name, "protocol": protocol, "command": portable_command(command),
-             "config": config, "seed": seed, **provenance(), "seconds": seconds, "metrics": metrics}
+    entry = {
+        "schema": SCHEMA,
+        "name": name,
+        "protocol": protocol,
+        "command": portable_command(command),
+        "config": config,
+        "seed": seed,
+        **provenance(),
+        "seconds": seconds,
+        "metrics": metrics,
+    }
     append_line(path, entry)
     return finite(entry)
 
@@ -101,8 +123,13 @@ def _without_folder(word: str) -> str:
 def provenance() -> dict:
     """commit, dirty, hardware, versions and the date: where and with what a number was made."""
     commit, dirty = LOADED_CODE
-    return {"commit": commit, "dirty": dirty, "hardware": hardware(), "versions": versions(),
-            "date": datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d")}
+    return {
+        "commit": commit,
+        "dirty": dirty,
+        "hardware": hardware(),
+        "versions": versions(),
+        "date": datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d"),
+    }
 
 
 def code_state() -> tuple[str | None, bool | None]:

@@ -71,7 +71,8 @@ def _run(arguments: Sequence[str] | None) -> None:
 
 def _convert_picture(args: argparse.Namespace) -> None:
     """--encode and --decode: one file in, one file out."""
-    from dfm.codec.picture import check_writable, picture_format
+    from dfm.files import check_writable
+    from dfm.picture_files import picture_format
     from dfm.sampling.autoencoder_files import decode_file, encode_file, load_autoencoder
 
     if args.encode and not args.output.endswith(".npz"):
@@ -111,17 +112,31 @@ def _parser() -> Parser:
 
     group = parser.add_argument_group("pictures by number, from 0")
     group.add_argument("--pictures", type=_numbers, metavar="I,J,...", help="for reconstructions, invert, morph")
-    group.add_argument("--from", dest="start_picture", type=int, metavar="I",
-                       help="test picture: start of an interpolation, centre of traversals")  # fmt: skip
+    group.add_argument(
+        "--from",
+        dest="start_picture",
+        type=int,
+        metavar="I",
+        help="test picture: start of an interpolation, centre of traversals",
+    )
     group.add_argument("--to", dest="end_picture", type=int, metavar="J", help="test picture: end of an interpolation")
 
     group = parser.add_argument_group("interpolation, traversal, morph")
-    group.add_argument("--paths", type=_paths, default=("linear", "spherical"), metavar="PATH,...",
-                       help="of linear, spherical (around the origin); default both, a file each")  # fmt: skip
+    group.add_argument(
+        "--paths",
+        type=_paths,
+        default=("linear", "spherical"),
+        metavar="PATH,...",
+        help="of linear, spherical (around the origin); default both, a file each",
+    )
     group.add_argument("--columns", type=int, default=11, metavar="N", help="pictures a row; default 11")
     group.add_argument("--rows", type=int, default=10, metavar="N", help="directions of a traversal; default 10")
-    group.add_argument("--directions", default="principal", choices=("principal", "coordinates"),
-                       help="of a traversal, largest spread first; default principal")  # fmt: skip
+    group.add_argument(
+        "--directions",
+        default="principal",
+        choices=("principal", "coordinates"),
+        help="of a traversal, largest spread first; default principal",
+    )
     group.add_argument("--span", type=float, default=3.0, metavar="S", help="standard deviations, -S to S; default 3")
     group.add_argument("--frames", type=int, default=24, metavar="N", help="of a morph between stations; default 24")
     group.add_argument("--seconds", type=float, default=1.0, metavar="S", help="of a morph between stations; default 1")
@@ -134,8 +149,9 @@ def _parser() -> Parser:
     group = parser.add_argument_group("autoencoder: a run, a folder of diffusers or a .safetensors file (--vae)")
     group.add_argument("--encode", metavar="PICTURE", help="of any size; its latents become the .npz --output")
     group.add_argument("--decode", metavar="NPZ", help="latents, height and width; the picture becomes --output")
-    group.add_argument("--pad_to", type=int, metavar="N",
-                       help="pad to multiples of N pixels: fewer compilations; default the stride")  # fmt: skip
+    group.add_argument(
+        "--pad_to", type=int, metavar="N", help="pad to multiples of N pixels: fewer compilations; default the stride"
+    )
 
     group = parser.add_argument_group("size")
     group.add_argument("--size", metavar="N|HxW", help="paint at this longest side, or height x width, in pixels")

@@ -57,8 +57,12 @@ def run(arguments: Sequence[str] | None) -> int:
     options = flags.parse(arguments)
     if options.distributed:
         join_processes(options.coordinator_address, options.process_count, options.process_id)
-    start = partial(train, data_dir=options.data_dir, tensorboard=options.tensorboard,
-                    lpips=LpipsFile(options.lpips_weights, options.lpips_sha256))  # fmt: skip
+    start = partial(
+        train,
+        data_dir=options.data_dir,
+        tensorboard=options.tensorboard,
+        lpips=LpipsFile(options.lpips_weights, options.lpips_sha256),
+    )
     if options.sweep or options.sweep_all or options.sweep_index is not None:
         return run_sweep(options, start)
     return start(options.config, str(options.workdir))
@@ -96,8 +100,13 @@ def run_one(options: flags.Options, runs: list[dict], index: int, start) -> int:
         return 1
 
 
-def train(config: ConfigDict, workdir: str, data_dir: str | None = None, tensorboard: bool = False,
-          lpips: LpipsFile = LPIPS_FILE) -> int:  # fmt: skip
+def train(
+    config: ConfigDict,
+    workdir: str,
+    data_dir: str | None = None,
+    tensorboard: bool = False,
+    lpips: LpipsFile = LPIPS_FILE,
+) -> int:
     """Trains to config.total_steps, from the latest checkpoint in `workdir` where there is one; returns the exit code.
 
     Raises:

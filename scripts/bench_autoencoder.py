@@ -198,8 +198,16 @@ def main() -> None:
         forms |= {"torch": torch_form(model, tensors, False), "torch channels last": torch_form(model, tensors, True)}
     rows = [measure(forms, model, method, size, args) for size in args.sizes for method in args.methods]
     config = {name: value for name, value in vars(args).items() if name != "output"}
-    record(args.output, "bench_autoencoder", args.variant, ["python", *sys.argv], config, 0,
-           time.perf_counter() - start, {"rows": rows, "load_average": load})  # fmt: skip
+    record(
+        args.output,
+        "bench_autoencoder",
+        args.variant,
+        ["python", *sys.argv],
+        config,
+        0,
+        time.perf_counter() - start,
+        {"rows": rows, "load_average": load},
+    )
 
 
 if __name__ == "__main__":

@@ -130,32 +130,54 @@ class TorchInception:
         return self.torch.nn.functional.avg_pool2d(x, 3, 1, 1, count_include_pad=False)
 
     def block_a(self, x, b: str):
-        return self.torch.cat([
-            self.chain(x, f"{b}1x1"), self.chain(x, f"{b}5x5_1", f"{b}5x5_2"),
-            self.chain(x, f"{b}3x3dbl_1", f"{b}3x3dbl_2", f"{b}3x3dbl_3"), self.chain(self.average(x), f"{b}_pool"),
-        ], 1)  # fmt: skip
+        return self.torch.cat(
+            [
+                self.chain(x, f"{b}1x1"),
+                self.chain(x, f"{b}5x5_1", f"{b}5x5_2"),
+                self.chain(x, f"{b}3x3dbl_1", f"{b}3x3dbl_2", f"{b}3x3dbl_3"),
+                self.chain(self.average(x), f"{b}_pool"),
+            ],
+            1,
+        )
 
     def block_c(self, x, b: str):
-        return self.torch.cat([
-            self.chain(x, f"{b}1x1"), self.chain(x, *(f"{b}7x7_{i}" for i in (1, 2, 3))),
-            self.chain(x, *(f"{b}7x7dbl_{i}" for i in (1, 2, 3, 4, 5))), self.chain(self.average(x), f"{b}_pool"),
-        ], 1)  # fmt: skip
+        return self.torch.cat(
+            [
+                self.chain(x, f"{b}1x1"),
+                self.chain(x, *(f"{b}7x7_{i}" for i in (1, 2, 3))),
+                self.chain(x, *(f"{b}7x7dbl_{i}" for i in (1, 2, 3, 4, 5))),
+                self.chain(self.average(x), f"{b}_pool"),
+            ],
+            1,
+        )
 
     def block_e(self, x, b: str, pool):
         single, double = self.chain(x, f"{b}3x3_1"), self.chain(x, f"{b}3x3dbl_1", f"{b}3x3dbl_2")
-        return self.torch.cat([
-            self.chain(x, f"{b}1x1"), self.chain(single, f"{b}3x3_2a"), self.chain(single, f"{b}3x3_2b"),
-            self.chain(double, f"{b}3x3dbl_3a"), self.chain(double, f"{b}3x3dbl_3b"),
-            self.chain(pool(x), f"{b}_pool"),
-        ], 1)  # fmt: skip
+        return self.torch.cat(
+            [
+                self.chain(x, f"{b}1x1"),
+                self.chain(single, f"{b}3x3_2a"),
+                self.chain(single, f"{b}3x3_2b"),
+                self.chain(double, f"{b}3x3dbl_3a"),
+                self.chain(double, f"{b}3x3dbl_3b"),
+                self.chain(pool(x), f"{b}_pool"),
+            ],
+            1,
+        )
 
 
 def our_form(arrays: dict[str, np.ndarray], batch_size: int):
     net = inception.Inception()
     network = FeatureNetwork(
-        "inception", "fid", inception.FEATURES, flax_params(arrays),
-        lambda params, pictures: net.apply(params, inception.prepare(pictures)), "", "", "",
-    )  # fmt: skip
+        "inception",
+        "fid",
+        inception.FEATURES,
+        flax_params(arrays),
+        lambda params, pictures: net.apply(params, inception.prepare(pictures)),
+        "",
+        "",
+        "",
+    )
     extractor = Extractor(network, batch_size)
     return lambda pictures: np.concatenate(list(extractor([pictures])))
 
@@ -201,7 +223,7 @@ def main() -> None:
     if load > BUSY:
         print(f"warning: load average {load:.1f}; the ratios are those of a busy machine", file=sys.stderr)
     if args.inception_weights:
-        from dfm.metrics.arrays import read_arrays
+        from dfm.array_files import read_arrays
 
         arrays, _ = canonical_arrays(read_arrays(args.inception_weights), args.inception_weights)
     else:
@@ -213,13 +235,24 @@ def main() -> None:
         forms |= torch_forms(arrays, args.batch_size)
     check_agreement(forms, pictures[: args.batch_size])
     metrics = report(median_seconds(forms, pictures, args.repeats, args.clock), args.pictures)
-    metrics |= {"frechet_seconds": frechet_seconds(args.repeats, args.seed, args.clock), "load_average": load,
-                "multiply_adds_a_picture": inception.MULTIPLY_ADDS}  # fmt: skip
+    metrics |= {
+        "frechet_seconds": frechet_seconds(args.repeats, args.seed, args.clock),
+        "load_average": load,
+        "multiply_adds_a_picture": inception.MULTIPLY_ADDS,
+    }
     print(f"frechet: {metrics['frechet_seconds']:.2f} s for {inception.FEATURES:,} features")
     config = {name: value for name, value in vars(args).items() if name not in ("output", "inception_weights")}
     config["weights"] = "real" if args.inception_weights else "random"
-    record(args.output, "bench_fid", "inception-299", ["python", *sys.argv], config, args.seed,
-           time.perf_counter() - start, metrics)  # fmt: skip
+    record(
+        args.output,
+        "bench_fid",
+        "inception-299",
+        ["python", *sys.argv],
+        config,
+        args.seed,
+        time.perf_counter() - start,
+        metrics,
+    )
 
 
 def torch_forms(arrays: dict[str, np.ndarray], batch_size: int) -> dict:

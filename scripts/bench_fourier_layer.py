@@ -6,7 +6,7 @@
 What is timed:
   ours     dfm.models.fourier under jax.jit, on the path that XLA compiles (`_fourier_sum`). On an accelerator a
            kernel would replace that one function; its callers, and this script, stay as they are.
-  literal  tests/literal_fourier.py under jax.jit: 2^m phases a point by a matrix product, a sine and a cosine of each.
+  literal  dfm/models/literal_fourier.py under jax.jit: 2^m phases a point by a matrix product, then sines and cosines.
   torch    the same literal form in PyTorch eager with as many threads; only on a CPU, and where torch is installed.
 Layers of m = n = width, then the net of --net_width and --net_depth on RGB points: the forward pass, and the forward
 and backward pass of the mean squared error, with its gradients for the points (layers only) and all coefficients.
@@ -29,17 +29,14 @@ import os
 import statistics
 import sys
 import time
-from pathlib import Path
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from dfm.models.fourier import coefficient_count, fourier_layer, fourier_net, layer_sizes
+from dfm.models.literal_fourier import frequency_vectors, literal_layer, literal_net
 from dfm.results import record
-
-sys.path.append(str(Path(__file__).parents[1] / "tests"))
-from literal_fourier import frequency_vectors, literal_layer, literal_net  # noqa: E402
 
 CHANNELS = 3
 SECONDS_A_TURN = 0.05  # fast forms are called several times a turn: one call is shorter than a scheduler's slice
@@ -64,8 +61,10 @@ def net_problem(width: int, depth: int, points: int, seed: int) -> tuple:
 
 def random_layers(sizes, rng) -> list[dict]:
     """cos and sin coefficients of each layer, deviation 0.1 / sqrt(2^m): a start from which nets are trained."""
-    return [{name: rng.normal(0, 0.1 * 2 ** (-m / 2), (2**m, n)).astype(np.float32) for name in ("cos", "sin")}
-            for m, n in sizes]
+    return [
+        {name: rng.normal(0, 0.1 * 2 ** (-m / 2), (2**m, n)).astype(np.float32) for name in ("cos", "sin")}
+        for m, n in sizes
+    ]
 
 
 def jax_form(network, layers, x, target, with_x: bool) -> dict:
@@ -78,8 +77,10 @@ def jax_form(network, layers, x, target, with_x: bool) -> dict:
     layers, x, target = jax.device_put((layers, x, target))
     arguments = {"layers": layers, "x": x} if with_x else {"layers": layers}
     forward, value_and_gradients = jax.jit(network), jax.jit(jax.value_and_grad(loss))
-    return {"forward": lambda: jax.block_until_ready(forward(layers, x)),
-            "forward_backward": lambda: jax.block_until_ready(value_and_gradients(arguments))}
+    return {
+        "forward": lambda: jax.block_until_ready(forward(layers, x)),
+        "forward_backward": lambda: jax.block_until_ready(value_and_gradients(arguments)),
+    }
 
 
 def torch_form(is_net: bool, layers, x, target, with_x: bool) -> dict:
@@ -122,8 +123,10 @@ def make_forms(problem, is_net: bool, threads: int, with_torch: bool) -> dict:
     def literal(layers, x):
         return literal_net(layers, x) if is_net else literal_layer(x, layers[0])
 
-    forms = {"ours": jax_form(ours, layers, *arrays, with_x=not is_net),
-             "literal": jax_form(literal, layers, *arrays, with_x=not is_net)}
+    forms = {
+        "ours": jax_form(ours, layers, *arrays, with_x=not is_net),
+        "literal": jax_form(literal, layers, *arrays, with_x=not is_net),
+    }
     if with_torch:
         import torch
 
@@ -177,19 +180,27 @@ def measure(what: str, forms: dict, repeats: int) -> list[dict]:
         if not disagreement <= TOLERANCE:
             raise SystemExit(f"{what}, {name}: the forms differ by {disagreement:.1e}, more than {TOLERANCE:.0e}")
         seconds = median_seconds(functions, repeats)
-        row = {"what": what, "pass": name, "milliseconds": {form: 1e3 * value for form, value in seconds.items()},
-               "speedup_over": {form: value / seconds["ours"] for form, value in seconds.items() if form != "ours"},
-               "disagreement": disagreement}
+        row = {
+            "what": what,
+            "pass": name,
+            "milliseconds": {form: 1e3 * value for form, value in seconds.items()},
+            "speedup_over": {form: value / seconds["ours"] for form, value in seconds.items() if form != "ours"},
+            "disagreement": disagreement,
+        }
         print_row(row)
         rows.append(row)
     return rows
 
 
 def print_row(row: dict) -> None:
-    times = [f"{row['milliseconds'][form]:9.2f}" if form in row["milliseconds"] else f"{'-':>9}"
-             for form in ("ours", "literal", "torch")]
-    ratios = [f"{row['speedup_over'][form]:10.2f}x" if form in row["speedup_over"] else f"{'-':>11}"
-              for form in ("literal", "torch")]
+    times = [
+        f"{row['milliseconds'][form]:9.2f}" if form in row["milliseconds"] else f"{'-':>9}"
+        for form in ("ours", "literal", "torch")
+    ]
+    ratios = [
+        f"{row['speedup_over'][form]:10.2f}x" if form in row["speedup_over"] else f"{'-':>11}"
+        for form in ("literal", "torch")
+    ]
     print(f"{row['what']:22} {row['pass']:17}", *times, *ratios, f"{row['disagreement']:10.1e}", flush=True)
 
 
@@ -201,8 +212,11 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--points", type=int, default=2**14, help="points a call (%(default)s)")
     parser.add_argument("--repeats", type=int, default=9, help="rounds, of which the median counts (%(default)s)")
     parser.add_argument("--seed", type=int, default=0, help="of the random inputs (%(default)s)")
-    parser.add_argument("--output", default="results/bench_fourier_layer.jsonl",
-                        help="file to which the result is appended as a JSON line (%(default)s)")
+    parser.add_argument(
+        "--output",
+        default="results/bench_fourier_layer.jsonl",
+        help="file to which the result is appended as a JSON line (%(default)s)",
+    )
     arguments = parser.parse_args()
     try:
         arguments.widths = [int(width) for width in arguments.widths.split(",")]
@@ -233,11 +247,23 @@ def main() -> None:
     problem = net_problem(arguments.net_width, arguments.net_depth, arguments.points, arguments.seed)
     rows += measure(f"net width {widths[0]} depth {len(widths)}", make(problem, True), arguments.repeats)
     config = {name: value for name, value in vars(arguments).items() if name not in ("seed", "output")}
-    config |= {"threads": threads, "backend": jax.default_backend(), "dtype": "float32", "basis": "cos_sin",
-               "net_coefficients": coefficient_count(widths, CHANNELS)}
-    record(arguments.output, name="bench_fourier_layer", protocol="random float32 inputs, forms take turns",
-           command=["python", *sys.argv], config=config, seed=arguments.seed, seconds=time.perf_counter() - start,
-           metrics={"load_average_at_start": load, "rows": rows})
+    config |= {
+        "threads": threads,
+        "backend": jax.default_backend(),
+        "dtype": "float32",
+        "basis": "cos_sin",
+        "net_coefficients": coefficient_count(widths, CHANNELS),
+    }
+    record(
+        arguments.output,
+        name="bench_fourier_layer",
+        protocol="random float32 inputs, forms take turns",
+        command=["python", *sys.argv],
+        config=config,
+        seed=arguments.seed,
+        seconds=time.perf_counter() - start,
+        metrics={"load_average_at_start": load, "rows": rows},
+    )
     print(f"appended to {arguments.output}")
 
 

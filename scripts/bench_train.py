@@ -129,8 +129,10 @@ class Torch:
         self.model, self.penalty = config.model, config.objective.latent_penalty
         self.mlps = {name: _torch_mlp(layers) for name, layers in params.items()}
         rates = {name: group["learning_rate"] for name, group in config.optimizer.groups.items()}
-        groups = [{"params": mlp.parameters(), "lr": rates.get(name, config.optimizer.learning_rate)}
-                  for name, mlp in self.mlps.items()]  # fmt: skip
+        groups = [
+            {"params": mlp.parameters(), "lr": rates.get(name, config.optimizer.learning_rate)}
+            for name, mlp in self.mlps.items()
+        ]
         self.optimizers: list[torch.optim.Optimizer] = [torch.optim.Adam(groups)]
         self.table = None
         if latents is not None:
@@ -243,14 +245,15 @@ def measure(name: str, arguments: argparse.Namespace, threads: int) -> dict[str,
     medians = {form: statistics.median(values) for form, values in seconds.items()}
     peer = seconds.pop("torch")
     return {
-        "what": name, "batch_size": config.batch_size,
+        "what": name,
+        "batch_size": config.batch_size,
         "steps_per_second": {form: 1 / value for form, value in medians.items()},
         "speedup": {form: medians["torch"] / medians[form] for form in seconds},
         "speedup_of_each_round": {
             form: [b / a for a, b in zip(values, peer, strict=True)] for form, values in seconds.items()
         },
         "disagreement": difference,
-    }  # fmt: skip
+    }
 
 
 def parse_arguments() -> argparse.Namespace:
@@ -285,15 +288,23 @@ def main() -> None:
         row = measure(name, arguments, threads)
         rates = ", ".join(f"{form} {rate:.3g}" for form, rate in row["steps_per_second"].items())
         ratios = ", ".join(f"{form} {ratio:.2f}" for form, ratio in row["speedup"].items())
-        print(f"{name}, {row['batch_size']} pictures: steps/s {rates}; times the speed of PyTorch: {ratios} "
-              f"(differences {row['disagreement']:.0e})", flush=True)  # fmt: skip
+        print(
+            f"{name}, {row['batch_size']} pictures: steps/s {rates}; times the speed of PyTorch: {ratios} "
+            f"(differences {row['disagreement']:.0e})",
+            flush=True,
+        )
         rows.append(row)
     config = {name: value for name, value in vars(arguments).items() if name not in ("seed", "output")}
     record(
-        arguments.output, name="bench_train", protocol="thesis presets, random pictures, forms take turns",
-        command=["python", *sys.argv], config=config | {"threads": threads, "dtype": "float32"}, seed=arguments.seed,
-        seconds=time.perf_counter() - start, metrics={"load_average_at_start": load, "rows": rows},
-    )  # fmt: skip
+        arguments.output,
+        name="bench_train",
+        protocol="thesis presets, random pictures, forms take turns",
+        command=["python", *sys.argv],
+        config=config | {"threads": threads, "dtype": "float32"},
+        seed=arguments.seed,
+        seconds=time.perf_counter() - start,
+        metrics={"load_average_at_start": load, "rows": rows},
+    )
     print(f"appended to {arguments.output}")
 
 

@@ -18,10 +18,10 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from dfm import compress
-from dfm.codec import baselines
-from dfm.codec.picture import downscale, load_picture, save_picture
+from dfm.codec.bench import baselines
 from dfm.errors import UserError
 from dfm.metrics.picture_quality import psnr, ssim
+from dfm.picture_files import downscale, load_picture, save_picture
 
 LABELS = {"jpeg": "JPEG (Pillow's default)", "jpeg-opt": "JPEG (optimised, 4:4:4)"}
 
@@ -100,8 +100,16 @@ def main() -> int:
     print(f"{width} x {height} pixels, {channels} channels: {original.size:,} bytes raw, to at most {target_bytes:,}")
 
     compressed, decoded = str(folder / "photo.dfm"), str(folder / "decoded.png")
-    run_dfm("encode", str(folder / "original.png"), "-o", compressed, "--target-bytes", str(target_bytes),
-            "--effort", str(arguments.effort))  # fmt: skip
+    run_dfm(
+        "encode",
+        str(folder / "original.png"),
+        "-o",
+        compressed,
+        "--target-bytes",
+        str(target_bytes),
+        "--effort",
+        str(arguments.effort),
+    )
     run_dfm("decode", compressed, "-o", decoded, "--verify")
 
     print()

@@ -34,12 +34,14 @@ from matplotlib.patches import Patch
 from PIL import Image
 from tqdm import tqdm
 
-from dfm.codec import container, fitting, painting
-from dfm.codec.fitting import Recipe, Schedule
-from dfm.codec.picture import central_crop, load_picture, write_atomically
+from dfm.codec import container
+from dfm.codec.weights import fitting, painting
+from dfm.codec.weights.fitting import Recipe, Schedule
 from dfm.errors import UserError
+from dfm.files import write_atomically
 from dfm.metrics.picture_quality import psnr
 from dfm.models.fourier import coefficient_count, fourier_net
+from dfm.picture_files import central_crop, load_picture
 from dfm.results import finite, read_lines, record
 
 Picture = np.ndarray  # uint8 [height, width, channel]
@@ -70,9 +72,13 @@ def square(picture: Picture, side: int) -> Picture:
 
 
 def fit_nets(
-    recipe: Recipe, widths: Sequence[int], pictures: Sequence[Picture], total_steps: int, seed: int,
+    recipe: Recipe,
+    widths: Sequence[int],
+    pictures: Sequence[Picture],
+    total_steps: int,
+    seed: int,
     progress: fitting.Progress | None = None,
-) -> tuple[list[Net], list[int]]:  # fmt: skip
+) -> tuple[list[Net], list[int]]:
     """Float nets, one a picture, fitted side by side; and how often each one's learning rate was halved."""
     pixels = fitting.stack_pictures(pictures)
     key = jax.random.key(seed)
@@ -232,10 +238,18 @@ def cell_config(
 ) -> dict[str, Any]:
     """Everything that shapes the numbers of one box, and names its row."""
     return {
-        "quick": arguments.quick, "picture": name, "pixel_checksum": f"{crc32(picture.tobytes()):08x}",
-        "side": arguments.side, "width": width, "depth": depth, "seeds": arguments.seeds, "steps": arguments.steps,
-        "seed": arguments.seed, "recipe_name": recipe, "recipe": dataclasses.asdict(RECIPES[recipe]),
-    }  # fmt: skip
+        "quick": arguments.quick,
+        "picture": name,
+        "pixel_checksum": f"{crc32(picture.tobytes()):08x}",
+        "side": arguments.side,
+        "width": width,
+        "depth": depth,
+        "seeds": arguments.seeds,
+        "steps": arguments.steps,
+        "seed": arguments.seed,
+        "recipe_name": recipe,
+        "recipe": dataclasses.asdict(RECIPES[recipe]),
+    }
 
 
 def measure(config: dict, picture: Picture, progress: fitting.Progress) -> dict[str, Any]:
@@ -247,10 +261,15 @@ def measure(config: dict, picture: Picture, progress: fitting.Progress) -> dict[
     files = [float32_file(net, picture, widths, recipe.input_scale) for net in nets]
     decibels = [psnr(painted, picture) for _, painted in files]
     return {
-        "percent": percent_of_raw(widths, picture), "coefficients": coefficient_count(widths, picture.shape[-1]),
-        "file_bytes": len(files[0][0]), "loss": float(np.mean(losses)), "psnr": float(np.mean(decibels)),
-        "losses": losses, "psnrs": decibels, "rate_halvings": halvings,
-    }  # fmt: skip
+        "percent": percent_of_raw(widths, picture),
+        "coefficients": coefficient_count(widths, picture.shape[-1]),
+        "file_bytes": len(files[0][0]),
+        "loss": float(np.mean(losses)),
+        "psnr": float(np.mean(decibels)),
+        "losses": losses,
+        "psnrs": decibels,
+        "rate_halvings": halvings,
+    }
 
 
 def loss_edges(rows: Sequence[dict]) -> list[float]:
@@ -329,10 +348,15 @@ def main() -> None:
             start = time.perf_counter()
             metrics = measure(configs[cell], picture, bar.of_fit(label, costs[cell]))
             rows[cell] = record(
-                arguments.output, name="figure_5_1", protocol=f"central square of {name} at {arguments.side} pixels",
-                command=["python", *sys.argv], config=configs[cell], seed=arguments.seed,
-                seconds=time.perf_counter() - start, metrics=metrics,
-            )  # fmt: skip
+                arguments.output,
+                name="figure_5_1",
+                protocol=f"central square of {name} at {arguments.side} pixels",
+                command=["python", *sys.argv],
+                config=configs[cell],
+                seed=arguments.seed,
+                seconds=time.perf_counter() - start,
+                metrics=metrics,
+            )
             bar.write(f"{label}: {metrics['percent']:.1f} %, loss {metrics['loss']:.4g}, {metrics['psnr']:.2f} dB")
     save_figure(arguments.plot, draw(rows, arguments, name))
     print(f"drawn: {arguments.plot}")

@@ -71,11 +71,17 @@ def fit_again(row: dict, picture: Picture, progress: Any) -> tuple[dict, Picture
     typical = int(np.nanargmin(np.abs(np.array(losses) - np.nanmean(losses))))
     data, painted = float32_file(nets[typical], picture, widths, recipe.input_scale)
     return {
-        "recipe_name": config["recipe_name"], "width": config["width"], "depth": config["depth"],
-        "loss": losses[typical], "mean_loss": float(np.mean(losses)), "mean_loss_in_figure_5_1": row["metrics"]["loss"],
-        "psnr": psnr(painted, picture), "ssim": ssim(painted, picture),
-        "bytes": len(data), "percent": 100 * len(data) / picture.size,
-    }, painted  # fmt: skip
+        "recipe_name": config["recipe_name"],
+        "width": config["width"],
+        "depth": config["depth"],
+        "loss": losses[typical],
+        "mean_loss": float(np.mean(losses)),
+        "mean_loss_in_figure_5_1": row["metrics"]["loss"],
+        "psnr": psnr(painted, picture),
+        "ssim": ssim(painted, picture),
+        "bytes": len(data),
+        "percent": 100 * len(data) / picture.size,
+    }, painted
 
 
 def draw(original: Picture, strip: Sequence[tuple[dict, Picture]], title: str) -> Figure:
@@ -130,11 +136,15 @@ def main() -> None:
     quick = "QUICK SETTING: " if arguments.quick else ""
     title = f"{quick}{name}, {arguments.side} x {arguments.side} pixels, {arguments.steps:,} steps, float32 weights"
     record(
-        arguments.output, name="figure_5_2", protocol=f"central square of {name} at {arguments.side} pixels",
-        command=["python", *sys.argv], config={"quick": arguments.quick, "rows": [row["config"] for _, row in chosen]},
-        seed=arguments.seed, seconds=time.perf_counter() - start,
+        arguments.output,
+        name="figure_5_2",
+        protocol=f"central square of {name} at {arguments.side} pixels",
+        command=["python", *sys.argv],
+        config={"quick": arguments.quick, "rows": [row["config"] for _, row in chosen]},
+        seed=arguments.seed,
+        seconds=time.perf_counter() - start,
         metrics={"pictures": [numbers for numbers, _ in strip]},
-    )  # fmt: skip
+    )
     save_figure(arguments.plot, draw(picture, strip, title))
     print(f"drawn: {arguments.plot}")
 

@@ -40,12 +40,13 @@ from figure_5_1 import (
 from matplotlib.figure import Figure
 
 from dfm import codec
-from dfm.codec import baselines, container
+from dfm.codec import container
+from dfm.codec.bench import baselines
 from dfm.codec.encoder import effort_steps
-from dfm.codec.picture import PICTURE_SUFFIXES, load_picture
 from dfm.errors import UserError
 from dfm.metrics.picture_quality import psnr, ssim
 from dfm.models.fourier import coefficient_count
+from dfm.picture_files import PICTURE_SUFFIXES, load_picture
 from dfm.results import record
 
 FULL = {"side": 400, "steps": 10_000, "effort": 7}
@@ -91,9 +92,11 @@ def jpeg_against(name: str, picture: Picture, most_bytes: int, decibels: float) 
 
 def _numbers(data: bytes, decoded: Picture, picture: Picture) -> dict[str, Any]:
     return {
-        "bytes": len(data), "percent": 100 * len(data) / picture.size,
-        "psnr": psnr(decoded, picture), "ssim": ssim(decoded, picture),
-    }  # fmt: skip
+        "bytes": len(data),
+        "percent": 100 * len(data) / picture.size,
+        "psnr": psnr(decoded, picture),
+        "ssim": ssim(decoded, picture),
+    }
 
 
 def measure(
@@ -207,15 +210,25 @@ def main() -> None:
             metrics, shown = measure(picture, widths, arguments, bar)
             metrics["finding"] = finding(metrics)
             config = {
-                "quick": arguments.quick, "picture": name, "pixel_checksum": f"{crc32(picture.tobytes()):08x}",
-                "side": arguments.side, "widths": widths, "steps": arguments.steps, "effort": arguments.effort,
+                "quick": arguments.quick,
+                "picture": name,
+                "pixel_checksum": f"{crc32(picture.tobytes()):08x}",
+                "side": arguments.side,
+                "widths": widths,
+                "steps": arguments.steps,
+                "effort": arguments.effort,
                 "recipes": {name: dataclasses.asdict(recipe) for name, recipe in RECIPES.items()},
-            }  # fmt: skip
+            }
             record(
-                arguments.output, name="figure_5_3", protocol=f"central squares at {arguments.side} pixels",
-                command=["python", *sys.argv], config=config, seed=arguments.seed,
-                seconds=time.perf_counter() - start, metrics=metrics,
-            )  # fmt: skip
+                arguments.output,
+                name="figure_5_3",
+                protocol=f"central squares at {arguments.side} pixels",
+                command=["python", *sys.argv],
+                config=config,
+                seed=arguments.seed,
+                seconds=time.perf_counter() - start,
+                metrics=metrics,
+            )
             bar.write(f"{name}: {metrics['finding']}")
             columns.append((name, picture, metrics, shown))
     gaps = [metrics["jpeg"]["psnr"] - metrics["thesis"]["psnr"] for _, _, metrics, _ in columns]

@@ -23,10 +23,10 @@ from jaxtyping import Float, UInt8
 from matplotlib.figure import Figure
 from PIL import Image
 
+from dfm.arrays import grid
 from dfm.data import Dataset
 from dfm.errors import UserError
 from dfm.models.autoencoder_kl import AutoencoderKL
-from dfm.pictures import grid
 from dfm.results import read_lines, record
 from dfm.sampling.run_data import RunData
 from dfm.training.runs import load_run
@@ -144,11 +144,21 @@ def main() -> None:
         "averaged": not arguments.raw,
         **training_facts(arguments.workdir),
     }
-    record(arguments.output / "figures_autoencoder.jsonl", arguments.name, f"{split.name}:{split.split}",
-           ["python", *sys.argv], config, config["seed"], time.perf_counter() - start, metrics)  # fmt: skip
+    record(
+        arguments.output / "figures_autoencoder.jsonl",
+        arguments.name,
+        f"{split.name}:{split.split}",
+        ["python", *sys.argv],
+        config,
+        config["seed"],
+        time.perf_counter() - start,
+        metrics,
+    )
     whole = metrics["picture_pca_psnr"]
-    print(f"{metrics['psnr']:.2f} dB; PCA with as many numbers, of blocks: {metrics['block_pca_psnr']:.2f} dB"
-          + ("" if whole is None else f", of whole pictures: {whole:.2f} dB"))  # fmt: skip
+    print(
+        f"{metrics['psnr']:.2f} dB; PCA with as many numbers, of blocks: {metrics['block_pca_psnr']:.2f} dB"
+        + ("" if whole is None else f", of whole pictures: {whole:.2f} dB")
+    )
 
 
 if __name__ == "__main__":

@@ -83,9 +83,16 @@ def make(name: str, workdir: str, run: Run, options: list[str], training: dict, 
         args.output.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(picture, args.output / f"{name}.png")
     config = run.config.to_dict()
-    results.record(args.output / "figures_generation.jsonl", name, f"{config['dataset']['name']}:"
-                   f"{config['dataset']['split']}", sys.argv, {"figure": options, "training": config}, config["seed"],
-                   time.time() - start, training | {"step": run.step})  # fmt: skip
+    results.record(
+        args.output / "figures_generation.jsonl",
+        name,
+        f"{config['dataset']['name']}:{config['dataset']['split']}",
+        sys.argv,
+        {"figure": options, "training": config},
+        config["seed"],
+        time.time() - start,
+        training | {"step": run.step},
+    )
 
 
 def training_facts(workdir: str) -> dict:
@@ -98,8 +105,13 @@ def training_facts(workdir: str) -> dict:
         seconds += (line["step"] - before) / line["steps_per_second"]
         before = line["step"]
     first = starts[0]
-    return {"training_command": first["command"], "training_commit": first["commit"], "training_starts": len(starts),
-            "training_hardware": first["hardware"], "training_seconds": round(seconds)}  # fmt: skip
+    return {
+        "training_command": first["command"],
+        "training_commit": first["commit"],
+        "training_starts": len(starts),
+        "training_hardware": first["hardware"],
+        "training_seconds": round(seconds),
+    }
 
 
 def quality(run: Run, data_dir: str | None) -> dict:

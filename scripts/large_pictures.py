@@ -37,10 +37,13 @@ def memory(model: AutoencoderKL, method: str, size: int) -> dict[str, Any]:
     lowered = jax.jit(lambda p, x: model.apply({"params": p}, x, method=name)).lower(parameter_shapes(model), x)
     found = lowered.compile().memory_analysis()
     return {
-        "method": method, "size": size, "temporary_mebibytes": found.temp_size_in_bytes / MEBIBYTE,
+        "method": method,
+        "size": size,
+        "temporary_mebibytes": found.temp_size_in_bytes / MEBIBYTE,
         "argument_mebibytes": found.argument_size_in_bytes / MEBIBYTE,
-        "result_mebibytes": found.output_size_in_bytes / MEBIBYTE, "compile_seconds": time.perf_counter() - start,
-    }  # fmt: skip
+        "result_mebibytes": found.output_size_in_bytes / MEBIBYTE,
+        "compile_seconds": time.perf_counter() - start,
+    }
 
 
 def whole_and_strips(model: AutoencoderKL, size: int) -> dict[str, Any]:
@@ -56,10 +59,14 @@ def whole_and_strips(model: AutoencoderKL, size: int) -> dict[str, Any]:
     end = time.perf_counter()
     apart = np.linalg.norm(strips.astype(np.float64) - whole) / np.linalg.norm(whole.astype(np.float64))
     return {
-        "size": size, "whole_seconds": between - start, "strip_seconds": end - between, "strip_bytes": STRIP_BYTES,
-        "whole_peak_resident_mebibytes": resident, "relative_distance": float(apart),
+        "size": size,
+        "whole_seconds": between - start,
+        "strip_seconds": end - between,
+        "strip_bytes": STRIP_BYTES,
+        "whole_peak_resident_mebibytes": resident,
+        "relative_distance": float(apart),
         "largest_difference": float(np.abs(strips - whole).max()),
-    }  # fmt: skip
+    }
 
 
 def main() -> None:
@@ -84,16 +91,29 @@ def main() -> None:
         for method in args.methods.split(","):
             row = memory(model, method, size)
             metrics["memory"].append(row)
-            print(f"{method} {size}^2: {row['temporary_mebibytes']:,.0f} MiB of "
-                  f"temporaries, compiled in {row['compile_seconds']:.0f} s", flush=True)  # fmt: skip
+            print(
+                f"{method} {size}^2: {row['temporary_mebibytes']:,.0f} MiB of "
+                f"temporaries, compiled in {row['compile_seconds']:.0f} s",
+                flush=True,
+            )
     if args.run:
         metrics["run"] = row = whole_and_strips(model, args.run)
-        print(f"decode {args.run}^2: whole {row['whole_seconds']:.1f} s, strips {row['strip_seconds']:.1f} s, "
-              f"peak of the process {row['whole_peak_resident_mebibytes']:,.0f} MiB, "
-              f"relative distance {row['relative_distance']:.1e}")  # fmt: skip
+        print(
+            f"decode {args.run}^2: whole {row['whole_seconds']:.1f} s, strips {row['strip_seconds']:.1f} s, "
+            f"peak of the process {row['whole_peak_resident_mebibytes']:,.0f} MiB, "
+            f"relative distance {row['relative_distance']:.1e}"
+        )
     config = {name: value for name, value in vars(args).items() if name != "output"}
-    record(args.output, "large_pictures", args.variant, ["python", *sys.argv], config, 0,
-           time.perf_counter() - start, metrics)  # fmt: skip
+    record(
+        args.output,
+        "large_pictures",
+        args.variant,
+        ["python", *sys.argv],
+        config,
+        0,
+        time.perf_counter() - start,
+        metrics,
+    )
 
 
 if __name__ == "__main__":

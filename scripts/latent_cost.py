@@ -22,8 +22,8 @@ import jax.numpy as jnp
 from figure_5_1 import exit_in_words
 from flax import linen as nn
 
-from dfm.codec.picture import write_atomically
 from dfm.errors import UserError
+from dfm.files import write_atomically
 from dfm.models import attention
 from dfm.models.autoencoder_kl import AutoencoderKL, published_variants
 from dfm.models.blocks import Attention, ResnetBlock
@@ -84,16 +84,29 @@ def compare(model: AutoencoderKL, size: int, width: int, blocks: int) -> dict[st
 
 
 def table(rows: list[dict[str, Any]]) -> str:
-    head = ("picture", "latents", "on pixels", "on latents", "ratio", "with attention: ratio", "decode",
-            "decode is paid after")  # fmt: skip
+    head = (
+        "picture",
+        "latents",
+        "on pixels",
+        "on latents",
+        "ratio",
+        "with attention: ratio",
+        "decode",
+        "decode is paid after",
+    )
     lines = ["| " + " | ".join(head) + " |", "|" + "---|" * len(head)]
     for row in rows:
         plain = row["convolutional"]
         cells = (
-            f"{row['size']}^2", f"{row['latent_side']}^2", f"{plain['pixels'] / 1e9:,.1f} G",
-            f"{plain['latents'] / 1e9:,.2f} G", f"{plain['ratio']:.1f}", f"{row['attention']['ratio']:,.0f}",
-            f"{row['decode'] / 1e9:,.0f} G", f"{row['evaluations_that_pay_for_decode']:.1f} evaluations",
-        )  # fmt: skip
+            f"{row['size']}^2",
+            f"{row['latent_side']}^2",
+            f"{plain['pixels'] / 1e9:,.1f} G",
+            f"{plain['latents'] / 1e9:,.2f} G",
+            f"{plain['ratio']:.1f}",
+            f"{row['attention']['ratio']:,.0f}",
+            f"{row['decode'] / 1e9:,.0f} G",
+            f"{row['evaluations_that_pay_for_decode']:.1f} evaluations",
+        )
         lines.append("| " + " | ".join(cells) + " |")
     return "\n".join(lines)
 
@@ -145,8 +158,16 @@ def main() -> None:
     print(table(rows))
     plot(rows, Path(args.output).with_suffix(".png"))
     config = {"variant": args.variant, "stride": model.stride, "width": args.width, "blocks": args.blocks}
-    record(args.output, "latent_cost", f"f{model.stride}", ["python", *sys.argv], config, None,
-           time.perf_counter() - start, {"rows": rows})  # fmt: skip
+    record(
+        args.output,
+        "latent_cost",
+        f"f{model.stride}",
+        ["python", *sys.argv],
+        config,
+        None,
+        time.perf_counter() - start,
+        {"rows": rows},
+    )
 
 
 if __name__ == "__main__":

@@ -20,12 +20,25 @@ SMALL = {"layers_per_block": 1, "norm_num_groups": 4, "act_fn": "silu", "sample_
 CONFIGS: dict[str, dict[str, Any]] = {
     "sd": {**SMALL, "layers_per_block": 2, "block_out_channels": (8, 16, 24)},
     "sdxl": {**SMALL, "block_out_channels": (8, 16, 24, 24), "scaling_factor": 0.13025},
-    "flux": {**SMALL, "block_out_channels": (8, 16, 16), "latent_channels": 16, "use_quant_conv": False,
-             "use_post_quant_conv": False, "scaling_factor": 0.3611, "shift_factor": 0.1159},
-    "kl-f16": {**SMALL, "block_out_channels": (8, 8, 16), "latent_channels": 6, "in_channels": 1, "out_channels": 2,
-               "down_block_types": ("DownEncoderBlock2D", "DownEncoderBlock2D", "AttnDownEncoderBlock2D"),
-               "up_block_types": ("AttnUpDecoderBlock2D", "UpDecoderBlock2D", "UpDecoderBlock2D")},
-}  # fmt: skip
+    "flux": {
+        **SMALL,
+        "block_out_channels": (8, 16, 16),
+        "latent_channels": 16,
+        "use_quant_conv": False,
+        "use_post_quant_conv": False,
+        "scaling_factor": 0.3611,
+        "shift_factor": 0.1159,
+    },
+    "kl-f16": {
+        **SMALL,
+        "block_out_channels": (8, 8, 16),
+        "latent_channels": 6,
+        "in_channels": 1,
+        "out_channels": 2,
+        "down_block_types": ("DownEncoderBlock2D", "DownEncoderBlock2D", "AttnDownEncoderBlock2D"),
+        "up_block_types": ("AttnUpDecoderBlock2D", "UpDecoderBlock2D", "UpDecoderBlock2D"),
+    },
+}
 SIZES = ((13, 22), (16, 16))  # height and width: odd and not square; even
 CASES = [("sd", SIZES[0]), ("sd", SIZES[1]), ("sdxl", SIZES[0]), ("flux", SIZES[0]), ("kl-f16", SIZES[0])]
 

@@ -20,7 +20,7 @@ import numpy as np
 
 from dfm import codec
 from dfm.codec import container
-from dfm.codec.picture import downscale, save_picture
+from dfm.picture_files import downscale, save_picture
 
 GOLDEN_DIR = Path(__file__).parents[1] / "tests" / "golden"
 

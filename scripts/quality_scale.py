@@ -13,9 +13,9 @@ import time
 from pathlib import Path
 
 from dfm import codec, results
-from dfm.codec.picture import PICTURE_SUFFIXES, downscale, load_picture
 from dfm.errors import UserError
 from dfm.metrics.picture_quality import psnr
+from dfm.picture_files import PICTURE_SUFFIXES, downscale, load_picture
 
 QUALITIES = tuple(range(10, 91, 10))
 DEFAULT_OUTPUT = Path(__file__).resolve().parent.parent / "results" / "quality_scale.jsonl"
@@ -61,11 +61,15 @@ def _measure(name: str, picture, args: argparse.Namespace) -> None:
     losses = [max(decibels[: i + 1]) - after for i, after in enumerate(decibels[1:])]
     print(f"{name}: bytes grow: {sizes == sorted(sizes)}; largest fall of PSNR: {max(0.0, *losses):.2f} dB")
     results.record(
-        args.output, "quality_scale", f"{name} at {args.longest_side} pixels", sys.argv,
+        args.output,
+        "quality_scale",
+        f"{name} at {args.longest_side} pixels",
+        sys.argv,
         {"picture": name, "longest_side": args.longest_side, "effort": args.effort, "qualities": QUALITIES},
-        args.seed, time.perf_counter() - begun,
+        args.seed,
+        time.perf_counter() - begun,
         {"bytes": sizes, "psnr": decibels, "largest_fall_db": max(0.0, *losses)},
-    )  # fmt: skip
+    )
 
 
 if __name__ == "__main__":

@@ -84,8 +84,11 @@ def measure(start: str, config: ConfigDict, arguments: argparse.Namespace) -> di
         lines = [json.loads(line) for line in Path(f"{folder}/run/metrics.jsonl").read_text().splitlines()]
         if lines[-1]["step"] < config.total_steps:
             raise UserError("interrupted; the rows measured so far are kept")
-        return {"psnr": lines[-1]["psnr"], "psnr_by_step": {str(line["step"]): line["psnr"] for line in lines},
-                "steps_per_second": lines[-1]["steps_per_second"]}  # fmt: skip
+        return {
+            "psnr": lines[-1]["psnr"],
+            "psnr_by_step": {str(line["step"]): line["psnr"] for line in lines},
+            "steps_per_second": lines[-1]["steps_per_second"],
+        }
 
 
 def find(rows: Sequence[dict], start: str, optimizer: str, rate: float, steps: int, seed: int) -> dict | None:
@@ -108,8 +111,16 @@ def run(arguments: argparse.Namespace) -> None:
         begin, training = time.perf_counter(), make_config(optimizer, rate, arguments.steps, seed)
         config = {"start": start, "training": flatten(training)}
         metrics = measure(start, training, arguments)
-        record(arguments.output, "study_autoencoder_start", f"CIFAR-10, {arguments.steps} steps",
-               ["python", *sys.argv], config, seed, time.perf_counter() - begin, metrics)  # fmt: skip
+        record(
+            arguments.output,
+            "study_autoencoder_start",
+            f"CIFAR-10, {arguments.steps} steps",
+            ["python", *sys.argv],
+            config,
+            seed,
+            time.perf_counter() - begin,
+            metrics,
+        )
         print(f"{start}, {optimizer} at {rate:g}, seed {seed}: {metrics['psnr']:.2f} dB", flush=True)
 
 

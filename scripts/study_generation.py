@@ -172,10 +172,15 @@ def run(arguments: argparse.Namespace, chosen: Sequence[str]) -> None:
         start = time.perf_counter()
         measured = measure(make_config(variant, arguments.steps, seed), arguments.data_dir)
         record(
-            arguments.output, name="study_generation", protocol=f"{MEASURED_PICTURES:,} training pictures of MNIST",
-            command=["python", *sys.argv], config=config, seed=seed, seconds=time.perf_counter() - start,
+            arguments.output,
+            name="study_generation",
+            protocol=f"{MEASURED_PICTURES:,} training pictures of MNIST",
+            command=["python", *sys.argv],
+            config=config,
+            seed=seed,
+            seconds=time.perf_counter() - start,
             metrics=measured | pca,
-        )  # fmt: skip
+        )
         print(f"{variant}, seed {seed}: {_shown(measured['psnr'])} dB", flush=True)
 
 

@@ -13,7 +13,7 @@ Parts:
   rounding     share of the steps with rounded coefficients x bits a coefficient, in bytes
   robust       the thesis' and the default recipe on every picture of the folder: gain, mean gain, smallest gain
 
-Variants differ from dfm.codec.fitting.DEFAULT in the named variable alone, and are stated as multiples of its value
+Variants differ from dfm.codec.weights.fitting.DEFAULT in the named variable alone, and are multiples of its value
 where that makes sense, so the study follows the recipe. All pictures of a part are shrunk to --longest_side pixels and
 fitted as one batch, from the same starts whatever the variant. Float weights, but for shapes and rounding, which count
 real bytes through `dfm.codec.encode_batch`.
@@ -37,12 +37,13 @@ import numpy as np
 from figure_5_1 import Picture, ProgressBar, exit_in_words, fit_nets, integers, sample_photograph
 
 from dfm import codec
-from dfm.codec import architectures, encoder, fitting, painting
-from dfm.codec.fitting import DEFAULT, THESIS, Recipe
-from dfm.codec.picture import PICTURE_SUFFIXES, central_crop, downscale, load_picture
+from dfm.codec import encoder
+from dfm.codec.weights import architectures, fitting, painting
+from dfm.codec.weights.fitting import DEFAULT, THESIS, Recipe
 from dfm.errors import UserError
 from dfm.metrics.picture_quality import psnr
 from dfm.models.fourier import coefficient_count
+from dfm.picture_files import PICTURE_SUFFIXES, central_crop, downscale, load_picture
 from dfm.results import finite, read_lines, record
 
 PARTS = ("start", "rate", "input_scale", "batch", "shapes", "rounding", "robust")
@@ -174,10 +175,16 @@ def _samples() -> Iterator[tuple[str, Picture]]:
 
 def settings_of(variant: Variant, arguments: argparse.Namespace) -> dict[str, Any]:
     """What names a variant's rows, besides the picture."""
-    return finite({
-        "recipe": dataclasses.asdict(variant.recipe), "widths": variant.widths, "steps": arguments.steps,
-        "seed": arguments.seed, "longest_side": arguments.longest_side, "most_bytes": variant.most_bytes,
-    })  # fmt: skip
+    return finite(
+        {
+            "recipe": dataclasses.asdict(variant.recipe),
+            "widths": variant.widths,
+            "steps": arguments.steps,
+            "seed": arguments.seed,
+            "longest_side": arguments.longest_side,
+            "most_bytes": variant.most_bytes,
+        }
+    )
 
 
 def measure(
@@ -185,17 +192,20 @@ def measure(
 ) -> list[dict[str, Any]]:
     """The numbers of each picture."""
     if variant.most_bytes is None:
-        nets, halvings = fit_nets(
-            variant.recipe, variant.widths, pictures, arguments.steps, arguments.seed, progress
-        )
+        nets, halvings = fit_nets(variant.recipe, variant.widths, pictures, arguments.steps, arguments.seed, progress)
         scale = variant.recipe.input_scale
         painted = [painting.paint(net, *p.shape[:2], scale) for net, p in zip(nets, pictures, strict=True)]
         return [{"psnr": psnr(a, b), "retreats": r} for a, b, r in zip(painted, pictures, halvings, strict=True)]
     encoder.RECIPES["study"] = variant.recipe
     files = codec.encode_batch(
-        pictures, preset="study", widths=variant.widths, target_bytes=variant.most_bytes,
-        effort=_effort(arguments.steps), seed=arguments.seed, progress=progress,
-    )  # fmt: skip
+        pictures,
+        preset="study",
+        widths=variant.widths,
+        target_bytes=variant.most_bytes,
+        effort=_effort(arguments.steps),
+        seed=arguments.seed,
+        progress=progress,
+    )
     numbers = []
     for data, picture in zip(files, pictures, strict=True):
         rate = 8 * len(data) / (picture.shape[0] * picture.shape[1])
@@ -240,15 +250,23 @@ def run(arguments: argparse.Namespace) -> None:
             for name, numbers in zip(group, measured, strict=True):
                 if name in missing(variant, group):
                     config = {
-                        "part": arguments.part, "widths": arguments.widths,
-                        "variable": variant.variable, "value": variant.value,
-                        "settings": settings_of(variant, arguments), "picture": labels[name],
-                    }  # fmt: skip
+                        "part": arguments.part,
+                        "widths": arguments.widths,
+                        "variable": variant.variable,
+                        "value": variant.value,
+                        "settings": settings_of(variant, arguments),
+                        "picture": labels[name],
+                    }
                     record(
-                        arguments.output, name="study_recipe", command=["python", *sys.argv], config=config,
-                        protocol=f"pictures shrunk to {arguments.longest_side} pixels", seed=arguments.seed,
-                        seconds=seconds, metrics=numbers,
-                    )  # fmt: skip
+                        arguments.output,
+                        name="study_recipe",
+                        command=["python", *sys.argv],
+                        config=config,
+                        protocol=f"pictures shrunk to {arguments.longest_side} pixels",
+                        seed=arguments.seed,
+                        seconds=seconds,
+                        metrics=numbers,
+                    )
             mean = np.mean([numbers["psnr"] for numbers in measured])
             bar.write(f"{label}: mean {mean:.2f} dB of {', '.join(group)}")
 
@@ -329,8 +347,12 @@ def parse_arguments() -> argparse.Namespace:
     add("--part", choices=PARTS, help="what to measure; with --summary, the table to print (all without it)")
     add("--summary", action="store_true", help="print markdown tables of the rows, around the default recipe of today")
     add("--pictures", metavar="FOLDER", help="default: scikit-learn's two photographs and crops of them")
-    add("--names", metavar="NAME,NAME", help=f"of the folder, without suffixes; default {','.join(SIX)} where it has "
-        "them, else all; part robust takes all")  # fmt: skip
+    add(
+        "--names",
+        metavar="NAME,NAME",
+        help=f"of the folder, without suffixes; default {','.join(SIX)} where it has "
+        "them, else all; part robust takes all",
+    )
     add("--widths", type=integers, default=[6, 6, 6, 6], metavar="W,W,...", help="hidden widths (6,6,6,6)")
     add("--steps", type=int, default=1_000, help="training steps (%(default)s)")
     add("--longest_side", type=int, default=256, help="pictures are shrunk to this (%(default)s)")

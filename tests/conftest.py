@@ -37,7 +37,7 @@ def other_photograph() -> UInt8[np.ndarray, "64 96 3"]:
 def _sample_photograph(name: str) -> UInt8[np.ndarray, "64 96 3"]:
     from sklearn.datasets import load_sample_image
 
-    from dfm.codec.picture import downscale
+    from dfm.picture_files import downscale
 
     picture = downscale(load_sample_image(name), longest_side=96)
     picture.setflags(write=False)

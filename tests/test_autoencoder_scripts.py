@@ -29,13 +29,16 @@ def test_cost_of_latents_is_one_in_f_squared(monkeypatch, tmp_path, capsys):
     assert (tmp_path / "rows.png").exists() and "256^2" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("name, arguments, message", [
-    ("latent_cost", ["--sizes=100"], "not a multiple of 8"),
-    ("latent_cost", ["--variant=sd9"], "must be one of sd,"),
-    ("bench_autoencoder", ["--sizes=0"], "multiples of 8"),
-    ("bench_autoencoder", ["--methods=train"], "must be of encode, decode"),
-    ("large_pictures", ["--sizes=1023"], "multiples of 8"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "name, arguments, message",
+    [
+        ("latent_cost", ["--sizes=100"], "not a multiple of 8"),
+        ("latent_cost", ["--variant=sd9"], "must be one of sd,"),
+        ("bench_autoencoder", ["--sizes=0"], "multiples of 8"),
+        ("bench_autoencoder", ["--methods=train"], "must be of encode, decode"),
+        ("large_pictures", ["--sizes=1023"], "multiples of 8"),
+    ],
+)
 def test_mistakes_are_one_line(monkeypatch, capsys, name, arguments, message):
     assert run(monkeypatch, name, *arguments) == 2
     assert message in capsys.readouterr().err

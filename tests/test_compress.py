@@ -17,7 +17,8 @@ from PIL import Image
 
 import dfm
 from dfm import codec
-from dfm.codec import architectures, container, encoder, fitting
+from dfm.codec import container, encoder
+from dfm.codec.weights import architectures, fitting
 from dfm.compress import main
 from dfm.metrics.picture_quality import psnr, ssim
 
@@ -128,9 +129,16 @@ def test_encode_in_words_with_a_progress_bar(inside, capsys):
 
 
 @pytest.mark.parametrize(
-    "options", [["--quality", "60"], ["-q", "0"], ["--target-bytes", "80"], ["--target-psnr", "8", "-e", "1"],
-                ["--widths", WIDTHS, "--seed", "7", "--precision", "float16"], ["--widths", WIDTHS, "--basis", "cas"]],
-)  # fmt: skip
+    "options",
+    [
+        ["--quality", "60"],
+        ["-q", "0"],
+        ["--target-bytes", "80"],
+        ["--target-psnr", "8", "-e", "1"],
+        ["--widths", WIDTHS, "--seed", "7", "--precision", "float16"],
+        ["--widths", WIDTHS, "--basis", "cas"],
+    ],
+)
 def test_encode_options(inside, capsys, pixels, options):
     assert main(["encode", "photo.png", "-o", "new.dfm", "--json", "--quiet", *options]) == 0
     report = json.loads(capsys.readouterr().out)
@@ -309,8 +317,9 @@ ERRORS = [
     (["bench", "photo.png", "--output", "new.json"], "photo.png: is not a folder"),
     (["bench", ".", "--output", "new.json", "--codecs", "jpge"], "nearest: jpeg"),
     (["bench", ".", "--output", "new.json", "--rates", "nan"], "--rates"),
-    pytest.param(["bench", ".", "--output", "new.json", "--codecs", "dfm", "--effort", "10", "--pictures", "photo"],
-                 "effort 10"),
+    pytest.param(
+        ["bench", ".", "--output", "new.json", "--codecs", "dfm", "--effort", "10", "--pictures", "photo"], "effort 10"
+    ),
     # outputs
     (["encode", "photo.png", "-o", "nowhere/new.dfm"], "nowhere does not exist"),
     (["encode", "photo.png", "-o", "."], "is a folder"),
@@ -354,7 +363,7 @@ ERRORS = [
     ([*ENCODE, "--target-psnr", "30", "--target-bytes", "100"], "not allowed with"),
     ([*ENCODE, "--preset", "thesis", "--quality", "50"], "thesis preset"),
     ([*ENCODE, "--target-psnr", "30", "--widths", WIDTHS], "chooses the widths"),
-]  # fmt: skip
+]
 
 
 def snapshot(folder):
@@ -383,9 +392,13 @@ def test_psnr_out_of_reach(inside, capfd):
 
 
 @pytest.mark.parametrize(
-    "command", [["encode", "cut.png", "-o", "old.dfm"], ["decode", "cut.dfm", "-o", "old.png"],
-                ["encode", "photo.png", "-o", "old.dfm", "--quality", "101"]],
-)  # fmt: skip
+    "command",
+    [
+        ["encode", "cut.png", "-o", "old.dfm"],
+        ["decode", "cut.dfm", "-o", "old.png"],
+        ["encode", "photo.png", "-o", "old.dfm", "--quality", "101"],
+    ],
+)
 def test_failure_leaves_an_existing_output_alone(inside, capfd, no_fit, command):
     before = snapshot(inside)
     assert main(command) == 2

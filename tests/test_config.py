@@ -47,9 +47,16 @@ def test_wrong_arguments_are_named(arg, message):
 
 
 def test_resolve_fills_in_defaults_and_returns_what_json_would():
-    config = resolve(ConfigDict({"batch_size": 3, "dataset": {"name": "mnist", "crop": (4, 5)},
-                                 "model": {"name": "dfm", "decoder_widths": (3, 4)},
-                                 "optimizer": {"learning_rate": 0.5}}))  # fmt: skip
+    config = resolve(
+        ConfigDict(
+            {
+                "batch_size": 3,
+                "dataset": {"name": "mnist", "crop": (4, 5)},
+                "model": {"name": "dfm", "decoder_widths": (3, 4)},
+                "optimizer": {"learning_rate": 0.5},
+            }
+        )
+    )
     assert config.batch_size == 3 and config.total_steps == defaults().total_steps
     assert config.dataset.crop == [4, 5] and config.dataset.split == "train"
     assert config.model.to_dict() == {"name": "dfm", "decoder_widths": [3, 4]}
@@ -110,8 +117,9 @@ def test_a_sweep_is_read_named_and_applied(tmp_path):
     runs = read_sweep(f"{path}:word,key=1")
     assert runs == [{"optimizer.learning_rate": rate, "model.name": "x/y"} for rate in (1e-3, 1e-2)]
     assert [sweep_name(i, run) for i, run in enumerate(runs)] == [
-        "0-learning_rate=0.001,name=x_y", "1-learning_rate=0.01,name=x_y"
-    ]  # fmt: skip
+        "0-learning_rate=0.001,name=x_y",
+        "1-learning_rate=0.01,name=x_y",
+    ]
     config = defaults().lock()
     changed = apply(config, runs[1])
     assert changed.optimizer.learning_rate == 0.01 and changed.model.name == "x/y"

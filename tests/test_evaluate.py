@@ -10,17 +10,42 @@ import pytest
 import tiny_runs
 
 from dfm import evaluate
-from dfm.codec.picture import load_picture, save_picture
 from dfm.data import load
 from dfm.metrics.inception_weights import VARIABLE as INCEPTION
 from dfm.metrics.lpips import VARIABLE as LPIPS
+from dfm.picture_files import load_picture, save_picture
 
 ROOT = Path(__file__).parents[1]
 FIELDS = {
-    "schema", "name", "metric", "value", "spread", "spread_over", "prior", "temperature", "seeds", "samples",
-    "reference", "extractor", "extractor_sha256", "resize", "scale", "quantisation", "pictures_per_second", "warnings",
-    "precision", "protocol", "command", "seconds", "details", "commit", "dirty", "hardware", "versions", "date",
-}  # fmt: skip
+    "schema",
+    "name",
+    "metric",
+    "value",
+    "spread",
+    "spread_over",
+    "prior",
+    "temperature",
+    "seeds",
+    "samples",
+    "reference",
+    "extractor",
+    "extractor_sha256",
+    "resize",
+    "scale",
+    "quantisation",
+    "pictures_per_second",
+    "warnings",
+    "precision",
+    "protocol",
+    "command",
+    "seconds",
+    "details",
+    "commit",
+    "dirty",
+    "hardware",
+    "versions",
+    "date",
+}
 
 
 @pytest.fixture(autouse=True)
@@ -70,9 +95,17 @@ def test_every_metric_of_two_sets_with_all_that_a_result_must_say(capsys, pictur
     lines = evaluated(capsys, *arguments, f"--output={tmp_path / 'out.jsonl'}")
     found = {line["metric"]: line for line in lines}
     assert list(found) == [
-        "fd-digits", "fd_infinity-digits", "kd-digits", "classifier_score-digits", "precision-digits", "recall-digits",
-        "density-digits", "coverage-digits", "mmd-digits", "mind-digits",
-    ]  # fmt: skip
+        "fd-digits",
+        "fd_infinity-digits",
+        "kd-digits",
+        "classifier_score-digits",
+        "precision-digits",
+        "recall-digits",
+        "density-digits",
+        "coverage-digits",
+        "mmd-digits",
+        "mind-digits",
+    ]
     for line in lines:
         assert line.keys() >= FIELDS
         assert line["samples"]["count"] == 120 and len(line["samples"]["sha256"]) == 64
@@ -157,9 +190,15 @@ def test_the_command_line_explains_itself(capsys, pictures, tmp_path):
 
 def test_a_run_by_prior_with_repeats(capsys, run):
     lines = evaluated(
-        capsys, f"--workdir={run}", "--reference=digits:test", "--metrics=fd-digits", "--num_samples=100",
-        "--prior=normal,gaussian", "--repeats=2", "--seed=5",
-    )  # fmt: skip
+        capsys,
+        f"--workdir={run}",
+        "--reference=digits:test",
+        "--metrics=fd-digits",
+        "--num_samples=100",
+        "--prior=normal,gaussian",
+        "--repeats=2",
+        "--seed=5",
+    )
     assert [line["prior"] for line in lines] == ["normal", "gaussian"]
     for line in lines:
         assert line["seeds"] == [5, 6] and line["spread_over"] == "repeats" and line["temperature"] == 1
@@ -261,11 +300,25 @@ def test_two_processes_give_what_one_gives(capsys, pictures, tmp_path):
     environment = {**os.environ, "XLA_FLAGS": "", "PYTHONPATH": str(ROOT)}
     place = ["--distributed", f"--coordinator_address=127.0.0.1:{port}", "--process_count=2"]
     processes = [
-        subprocess.Popen([sys.executable, "-m", "dfm.evaluate", *arguments, *place, f"--process_id={i}", "--quiet",
-                          f"--output={tmp_path / f'{i}.jsonl'}"], env=environment, cwd=tmp_path,
-                         stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+        subprocess.Popen(
+            [
+                sys.executable,
+                "-m",
+                "dfm.evaluate",
+                *arguments,
+                *place,
+                f"--process_id={i}",
+                "--quiet",
+                f"--output={tmp_path / f'{i}.jsonl'}",
+            ],
+            env=environment,
+            cwd=tmp_path,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
         for i in range(2)
-    ]  # fmt: skip
+    ]
     errors = [process.communicate(timeout=120)[1] for process in processes]
     assert [process.returncode for process in processes] == [0, 0], errors
     assert not (tmp_path / "1.jsonl").exists()

@@ -102,12 +102,25 @@ def refused(capsys, *arguments):
 
 
 def test_everything_for_both_kinds_of_run(run, show):
-    lines = show("--what=samples,reconstructions,interpolation,traversal,invert,morph", "--count=6", "--columns=3",
-                 "--rows=2", "--frames=3", "--steps=10", "--starts=2")  # fmt: skip
+    lines = show(
+        "--what=samples,reconstructions,interpolation,traversal,invert,morph",
+        "--count=6",
+        "--columns=3",
+        "--rows=2",
+        "--frames=3",
+        "--steps=10",
+        "--starts=2",
+    )
     assert set(lines) == {
-        "samples-gaussian", "reconstructions", "interpolation-linear", "interpolation-spherical", "traversal",
-        "invert", "morph-linear", "morph-spherical",
-    }  # fmt: skip
+        "samples-gaussian",
+        "reconstructions",
+        "interpolation-linear",
+        "interpolation-spherical",
+        "traversal",
+        "invert",
+        "morph-linear",
+        "morph-spherical",
+    }
     assert all(line["step"] == 20 for line in lines.values())
     assert lines["reconstructions"]["of"] == ("test" if run.latents is None else "train")
     assert lines["interpolation-linear"]["count"] == 9 * 3  # rows 0-1, 1-2, ..., 8-9
@@ -174,8 +187,9 @@ def test_classes_interpolate_between_their_representatives(table, show):
 
 
 def test_two_named_test_pictures(run, show):
-    line = show("--what=interpolation", "--from=12", "--to=40", "--paths=linear", "--columns=5", "--steps=5",
-                "--starts=1")["interpolation-linear"]  # fmt: skip
+    line = show(
+        "--what=interpolation", "--from=12", "--to=40", "--paths=linear", "--columns=5", "--steps=5", "--starts=1"
+    )["interpolation-linear"]
     assert (line["of"], line["pictures"], line["count"]) == ("test", [12, 40], 5)
     if run.latents is None:
         data = RunData(run)
@@ -239,8 +253,9 @@ def test_morph_is_a_looping_gif(table, show):
 
 
 def test_morph_through_test_pictures(run, show):
-    line = show("--what=morph", "--pictures=3,5,7", "--frames=2", "--steps=5", "--starts=2",
-                "--paths=linear")["morph-linear"]  # fmt: skip
+    line = show("--what=morph", "--pictures=3,5,7", "--frames=2", "--steps=5", "--starts=2", "--paths=linear")[
+        "morph-linear"
+    ]
     assert (line["of"], line["pictures"], line["count"]) == ("test", [3, 5, 7], 6)
 
 
@@ -263,8 +278,11 @@ def test_json_beside_the_picture_has_command_and_hardware(table, show, tmp_path)
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--what=sampels"], "unknown 'sampels': known are samples, reconstructions, interpolation, traversal, invert, "
-                             "morph; did you mean samples?"),
+        (
+            ["--what=sampels"],
+            "unknown 'sampels': known are samples, reconstructions, interpolation, traversal, invert, "
+            "morph; did you mean samples?",
+        ),
         (["--what=,"], "names none of samples"),
         (["--which=newest"], "'newest' is neither latest, best nor a step"),
         (["--pictures=1,-2"], "'1,-2' is not a list of numbers such as 0,7,12"),
@@ -282,7 +300,7 @@ def test_json_beside_the_picture_has_command_and_hardware(table, show, tmp_path)
         (["--what=invert", "--pictures=297"], "no picture 297 in digits, test: 0 to 296"),
         (["--count=40000", "--size=64"], "40000 pictures of 64 x 64 are 164 megapixels"),
     ],
-)  # fmt: skip
+)
 def test_mistakes_are_one_line(table, tmp_path, capsys, arguments, message):
     words = [f"--workdir={tmp_path / 'run'}", f"--output={tmp_path / 'out'}", "--quiet", *arguments]
     assert message in refused(capsys, *words)

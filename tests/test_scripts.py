@@ -44,7 +44,7 @@ def test_unreadable_pictures_are_one_line_and_code_2(monkeypatch, capsys, tmp_pa
 def test_every_part_of_the_study_has_distinct_variants_and_the_default_first():
     import study_recipe
 
-    from dfm.codec.fitting import DEFAULT
+    from dfm.codec.weights.fitting import DEFAULT
 
     for part in study_recipe.PARTS:
         variants = study_recipe.variants(part, (6, 6, 6, 6))
@@ -56,12 +56,22 @@ def test_every_part_of_the_study_has_distinct_variants_and_the_default_first():
 
 
 def test_study_measures_resumes_and_summarises(monkeypatch, capsys, tmp_path, photograph):
-    from dfm.codec.picture import save_picture
+    from dfm.picture_files import save_picture
 
     save_picture(tmp_path / "tiny.png", photograph[:16, :16])
     rows = tmp_path / "rows.jsonl"
-    arguments = ("--part", "robust", "--pictures", str(tmp_path), "--widths", "2", "--steps", "20",
-                 "--output", str(rows))  # fmt: skip
+    arguments = (
+        "--part",
+        "robust",
+        "--pictures",
+        str(tmp_path),
+        "--widths",
+        "2",
+        "--steps",
+        "20",
+        "--output",
+        str(rows),
+    )
     assert run(monkeypatch, "study_recipe", *arguments) == 0
     assert [row["config"]["variable"] for row in read_lines(rows)] == ["default", "recipe"]
     assert "mean gain" in capsys.readouterr().out

@@ -44,9 +44,9 @@ def saved_state(workdir, step):
     import orbax.checkpoint as ocp
 
     with ocp.CheckpointManager(
-        (Path(workdir) / "checkpoints").absolute(), item_handlers={"state": ocp.PyTreeCheckpointHandler(),
-                                                                   "progress": ocp.JsonCheckpointHandler()}
-    ) as manager:  # fmt: skip
+        (Path(workdir) / "checkpoints").absolute(),
+        item_handlers={"state": ocp.PyTreeCheckpointHandler(), "progress": ocp.JsonCheckpointHandler()},
+    ) as manager:
         assert step in manager.all_steps()
         state = manager.restore(step, args=ocp.args.Composite(state=ocp.args.PyTreeRestore()))["state"]
     state["key"] = jax.random.key_data(state["key"])
@@ -192,13 +192,16 @@ def test_two_processes_train_as_one(tmp_path):
 
 
 def run_process(workdir, changes, *place):
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(HERE.parent), str(HERE / "training"),
-                                                                os.environ.get("PYTHONPATH", "")])}  # fmt: skip
+    environment = {
+        **os.environ,
+        "PYTHONPATH": os.pathsep.join([str(HERE.parent), str(HERE / "training"), os.environ.get("PYTHONPATH", "")]),
+    }
     if place:
         environment["XLA_FLAGS"] = ""  # one device a process
     command = [sys.executable, str(HERE / "training" / "run_stand_in.py"), str(workdir), json.dumps(changes)]
-    return subprocess.Popen([*command, *map(str, place)], env=environment, stdout=subprocess.DEVNULL,
-                            stderr=subprocess.PIPE, text=True)  # fmt: skip
+    return subprocess.Popen(
+        [*command, *map(str, place)], env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
+    )
 
 
 @pytest.mark.parametrize("uninterrupted", ["table"], indirect=True)
@@ -311,8 +314,14 @@ def config_file(tmp_path):
 
 def test_one_command_trains_and_overrides(config_file, tmp_path, capsys):
     workdir = tmp_path / "run"
-    code = train.main([f"--config={config_file}:table,steps=4", f"--workdir={workdir}", "--config.batch_size=40",
-                       "--config.optimizer.schedule=linear"])  # fmt: skip
+    code = train.main(
+        [
+            f"--config={config_file}:table,steps=4",
+            f"--workdir={workdir}",
+            "--config.batch_size=40",
+            "--config.optimizer.schedule=linear",
+        ]
+    )
     assert code == 0
     config = json.loads((workdir / "config.json").read_text())
     assert (config["batch_size"], config["total_steps"], config["optimizer"]["schedule"]) == (40, 4, "linear")
@@ -407,8 +416,16 @@ def test_every_config_takes_two_steps_at_its_quick_setting(path, noise_as_data, 
     if "autoencoder" in path.stem:  # a hundred convolutions, whose compilation is all that takes time
         argument = "quick,size=32"
         quickly_compiled(monkeypatch)
-    code = train.main([f"--config={path}:{argument}", f"--workdir={tmp_path}", f"--data_dir={noise_as_data}",
-                       "--config.total_steps=2", "--config.batch_size=8", "--config.sample_every_steps=2"])  # fmt: skip
+    code = train.main(
+        [
+            f"--config={path}:{argument}",
+            f"--workdir={tmp_path}",
+            f"--data_dir={noise_as_data}",
+            "--config.total_steps=2",
+            "--config.batch_size=8",
+            "--config.sample_every_steps=2",
+        ]
+    )
     assert code == 0
     run = load_run(tmp_path)
     assert run.step == 2 and all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(run.params))

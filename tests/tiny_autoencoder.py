@@ -14,17 +14,33 @@ from dfm.training.state import TrainState, averaged
 
 SIDE, BATCH = 8, 8
 MODEL = {
-    "block_out_channels": (4, 4), "norm_num_groups": 2, "latent_channels": 2, "mid_block_add_attention": False,
-    "in_channels": 1, "out_channels": 1,
-}  # fmt: skip
+    "block_out_channels": (4, 4),
+    "norm_num_groups": 2,
+    "latent_channels": 2,
+    "mid_block_add_attention": False,
+    "in_channels": 1,
+    "out_channels": 1,
+}
 OBJECTIVE = {
-    "perceptual_weight": 0.5, "kl_weight": 0.01, "adversarial_start_step": 4, "discriminator_start_step": 2,
-    "discriminator_features": 4, "discriminator_layers": 1,
-}  # fmt: skip
+    "perceptual_weight": 0.5,
+    "kl_weight": 0.01,
+    "adversarial_start_step": 4,
+    "discriminator_start_step": 2,
+    "discriminator_features": 4,
+    "discriminator_layers": 1,
+}
 ADAM = {
-    "name": "adam", "learning_rate": 1e-3, "schedule": "constant", "final_learning_rate": 0.0, "warmup_steps": 0,
-    "b1": 0.5, "b2": 0.9, "weight_decay": 0.0, "gradient_clip_norm": 0.0, "groups": {},
-}  # fmt: skip
+    "name": "adam",
+    "learning_rate": 1e-3,
+    "schedule": "constant",
+    "final_learning_rate": 0.0,
+    "warmup_steps": 0,
+    "b1": 0.5,
+    "b2": 0.9,
+    "weight_decay": 0.0,
+    "gradient_clip_norm": 0.0,
+    "groups": {},
+}
 
 
 QUICK = {"xla_backend_optimization_level": 0}
@@ -84,10 +100,14 @@ def state_of(objective: Autoencoder, optimizer: optimizers.Optimizer, ema: bool 
     """The state before the first step, from `params_of`."""
     params = params_of(objective)
     return TrainState(
-        step=jnp.int32(0), key=jax.random.key(3), params=params,
-        ema_params=averaged(params, optimizer) if ema else None, opt_state=jax.jit(optimizer.init)(params),
-        latents=None, statistics=statistics_of(objective),
-    )  # fmt: skip
+        step=jnp.int32(0),
+        key=jax.random.key(3),
+        params=params,
+        ema_params=averaged(params, optimizer) if ema else None,
+        opt_state=jax.jit(optimizer.init)(params),
+        latents=None,
+        statistics=statistics_of(objective),
+    )
 
 
 def batch(seed: int = 0, count: int = BATCH, side: int = SIDE) -> dict[str, np.ndarray]:

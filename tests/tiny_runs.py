@@ -56,8 +56,16 @@ class LinearMachine(TinyMachine):
         return jnp.tanh(self.decoder(z)).reshape(len(z), self.height, self.width, self.channels)
 
 
-def tiny_run(workdir, table: bool, step: int = 20, name: str = "digits", label: int = -1, count: int = 1500,
-             model: nn.Module | None = None, split: str = "train") -> Run:  # fmt: skip
+def tiny_run(
+    workdir,
+    table: bool,
+    step: int = 20,
+    name: str = "digits",
+    label: int = -1,
+    count: int = 1500,
+    model: nn.Module | None = None,
+    split: str = "train",
+) -> Run:
     """A run with random parameters, its latents a table or from an encoder."""
     model = model or TinyMachine()
     params = _params(model, step)

@@ -44,7 +44,7 @@ def decode(data: bytes) -> UInt8[np.ndarray, "height width channel"]:
         UserError: not a .dfm file, damaged, or made by a newer version.
     """
     header, layers = container.read(data)
-    from dfm.codec import painting
+    from dfm.codec.weights import painting
 
     return painting.paint_file(header, layers)
 

@@ -25,8 +25,8 @@ import struct
 import zlib
 from dataclasses import dataclass
 
-from dfm.codec import payload
-from dfm.codec.payload import BASES, FloatLayer, QuantizedLayer, dequantize, step_size
+from dfm.codec.weights import payload
+from dfm.codec.weights.payload import BASES, FloatLayer, QuantizedLayer, dequantize, step_size
 from dfm.errors import UserError
 
 __all__ = ["Header", "QuantizedLayer", "FloatLayer", "dequantize", "step_size", "write", "read", "read_header"]

@@ -11,10 +11,11 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import UInt8
 
-from dfm.codec import architectures, container, fitting, quantization
+from dfm.codec import container
 from dfm.codec.container import Header
-from dfm.codec.fitting import Recipe, Schedule
-from dfm.codec.painting import paint_file
+from dfm.codec.weights import architectures, fitting, quantization
+from dfm.codec.weights.fitting import Recipe, Schedule
+from dfm.codec.weights.painting import paint_file
 from dfm.errors import UserError
 from dfm.metrics.picture_quality import psnr
 from dfm.models.fourier import COEFFICIENT_NAMES, coefficient_count
@@ -71,11 +72,19 @@ def effort_steps(effort: int) -> int:
 
 
 def encode_batch(
-    images: Sequence[UInt8[np.ndarray, "..."]], *,
-    quality: float | None = None, target_bytes: int | None = None, target_psnr: float | None = None,
-    preset: str = "default", effort: int | None = None, seed: int = 0, precision: str | None = None,
-    basis: str = "cos_sin", widths: Sequence[int] | None = None, progress: Progress | None = None,
-) -> list[bytes]:  # fmt: skip
+    images: Sequence[UInt8[np.ndarray, "..."]],
+    *,
+    quality: float | None = None,
+    target_bytes: int | None = None,
+    target_psnr: float | None = None,
+    preset: str = "default",
+    effort: int | None = None,
+    seed: int = 0,
+    precision: str | None = None,
+    basis: str = "cos_sin",
+    widths: Sequence[int] | None = None,
+    progress: Progress | None = None,
+) -> list[bytes]:
     """Pictures as the bytes of .dfm files; those that get the same net are fitted side by side.
 
     Args:
@@ -192,9 +201,12 @@ def _offset(progress: Progress, before: int, total: int) -> Progress:
 
 
 def _encode_group(
-    pictures: Sequence[Picture], widths: tuple[int, ...], limits: Sequence[int], settings: Settings,
+    pictures: Sequence[Picture],
+    widths: tuple[int, ...],
+    limits: Sequence[int],
+    settings: Settings,
     progress: Progress | None,
-) -> list[bytes]:  # fmt: skip
+) -> list[bytes]:
     """Files of pictures that share widths and channels."""
     recipe, total = settings.recipe, settings.total_steps
     headers = [_header(picture, widths, settings) for picture in pictures]
@@ -238,9 +250,12 @@ def _starts(widths: tuple[int, ...], channels: int, settings: Settings) -> int:
 
 
 def _best_of_starts(
-    pictures: Sequence[Picture], widths: tuple[int, ...], limits: Sequence[int], settings: Settings,
+    pictures: Sequence[Picture],
+    widths: tuple[int, ...],
+    limits: Sequence[int],
+    settings: Settings,
     progress: Progress | None,
-) -> list[bytes]:  # fmt: skip
+) -> list[bytes]:
     """`_encode_group` from several starts where the net is small, keeping each picture's best file.
 
     Small nets end several dB apart from different starts, and cost little.
@@ -343,4 +358,3 @@ def _encode_to_psnr(picture: Picture, target: float, settings: Settings, progres
             f"of up to {expected[top]:.0f} bytes"
         )
     return best
-

@@ -113,14 +113,16 @@ def infer_config(shapes: Mapping[str, tuple[int, ...]]) -> dict[str, Any]:
         "latent_channels": size("decoder.conv_in.weight", 1),
         "block_out_channels": widths,
         "layers_per_block": _stages(shapes, "encoder.down_blocks.0.resnets"),
-        "down_block_types": [("Attn" if attention(f"encoder.down_blocks.{i}") else "") + "DownEncoderBlock2D"
-                             for i in range(down)],
-        "up_block_types": [("Attn" if attention(f"decoder.up_blocks.{i}") else "") + "UpDecoderBlock2D"
-                           for i in range(up)],
+        "down_block_types": [
+            ("Attn" if attention(f"encoder.down_blocks.{i}") else "") + "DownEncoderBlock2D" for i in range(down)
+        ],
+        "up_block_types": [
+            ("Attn" if attention(f"decoder.up_blocks.{i}") else "") + "UpDecoderBlock2D" for i in range(up)
+        ],
         "use_quant_conv": "quant_conv.weight" in shapes,
         "use_post_quant_conv": "post_quant_conv.weight" in shapes,
         "mid_block_add_attention": attention("encoder.mid_block"),
-    }  # fmt: skip
+    }
     return config if decoder_widths == widths else config | {"decoder_block_out_channels": decoder_widths}
 
 

@@ -12,7 +12,6 @@ import jax.numpy as jnp
 import numpy as np
 from flax.traverse_util import flatten_dict, unflatten_dict
 
-from dfm.codec.picture import write_atomically
 from dfm.conversion.autoencoder_kl_names import (
     MARK,
     canonical_names,
@@ -24,6 +23,7 @@ from dfm.conversion.autoencoder_kl_names import (
 )
 from dfm.conversion.safetensors_files import DTYPES, INDEX_SUFFIX, SUFFIX, Tensor, list_tensors, write_tensors
 from dfm.errors import UserError
+from dfm.files import write_atomically
 from dfm.models.autoencoder_kl import AutoencoderKL
 
 CONFIG, STEM, CLASS_NAME = "config.json", "diffusion_pytorch_model", "AutoencoderKL"
@@ -173,8 +173,13 @@ def _read_params(model: AutoencoderKL, tensors: Mapping[str, Tensor], source: Pa
     return unflatten_dict(params)
 
 
-def save_pretrained(model: AutoencoderKL, params: Mapping[str, Any], folder: str | Path, dtype: str = "float32",
-                    shard_bytes: int | None = None) -> None:  # fmt: skip
+def save_pretrained(
+    model: AutoencoderKL,
+    params: Mapping[str, Any],
+    folder: str | Path,
+    dtype: str = "float32",
+    shard_bytes: int | None = None,
+) -> None:
     """Writes config.json and diffusion_pytorch_model.safetensors, which PyTorch's diffusers opens.
 
     The folder appears when it is complete. One that holds such a model already is replaced as a whole.
@@ -250,5 +255,7 @@ def _check_params(model: AutoencoderKL, params: Mapping[str, Any]) -> None:
     given = {path: leaf.shape for path, leaf in flatten_dict(dict(params)).items()}
     for path in wanted.keys() | given.keys():
         if wanted.get(path) != given.get(path):
-            raise UserError(f"parameter {'/'.join(path)} is {given.get(path, 'missing')}, and the model means "
-                            f"{wanted.get(path, 'none of that name')}")  # fmt: skip
+            raise UserError(
+                f"parameter {'/'.join(path)} is {given.get(path, 'missing')}, and the model means "
+                f"{wanted.get(path, 'none of that name')}"
+            )

@@ -13,8 +13,8 @@ from typing import Any
 import ml_dtypes
 import numpy as np
 
-from dfm.codec.picture import write_atomically
 from dfm.errors import UserError
+from dfm.files import write_atomically
 
 DTYPES = {"F64": np.dtype("<f8"), "F32": np.dtype("<f4"), "F16": np.dtype("<f2"), "BF16": np.dtype(ml_dtypes.bfloat16)}
 SUFFIX, INDEX_SUFFIX = ".safetensors", ".safetensors.index.json"
@@ -38,8 +38,9 @@ class Tensor:
             raise UserError(f"{self.path}: tensor {self.name} is of type {self.kind}, not one of {', '.join(DTYPES)}")
         dtype = DTYPES[self.kind]
         if self.end - self.begin != dtype.itemsize * int(np.prod(self.shape, dtype=np.int64)):
-            raise UserError(f"{self.path}: damaged: tensor {self.name} of {list(self.shape)} has "
-                            f"{self.end - self.begin:,} bytes")  # fmt: skip
+            raise UserError(
+                f"{self.path}: damaged: tensor {self.name} of {list(self.shape)} has {self.end - self.begin:,} bytes"
+            )
         with open(self.path, "rb") as file:
             file.seek(self.begin)
             data = file.read(self.end - self.begin)

@@ -36,8 +36,16 @@ class Batches:
         process_index, process_count: this host and the number of hosts.
     """
 
-    def __init__(self, dataset: Dataset, batch_size: int, seed: int, crop: tuple[int, int] | None = None,
-                 flip: bool = False, process_index: int = 0, process_count: int = 1):  # fmt: skip
+    def __init__(
+        self,
+        dataset: Dataset,
+        batch_size: int,
+        seed: int,
+        crop: tuple[int, int] | None = None,
+        flip: bool = False,
+        process_index: int = 0,
+        process_count: int = 1,
+    ):
         _check(dataset, batch_size, seed, crop, process_count)
         if not 0 <= process_index < process_count:
             raise ValueError(f"process {process_index} of {process_count}")

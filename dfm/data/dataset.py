@@ -72,8 +72,15 @@ class Dataset:
         channels: 1 or 3.
     """
 
-    def __init__(self, name: str, split: str, parts: Sequence[Pictures], labels: np.ndarray,
-                 label_names: Sequence[str] = (), rows: np.ndarray | None = None):  # fmt: skip
+    def __init__(
+        self,
+        name: str,
+        split: str,
+        parts: Sequence[Pictures],
+        labels: np.ndarray,
+        label_names: Sequence[str] = (),
+        rows: np.ndarray | None = None,
+    ):
         """parts: one source of pictures after the other; rows: which of them belong to it (None: all), as labels do."""
         starts = np.cumsum([0, *(len(part) for part in parts)])
         if len(labels) != (starts[-1] if rows is None else len(rows)):

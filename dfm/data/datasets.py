@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 
 from dfm.data import folder, records
-from dfm.data.arrays import labels_path, read_arrays, read_labels
 from dfm.data.dataset import ArrayPictures, Dataset, Pictures
+from dfm.data.prepared import labels_path, read_arrays, read_labels
 from dfm.errors import UserError
 
 KNOWN = ("digits", "mnist", "cifar10", "imagenet2012")  # and all of tensorflow-datasets
@@ -17,8 +17,9 @@ SPLITS = ("train", "test", "train+test")
 DIGITS_TRAIN_COUNT = 1500
 
 
-def load(name: str, split: str = "train", data_dir: str | os.PathLike | None = None,
-         label: int | None = None) -> Dataset:  # fmt: skip
+def load(
+    name: str, split: str = "train", data_dir: str | os.PathLike | None = None, label: int | None = None
+) -> Dataset:
     """A data set by name. Never touches the network.
 
     Args:

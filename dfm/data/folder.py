@@ -7,9 +7,9 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from dfm.codec.picture import PICTURE_SUFFIXES, READABLE_FORMATS, load_picture
 from dfm.data.dataset import DecodedPictures, Shape, decode_side_by_side
 from dfm.errors import UserError
+from dfm.picture_files import PICTURE_SUFFIXES, READABLE_FORMATS, load_picture
 
 PREFIX = "folder:"
 GREY_MODES = ("1", "L", "LA", "La")

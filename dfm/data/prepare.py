@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from dfm.command_line import Parser, run_command
-from dfm.data import arrays, download, originals, records
+from dfm.data import download, originals, prepared, records
 from dfm.data.datasets import check_known, default_data_dir, is_public
 from dfm.data.folder import PREFIX
 from dfm.errors import UserError
@@ -46,11 +46,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def run(arguments: Sequence[str] | None) -> int:
-    parser = Parser(prog="python -m dfm.data.prepare", description=DESCRIPTION, epilog=EXAMPLES,
-                    formatter_class=argparse.RawDescriptionHelpFormatter)  # fmt: skip
+    parser = Parser(
+        prog="python -m dfm.data.prepare",
+        description=DESCRIPTION,
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     parser.add_argument("names", nargs="+", metavar="NAME", help="mnist, cifar10, ... or NAME/CONFIG")
-    parser.add_argument("--data_dir", type=Path, metavar="DATA_DIR",
-                        help="where to; default: $DFM_DATA_DIR, or ~/.cache/dfm/data")  # fmt: skip
+    parser.add_argument(
+        "--data_dir", type=Path, metavar="DATA_DIR", help="where to; default: $DFM_DATA_DIR, or ~/.cache/dfm/data"
+    )
     parser.add_argument("--quiet", action="store_true", help="no progress bars and no report")
     args = parser.parse_args(arguments)
     data_dir = args.data_dir.expanduser() if args.data_dir else default_data_dir()
@@ -67,7 +72,7 @@ def run(arguments: Sequence[str] | None) -> int:
 def prepare(name: str, data_dir: Path, quiet: bool = False) -> str:
     """Makes one data set ready for `load`; returns a line that says what there is."""
     progress = _progress(quiet)
-    have = [arrays.read_arrays(data_dir, name, split) is not None for split in SPLITS]
+    have = [prepared.read_arrays(data_dir, name, split) is not None for split in SPLITS]
     builder = records.find_builder(data_dir, name) if not all(have) else None
     if all(have) or (any(have) and builder is None and not is_public(name)):
         return _report(name, data_dir)
@@ -132,8 +137,8 @@ def _explained(name: str, data_dir: Path):
 def _decode(builder: Any, name: str, split: str, data_dir: Path, progress: Progress) -> None:
     """Turns the records of one split into arrays; there is nothing to do where they exist or the split does not."""
     part = records.split_of(builder, split)
-    images_path = arrays.images_path(data_dir, name, split)
-    labels_path = arrays.labels_path(data_dir, name, split)
+    images_path = prepared.images_path(data_dir, name, split)
+    labels_path = prepared.labels_path(data_dir, name, split)
     if part is None or images_path.exists():
         return
     source = records.Records(builder, part)
@@ -145,8 +150,8 @@ def _decode(builder: Any, name: str, split: str, data_dir: Path, progress: Progr
         # the stack unwinds from its end: labels are there before pictures, which say that a split is complete
         images = None
         if source.shape is not None:
-            images = stack.enter_context(arrays.writing(images_path, (count, *source.shape)))
-        labels = stack.enter_context(arrays.writing(labels_path, (count,), np.int32))
+            images = stack.enter_context(prepared.writing(images_path, (count, *source.shape)))
+        labels = stack.enter_context(prepared.writing(labels_path, (count,), np.int32))
         bar = stack.enter_context(progress(total=count, desc=f"{name} {split}: decoding", unit=" pictures"))
         for start in range(0, count, CHUNK):
             rows = range(start, min(start + CHUNK, count))
@@ -160,12 +165,12 @@ def _decode(builder: Any, name: str, split: str, data_dir: Path, progress: Progr
 def _report(name: str, data_dir: Path) -> str:
     parts = []
     for split in SPLITS:
-        if found := arrays.read_arrays(data_dir, name, split):
+        if found := prepared.read_arrays(data_dir, name, split):
             pictures, _ = found
             height, width, channels = pictures.array.shape[1:]
             parts.append(f"{split} {len(pictures):,} pictures of {height}x{width}x{channels}")
-        elif arrays.labels_path(data_dir, name, split).exists():
-            count = len(np.load(arrays.labels_path(data_dir, name, split), mmap_mode="r"))
+        elif prepared.labels_path(data_dir, name, split).exists():
+            count = len(np.load(prepared.labels_path(data_dir, name, split), mmap_mode="r"))
             parts.append(f"{split} {count:,} pictures of several sizes")
         else:
             parts.append(f"no {split} split")

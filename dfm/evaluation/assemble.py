@@ -51,11 +51,20 @@ def lines(args: argparse.Namespace, note: Callable[[str], None]) -> Iterator[Lin
     check_protocol(args, protocol, reference, plan)
     warnings = size_warnings(probe, reference) + training_warnings(data, reference)
     evaluation = Evaluation(
-        plan=plan, reference=reference, files=means.files, data=data, note=note,
-        seeds=range(args.seed, args.seed + args.repeats), batch_size=args.batch_size, cache=cache_folder(args),
-        facts=common_facts(args, protocol, data), progress=Progress(args.quiet), invert_steps=args.invert_steps,
-        pictures=Path(args.workdir) / "evaluation" if args.workdir else None, warnings=warnings,
-    )  # fmt: skip
+        plan=plan,
+        reference=reference,
+        files=means.files,
+        data=data,
+        note=note,
+        seeds=range(args.seed, args.seed + args.repeats),
+        batch_size=args.batch_size,
+        cache=cache_folder(args),
+        facts=common_facts(args, protocol, data),
+        progress=Progress(args.quiet),
+        invert_steps=args.invert_steps,
+        pictures=Path(args.workdir) / "evaluation" if args.workdir else None,
+        warnings=warnings,
+    )
     for sampler in samplers:
         yield from evaluation.sample_lines(sampler)
         yield from evaluation.honesty_lines(sampler)
@@ -137,8 +146,9 @@ def stored_sampler(args: argparse.Namespace, protocol: Protocol) -> Sampler:
     return Sampler(lambda seed: _changed(source, protocol))
 
 
-def run_samplers(args: argparse.Namespace, protocol: Protocol, data: "RunData",
-                 note: Callable[[str], None]) -> list[Sampler]:  # fmt: skip
+def run_samplers(
+    args: argparse.Namespace, protocol: Protocol, data: "RunData", note: Callable[[str], None]
+) -> list[Sampler]:
     """One for each prior; a prior that is not fitted yet is fitted when its samples are wanted."""
     from dfm.sampling import stored_or_fitted
 

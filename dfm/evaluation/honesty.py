@@ -9,12 +9,12 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float, UInt8
 
-from dfm.codec.picture import save_picture
+from dfm.arrays import grid, to_float
 from dfm.errors import UserError
 from dfm.evaluation.metrics import Value
 from dfm.metrics.lipschitz import ITERATIONS, local_lipschitz
 from dfm.metrics.sliced import squared_sliced_wasserstein
-from dfm.pictures import grid, to_float
+from dfm.picture_files import save_picture
 from dfm.shapes import typechecked
 
 if TYPE_CHECKING:
@@ -41,12 +41,18 @@ def latents(data: "RunData", prior: "Prior", seed: int) -> dict[str, Value]:
     sliced = squared_sliced_wasserstein(z, drawn, seed) / max(float(variances.mean()), 1e-12)
     of_latents = {"latent_size": z.shape[1], "count": len(z)}
     return {
-        "active_units": Value(int((variances > ACTIVE_VARIANCE).sum()), details=of_latents | {
-            "threshold": ACTIVE_VARIANCE, "smallest_variance": float(variances.min()),
-            "largest_variance": float(variances.max())}),
+        "active_units": Value(
+            int((variances > ACTIVE_VARIANCE).sum()),
+            details=of_latents
+            | {
+                "threshold": ACTIVE_VARIANCE,
+                "smallest_variance": float(variances.min()),
+                "largest_variance": float(variances.max()),
+            },
+        ),
         "posterior_kl": Value(gaussian_kl(z, drawn), details=of_latents | {"prior_samples": PRIOR_SAMPLES}),
         "posterior_sliced": Value(sliced, details=of_latents | {"prior_samples": PRIOR_SAMPLES}),
-    }  # fmt: skip
+    }
 
 
 def smoothness(data: "RunData", seed: int) -> dict[str, Value]:
@@ -79,8 +85,9 @@ def gaussian_kl(x: Float[np.ndarray, "n d"], y: Float[np.ndarray, "m d"]) -> flo
     return float(0.5 * (trace + difference @ np.linalg.solve(cov_y, difference) - len(mean_x) + log_y - log_x))
 
 
-def memorisation(data: "RunData", samples: UInt8[np.ndarray, "n h w c"], path: Path,
-                 note: Callable[[str], None]) -> dict[str, Value]:  # fmt: skip
+def memorisation(
+    data: "RunData", samples: UInt8[np.ndarray, "n h w c"], path: Path, note: Callable[[str], None]
+) -> dict[str, Value]:
     """Distance of samples to their nearest training pictures beside that of test pictures, and a grid to look at.
 
     The value is the ratio of the two medians of root mean squared errors: far below 1, samples are nearer to training

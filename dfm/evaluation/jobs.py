@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from dfm import results
+from dfm.array_files import hash_arrays
 from dfm.evaluation.measure import Measured, measure
 from dfm.evaluation.metrics import FEW_SAMPLES, METRICS, Job, Value, result_name
 from dfm.evaluation.plan import Plan
@@ -18,7 +19,6 @@ from dfm.evaluation.reconstruction import ReconstructionSource, quality
 from dfm.evaluation.references import Statistics, hash_source, measure_reference
 from dfm.evaluation.report import make_line, merge_repeats
 from dfm.evaluation.sources import SampleSource, Source
-from dfm.metrics.arrays import hash_arrays
 from dfm.metrics.blas import single_threaded
 from dfm.metrics.features import Extractor
 from dfm.metrics.frechet import frechet_distance
@@ -97,8 +97,15 @@ class Evaluation:
                 own = reference if METRICS[metric].reference else None
                 yield from self._metric_lines(metric, network, measured, own, sampler, begin)
 
-    def _metric_lines(self, metric: str, network: str, measured: list[Measured], reference: Measured | None,
-                      sampler: Sampler, begin: float) -> Iterator[Line]:  # fmt: skip
+    def _metric_lines(
+        self,
+        metric: str,
+        network: str,
+        measured: list[Measured],
+        reference: Measured | None,
+        sampler: Sampler,
+        begin: float,
+    ) -> Iterator[Line]:
         jobs = [
             Job(self.plan.networks[network], samples, reference, seed)
             for samples, seed in zip(measured, self.seeds, strict=True)
@@ -128,11 +135,14 @@ class Evaluation:
         described = {"id": reference.id, "count": reference.count, "sha256": reference.sha256} if reference else None
         return {
             "samples": {"id": measured[0].id, "count": count, "sha256": hashes[0] if len(hashes) == 1 else hashes},
-            "reference": described, **self.plan.networks[network].describe(), "quantisation": QUANTISATION,
-            "precision": PRECISION, "multiply_adds_a_picture": self.plan.networks[network].multiply_adds,
+            "reference": described,
+            **self.plan.networks[network].describe(),
+            "quantisation": QUANTISATION,
+            "precision": PRECISION,
+            "multiply_adds_a_picture": self.plan.networks[network].multiply_adds,
             "pictures_per_second": round((count or 0) * len(measured) / seconds, 2) if seconds else None,
             "warnings": sorted(warnings),
-        }  # fmt: skip
+        }
 
     def _line(self, name: str, value: Value, facts: Line, begin: float) -> Line:
         whole = facts | self.facts | {"seconds": round(time.perf_counter() - begin, 3)}
@@ -149,9 +159,13 @@ class Evaluation:
             source = ReconstructionSource(self.data, originals, self.invert_steps, report)
             lpips = self._lpips() if "lpips" in self.plan.reconstruction else None
             values = quality(source, self.plan.reconstruction, lpips) if self.plan.reconstruction else {}
-        facts: Line = {"latents_by": source.how, "samples": {"id": source.id, "count": source.count, "sha256": None},
-                 "reference": {"id": originals.id, "count": originals.count, "sha256": hash_source(originals)},
-                 "quantisation": QUANTISATION, "warnings": [*source.warnings, *self.warnings]}  # fmt: skip
+        facts: Line = {
+            "latents_by": source.how,
+            "samples": {"id": source.id, "count": source.count, "sha256": None},
+            "reference": {"id": originals.id, "count": originals.count, "sha256": hash_source(originals)},
+            "quantisation": QUANTISATION,
+            "warnings": [*source.warnings, *self.warnings],
+        }
         if source.how == "inversion":
             facts["invert_steps"] = self.invert_steps
         for name in self.plan.reconstruction:
@@ -164,8 +178,11 @@ class Evaluation:
             measured = measure(source, self.extractor(network), False, report)
         reference = self.reference_for(network)
         result = frechet_distance(reference.moments, measured.moments)
-        details = {"mean_term": result.mean_term, "covariance_term": result.covariance_term,
-                   "most_negative_eigenvalue": result.most_negative_eigenvalue}  # fmt: skip
+        details = {
+            "mean_term": result.mean_term,
+            "covariance_term": result.covariance_term,
+            "most_negative_eigenvalue": result.most_negative_eigenvalue,
+        }
         own = facts | self._set_facts([measured], reference, network, "rfid")
         return self._line(result_name("rfid", network), Value(result.value, details=details), own, begin)
 
@@ -203,7 +220,11 @@ def run_facts(run: "Run") -> Line:
 
     leaves = jax.tree_util.tree_flatten_with_path((run.params, run.latents))[0]
     sha256 = hash_arrays({jax.tree_util.keystr(path): np.asarray(leaf) for path, leaf in leaves})
-    return {"run": {
-        "workdir": Path(run.workdir).resolve().name, "step": int(run.step), "params_sha256": sha256,
-        "config": run.config.to_dict(),
-    }}  # fmt: skip
+    return {
+        "run": {
+            "workdir": Path(run.workdir).resolve().name,
+            "step": int(run.step),
+            "params_sha256": sha256,
+            "config": run.config.to_dict(),
+        }
+    }

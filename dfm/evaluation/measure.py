@@ -8,9 +8,9 @@ from typing import Any
 import jax
 import numpy as np
 
+from dfm.array_files import hash_pictures, picture_digest
 from dfm.errors import UserError
 from dfm.evaluation.sources import Source
-from dfm.metrics.arrays import hash_pictures, picture_digest
 from dfm.metrics.blas import single_threaded
 from dfm.metrics.features import Extractor
 from dfm.metrics.moments import Moments
@@ -69,10 +69,14 @@ def measure(source: Source, extractor: Extractor, keep_features: bool, report: R
     own = np.concatenate(kept) if kept else np.zeros((0, extractor.network.size), np.float32)
     moments, digests, features = gather(moments, digests, own)
     return Measured(
-        id=source.id, count=moments.count, moments=moments, sha256=hash_pictures(digests),
-        features=features if keep_features else None, seconds=time.perf_counter() - begin,
+        id=source.id,
+        count=moments.count,
+        moments=moments,
+        sha256=hash_pictures(digests),
+        features=features if keep_features else None,
+        seconds=time.perf_counter() - begin,
         warnings=list(source.warnings),
-    )  # fmt: skip
+    )
 
 
 def gather(moments: Moments, digests: list[bytes], features: np.ndarray) -> tuple[Moments, list[bytes], np.ndarray]:

@@ -50,8 +50,11 @@ def _fid(job: Job) -> dict[str, Value]:
 
     assert job.reference is not None
     result = frechet_distance(job.reference.moments, job.samples.moments)
-    details = {"mean_term": result.mean_term, "covariance_term": result.covariance_term,
-               "most_negative_eigenvalue": result.most_negative_eigenvalue}  # fmt: skip
+    details = {
+        "mean_term": result.mean_term,
+        "covariance_term": result.covariance_term,
+        "most_negative_eigenvalue": result.most_negative_eigenvalue,
+    }
     return {"fid": Value(result.value, details=details)}
 
 
@@ -122,18 +125,33 @@ def _both(job: Job) -> tuple[np.ndarray, np.ndarray]:
 
 METRICS: dict[str, Metric] = {
     "fid": Metric(_fid, "Frechet distance of Gaussians"),
-    "fid_infinity": Metric(_fid_infinity, "FID extrapolated to infinitely many samples",
-                           sample_features=True, smallest=20),
+    "fid_infinity": Metric(
+        _fid_infinity, "FID extrapolated to infinitely many samples", sample_features=True, smallest=20
+    ),
     "kid": Metric(_kid, "kernel distance, cubic kernel", sample_features=True, reference_features=True),
     "is": Metric(_inception_score, "Inception Score", reference=False, sample_features=True, logits=True, smallest=10),
-    "precision_recall": Metric(_precision_recall, "shares inside of each other's neighbourhoods, k = 3",
-                               sample_features=True, reference_features=True, smallest=4),
-    "density_coverage": Metric(_density_coverage, "the same from the references' neighbourhoods, k = 5",
-                               sample_features=True, reference_features=True, smallest=6),
-    "mmd": Metric(_mmd, "kernel distance, Gaussian kernel of the references' median distance",
-                  sample_features=True, reference_features=True),
+    "precision_recall": Metric(
+        _precision_recall,
+        "shares inside of each other's neighbourhoods, k = 3",
+        sample_features=True,
+        reference_features=True,
+        smallest=4,
+    ),
+    "density_coverage": Metric(
+        _density_coverage,
+        "the same from the references' neighbourhoods, k = 5",
+        sample_features=True,
+        reference_features=True,
+        smallest=6,
+    ),
+    "mmd": Metric(
+        _mmd,
+        "kernel distance, Gaussian kernel of the references' median distance",
+        sample_features=True,
+        reference_features=True,
+    ),
     "mind": Metric(_mind, "sliced 2-Wasserstein distance", sample_features=True, reference_features=True),
-}  # fmt: skip
+}
 
 # With a network other than FID's Inception the famous names are not used
 OTHER_NAMES = {"fid": "fd", "rfid": "rfd", "fid_infinity": "fd_infinity", "kid": "kd", "is": "classifier_score"}

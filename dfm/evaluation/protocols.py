@@ -51,17 +51,24 @@ PROTOCOLS = {
     "fid-2k": Protocol(2_048),  # as many as there are features
     # The released code of Dai and Wipf 2019 (VAE 106.0, WAE 80.9, learned variance 76.7 on CIFAR-10)
     "dai-wipf-2019": Protocol(
-        10_000, 10_000, "test", change_samples=stretch,
+        10_000,
+        10_000,
+        "test",
+        change_samples=stretch,
         note="each sample stretched to 0..255 by its own minimum and maximum, real pictures left alone, 10,000 samples "
         "against 10,000 test pictures; here samples are rounded to 8 bits before the stretch",
     ),
     # Ghosh et al. 2020 (regularised autoencoders)
     "rae-2020": Protocol(
-        10_000, 10_000, "test", change_samples=pad_to_32, change_references=pad_to_32,
+        10_000,
+        10_000,
+        "test",
+        change_samples=pad_to_32,
+        change_references=pad_to_32,
         note="10,000 samples against 10,000 test pictures, MNIST padded to 32x32; here samples are rounded to 8 bits "
         "where the paper's code cuts them off",
     ),
-}  # fmt: skip
+}
 
 
 def find(name: str) -> Protocol:

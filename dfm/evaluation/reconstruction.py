@@ -103,9 +103,9 @@ def quality(source: ReconstructionSource, names: Sequence[str], lpips: Lpips | N
         values["psnr"].details["psnr_of_mean_mse"] = _psnr_of_mean(_gathered(np.array(rows)[:, wanted.index("psnr")]))
     if lpips is not None and "lpips" in names:
         values["lpips"] = _mean(_gathered(_lpips_of_pairs(source, lpips, start, stop)))
-        values["lpips"].details.update({
-            "net": lpips.name, "weights_sha256": lpips.sha256, "input_size": list(input_size(*source.shape[:2])),
-        })  # fmt: skip
+        values["lpips"].details.update(
+            {"net": lpips.name, "weights_sha256": lpips.sha256, "input_size": list(input_size(*source.shape[:2]))}
+        )
     return values
 
 

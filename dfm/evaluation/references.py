@@ -9,11 +9,11 @@ from typing import Any
 
 import numpy as np
 
-from dfm.codec.picture import write_atomically
+from dfm.array_files import hash_pictures, picture_digest, read_arrays, write_npz
 from dfm.errors import UserError
 from dfm.evaluation.measure import Measured, Report, everywhere, measure
 from dfm.evaluation.sources import DatasetSource, Source, open_source
-from dfm.metrics.arrays import hash_pictures, picture_digest, read_arrays, write_npz
+from dfm.files import write_atomically
 from dfm.metrics.features import Extractor, FeatureNetwork
 from dfm.metrics.moments import Moments
 
@@ -55,10 +55,13 @@ class Statistics:
         mean, covariance = self._mean_and_covariance(network.size)
         count = self.facts.get("count")
         return Measured(
-            id=self.facts.get("id", Path(self.path).name), count=count,
-            moments=Moments.from_covariance(count or 2, mean, covariance), sha256=self.facts.get("sha256"),
-            features=self.arrays.get("features"), warnings=warnings,
-        )  # fmt: skip
+            id=self.facts.get("id", Path(self.path).name),
+            count=count,
+            moments=Moments.from_covariance(count or 2, mean, covariance),
+            sha256=self.facts.get("sha256"),
+            features=self.arrays.get("features"),
+            warnings=warnings,
+        )
 
     def _mean_and_covariance(self, size: int) -> tuple[np.ndarray, np.ndarray]:
         for names in (("mean", "covariance"), *FOREIGN_NAMES):
@@ -96,8 +99,13 @@ def open_reference(
     return open_source(spec, data_dir, label, size)
 
 
-def measure_reference(reference: Source | Statistics, extractor: Extractor, keep_features: bool, cache: Path | None,
-                      report: Report = lambda done: None) -> Measured:  # fmt: skip
+def measure_reference(
+    reference: Source | Statistics,
+    extractor: Extractor,
+    keep_features: bool,
+    cache: Path | None,
+    report: Report = lambda done: None,
+) -> Measured:
     """Measures a source, or reads what was measured before.
 
     Args:
@@ -114,9 +122,13 @@ def measure_reference(reference: Source | Statistics, extractor: Extractor, keep
     if everywhere(kept is not None) and kept is not None:
         report(reference.count)
         return Measured(
-            reference.id, reference.count, moments_of(kept), sha256, kept if keep_features else None,
+            reference.id,
+            reference.count,
+            moments_of(kept),
+            sha256,
+            kept if keep_features else None,
             warnings=list(reference.warnings),
-        )  # fmt: skip
+        )
     measured = measure(reference, extractor, True, report)
     _keep(path, measured)
     assert measured.features is not None

@@ -27,9 +27,16 @@ def merge_repeats(values: Sequence[Value]) -> Value:
 def make_line(metric: str, value: Value, facts: dict[str, Any], provenance: dict[str, Any]) -> dict[str, Any]:
     """The entry of a results file. Order: what it is, how much, of what, with what, by whom."""
     line = {
-        "schema": SCHEMA, "name": "evaluate", "metric": metric, "value": value.value, "spread": value.spread,
-        "spread_over": value.spread_over, **facts, "details": value.details, **provenance,
-    }  # fmt: skip
+        "schema": SCHEMA,
+        "name": "evaluate",
+        "metric": metric,
+        "value": value.value,
+        "spread": value.spread,
+        "spread_over": value.spread_over,
+        **facts,
+        "details": value.details,
+        **provenance,
+    }
     return results.finite(line)
 
 
@@ -48,8 +55,14 @@ def _row(line: dict[str, Any]) -> tuple[str, ...]:
     reference = line.get("reference") or {}
     count = reference.get("count")
     side = f"{reference['id']} ({count if count is not None else '?'})" if reference else ""
-    return (name, format_number(line["value"]), format_number(line["spread"]), line["spread_over"] or "",
-            str((line.get("samples") or {}).get("count") or ""), side)  # fmt: skip
+    return (
+        name,
+        format_number(line["value"]),
+        format_number(line["spread"]),
+        line["spread_over"] or "",
+        str((line.get("samples") or {}).get("count") or ""),
+        side,
+    )
 
 
 def format_number(number: float | None) -> str:

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 from PIL import Image
 
-from dfm.codec.picture import load_picture
 from dfm.errors import UserError
+from dfm.picture_files import load_picture
 
 if TYPE_CHECKING:
     from dfm.data import Dataset

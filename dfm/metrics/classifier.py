@@ -19,9 +19,9 @@ import numpy as np
 import optax
 from jaxtyping import Array, Float, Num
 
+from dfm.array_files import Arrays, read_arrays, write_npz
 from dfm.command_line import Parser, run_command
 from dfm.errors import UserError
-from dfm.metrics.arrays import Arrays, read_arrays, write_npz
 
 SIDES = {"digits": 8, "mnist": 28}  # pixels; other pictures are refused
 FEATURES = 64
@@ -124,8 +124,8 @@ def _run(arguments: Sequence[str] | None) -> None:
     parser.add_argument("--data_dir", help="prepared data; default $DFM_DATA_DIR, or ~/.cache/dfm/data")
     args = parser.parse_args(arguments)
 
-    from dfm.codec.picture import check_writable
     from dfm.data import load
+    from dfm.files import check_writable
 
     if Path(args.output).suffix != ".npz":
         raise UserError(f"{args.output}: the name must end in .npz")

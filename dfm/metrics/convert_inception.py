@@ -13,9 +13,9 @@ from typing import Any
 
 import numpy as np
 
+from dfm.array_files import Arrays, read_arrays, write_npz
 from dfm.command_line import Parser, run_command
 from dfm.errors import UserError
-from dfm.metrics.arrays import Arrays, read_arrays, write_npz
 from dfm.metrics.inception_weights import KNOWN_FINGERPRINTS, canonical_arrays, fingerprint
 
 PYTORCH_PARTS = {"beta": "bias", "mean": "running_mean", "var": "running_var"}

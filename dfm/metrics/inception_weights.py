@@ -13,46 +13,98 @@ from typing import Any
 import jax
 import numpy as np
 
+from dfm.array_files import Arrays, hash_arrays, read_arrays
 from dfm.errors import UserError
-from dfm.metrics.arrays import Arrays, hash_arrays, read_arrays
 
 VARIABLE = "DFM_INCEPTION_WEIGHTS"
 BATCH_NORM_EPSILON = 1e-3  # the graph's own; no other Inception's
 
 # fingerprint -> name; see `fingerprint`
-KNOWN_FINGERPRINTS = {
-    "e5e20479e2e96dc0d9e152c04e148ee69b9d5d9000f24eee2cb4ad2ee9342a8a": "inception-2015-12-05",
-}
+KNOWN_FINGERPRINTS = {"e5e20479e2e96dc0d9e152c04e148ee69b9d5d9000f24eee2cb4ad2ee9342a8a": "inception-2015-12-05"}
 
 STEM = ("Conv2d_1a_3x3", "Conv2d_2a_3x3", "Conv2d_2b_3x3", "Conv2d_3b_1x1", "Conv2d_4a_3x3")
-BLOCKS = ("Mixed_5b", "Mixed_5c", "Mixed_5d", "Mixed_6a", "Mixed_6b", "Mixed_6c", "Mixed_6d", "Mixed_6e",
-          "Mixed_7a", "Mixed_7b", "Mixed_7c")  # fmt: skip
+BLOCKS = (
+    "Mixed_5b",
+    "Mixed_5c",
+    "Mixed_5d",
+    "Mixed_6a",
+    "Mixed_6b",
+    "Mixed_6c",
+    "Mixed_6d",
+    "Mixed_6e",
+    "Mixed_7a",
+    "Mixed_7b",
+    "Mixed_7c",
+)
 # name of a branch inside its block -> what TensorFlow's graph calls it, with _ for its separators
 TENSORFLOW_BRANCHES = {
-    "A": {"branch1x1": "conv", "branch5x5_1": "tower_conv", "branch5x5_2": "tower_conv_1",
-          "branch3x3dbl_1": "tower_1_conv", "branch3x3dbl_2": "tower_1_conv_1", "branch3x3dbl_3": "tower_1_conv_2",
-          "branch_pool": "tower_2_conv"},
-    "B": {"branch3x3": "conv", "branch3x3dbl_1": "tower_conv", "branch3x3dbl_2": "tower_conv_1",
-          "branch3x3dbl_3": "tower_conv_2"},
-    "C": {"branch1x1": "conv", "branch7x7_1": "tower_conv", "branch7x7_2": "tower_conv_1",
-          "branch7x7_3": "tower_conv_2", "branch7x7dbl_1": "tower_1_conv", "branch7x7dbl_2": "tower_1_conv_1",
-          "branch7x7dbl_3": "tower_1_conv_2", "branch7x7dbl_4": "tower_1_conv_3", "branch7x7dbl_5": "tower_1_conv_4",
-          "branch_pool": "tower_2_conv"},
-    "D": {"branch3x3_1": "tower_conv", "branch3x3_2": "tower_conv_1", "branch7x7x3_1": "tower_1_conv",
-          "branch7x7x3_2": "tower_1_conv_1", "branch7x7x3_3": "tower_1_conv_2", "branch7x7x3_4": "tower_1_conv_3"},
-    "E": {"branch1x1": "conv", "branch3x3_1": "tower_conv", "branch3x3_2a": "tower_mixed_conv",
-          "branch3x3_2b": "tower_mixed_conv_1", "branch3x3dbl_1": "tower_1_conv", "branch3x3dbl_2": "tower_1_conv_1",
-          "branch3x3dbl_3a": "tower_1_mixed_conv", "branch3x3dbl_3b": "tower_1_mixed_conv_1",
-          "branch_pool": "tower_2_conv"},
-}  # fmt: skip
+    "A": {
+        "branch1x1": "conv",
+        "branch5x5_1": "tower_conv",
+        "branch5x5_2": "tower_conv_1",
+        "branch3x3dbl_1": "tower_1_conv",
+        "branch3x3dbl_2": "tower_1_conv_1",
+        "branch3x3dbl_3": "tower_1_conv_2",
+        "branch_pool": "tower_2_conv",
+    },
+    "B": {
+        "branch3x3": "conv",
+        "branch3x3dbl_1": "tower_conv",
+        "branch3x3dbl_2": "tower_conv_1",
+        "branch3x3dbl_3": "tower_conv_2",
+    },
+    "C": {
+        "branch1x1": "conv",
+        "branch7x7_1": "tower_conv",
+        "branch7x7_2": "tower_conv_1",
+        "branch7x7_3": "tower_conv_2",
+        "branch7x7dbl_1": "tower_1_conv",
+        "branch7x7dbl_2": "tower_1_conv_1",
+        "branch7x7dbl_3": "tower_1_conv_2",
+        "branch7x7dbl_4": "tower_1_conv_3",
+        "branch7x7dbl_5": "tower_1_conv_4",
+        "branch_pool": "tower_2_conv",
+    },
+    "D": {
+        "branch3x3_1": "tower_conv",
+        "branch3x3_2": "tower_conv_1",
+        "branch7x7x3_1": "tower_1_conv",
+        "branch7x7x3_2": "tower_1_conv_1",
+        "branch7x7x3_3": "tower_1_conv_2",
+        "branch7x7x3_4": "tower_1_conv_3",
+    },
+    "E": {
+        "branch1x1": "conv",
+        "branch3x3_1": "tower_conv",
+        "branch3x3_2a": "tower_mixed_conv",
+        "branch3x3_2b": "tower_mixed_conv_1",
+        "branch3x3dbl_1": "tower_1_conv",
+        "branch3x3dbl_2": "tower_1_conv_1",
+        "branch3x3dbl_3a": "tower_1_mixed_conv",
+        "branch3x3dbl_3b": "tower_1_mixed_conv_1",
+        "branch_pool": "tower_2_conv",
+    },
+}
 BLOCK_KINDS = "AAABCCCCDEE"
 PARTS = ("kernel", "beta", "mean", "var")
 # the last words of a name -> part; an OIHW kernel is turned to HWIO
-ENDINGS = {"conv.weight": "kernel", "weight": "kernel", "conv2d_params": "kernel",
-           "bn.bias": "beta", "beta": "beta", "batchnorm.beta": "beta",
-           "bn.running_mean": "mean", "mean": "mean", "batchnorm.moving_mean": "mean",
-           "bn.running_var": "var", "var": "var", "batchnorm.moving_variance": "var",
-           "bn.weight": "gamma", "gamma": "gamma", "batchnorm.gamma": "gamma"}  # fmt: skip
+ENDINGS = {
+    "conv.weight": "kernel",
+    "weight": "kernel",
+    "conv2d_params": "kernel",
+    "bn.bias": "beta",
+    "beta": "beta",
+    "batchnorm.beta": "beta",
+    "bn.running_mean": "mean",
+    "mean": "mean",
+    "batchnorm.moving_mean": "mean",
+    "bn.running_var": "var",
+    "var": "var",
+    "batchnorm.moving_variance": "var",
+    "bn.weight": "gamma",
+    "gamma": "gamma",
+    "batchnorm.gamma": "gamma",
+}
 HEAD_NAMES = {"fc.weight": "torch", "softmax.weights": "tensorflow"}
 IGNORED = re.compile(r"^AuxLogits|num_batches_tracked$|^fc\.bias$|^softmax\.biases$")  # IS takes logits without bias
 
@@ -91,9 +143,12 @@ def load_weights(path: str | os.PathLike | None = None, sha256: str | None = Non
             f"give --inception_sha256={content}"
         )
     return Weights(
-        params=flax_params(arrays), head=head, name=known or "inception-unpublished", sha256=content,
+        params=flax_params(arrays),
+        head=head,
+        name=known or "inception-unpublished",
+        sha256=content,
         head_sha256=None if head is None else hash_arrays({"head": head}),
-    )  # fmt: skip
+    )
 
 
 def fingerprint(arrays: Arrays) -> str:
@@ -165,9 +220,7 @@ def convolution_shapes() -> dict[str, tuple[int, ...]]:
     picture = jax.ShapeDtypeStruct((1, INPUT_SIZE, INPUT_SIZE, 3), np.float32)
     params = jax.eval_shape(Inception().init, jax.random.key(0), picture)["params"]
     flat = jax.tree_util.tree_flatten_with_path(params)[0]
-    return {
-        ".".join(step.key for step in path[:-1]): leaf.shape for path, leaf in flat if path[-1].key == "kernel"
-    }
+    return {".".join(step.key for step in path[:-1]): leaf.shape for path, leaf in flat if path[-1].key == "kernel"}
 
 
 def flax_params(arrays: Arrays) -> dict[str, Any]:

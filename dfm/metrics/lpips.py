@@ -17,14 +17,12 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Num
 
+from dfm.array_files import Arrays, hash_arrays, read_arrays
 from dfm.errors import UserError
-from dfm.metrics.arrays import Arrays, hash_arrays, read_arrays
 from dfm.shapes import typechecked
 
 VARIABLE = "DFM_LPIPS_WEIGHTS"
-KNOWN = {
-    "2f48b01f47e3b2bb751420883b16c01334b8d004201de62517f1dbf3fefe6656": "lpips-alex-v0.1",
-}
+KNOWN = {"2f48b01f47e3b2bb751420883b16c01334b8d004201de62517f1dbf3fefe6656": "lpips-alex-v0.1"}
 SHIFT, SCALE = (-0.030, -0.088, -0.188), (0.458, 0.448, 0.450)  # of inputs in [-1, 1]
 PRECISION = jax.lax.Precision.HIGHEST
 SMALLEST_SIDE = 32  # AlexNet's pools leave nothing of a smaller picture
@@ -69,8 +67,9 @@ class Backbone(nn.Module):
             if layer.pool:
                 x = nn.max_pool(x, (layer.pool, layer.pool), (2, 2))
             padding = 2 if layer.size == 11 else layer.size // 2
-            x = nn.Conv(layer.outputs, (layer.size, layer.size), layer.stride, padding, precision=PRECISION,
-                        name=f"conv{i}")(x)  # fmt: skip
+            x = nn.Conv(
+                layer.outputs, (layer.size, layer.size), layer.stride, padding, precision=PRECISION, name=f"conv{i}"
+            )(x)
             x = nn.relu(x)
             if layer.tap:
                 taps.append(x)
@@ -155,8 +154,9 @@ def load_lpips(path: str | os.PathLike | None = None, sha256: str | None = None)
             f"{path}: weights whose hash is not pinned here (sha256 of the arrays {content}); if you trust this file, "
             f"give --lpips_sha256={content}"
         )
-    params = {f"conv{i}": {part: arrays[f"conv{i}.{part}"] for part in ("kernel", "bias")}
-              for i in range(len(NETS[net]))}  # fmt: skip
+    params = {
+        f"conv{i}": {part: arrays[f"conv{i}.{part}"] for part in ("kernel", "bias")} for i in range(len(NETS[net]))
+    }
     heads = [arrays[f"lin{i}"] for i in range(5)]
     return Lpips(net, {"params": params}, heads, content, KNOWN.get(content, f"lpips-{net}-unpublished"))
 

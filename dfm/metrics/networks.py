@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
+from dfm.array_files import hash_arrays
 from dfm.errors import UserError
-from dfm.metrics.arrays import hash_arrays
 from dfm.metrics.features import FeatureNetwork
 
 
@@ -28,12 +28,18 @@ def load_inception(files: WeightFiles) -> FeatureNetwork:
     weights = load_weights(files.inception, files.inception_sha256)
     net, head = inception.Inception(), weights.head
     return FeatureNetwork(
-        name=weights.name, distance="fid", size=inception.FEATURES, params=weights.params,
+        name=weights.name,
+        distance="fid",
+        size=inception.FEATURES,
+        params=weights.params,
         apply=lambda params, pictures: net.apply(params, inception.prepare(pictures)),  # type: ignore[arg-type, return-value]
-        sha256=weights.sha256, resize=inception.RESIZE_ID, scale=inception.SCALE_ID,
-        logits=None if head is None else lambda features: features @ head, head_sha256=weights.head_sha256,
+        sha256=weights.sha256,
+        resize=inception.RESIZE_ID,
+        scale=inception.SCALE_ID,
+        logits=None if head is None else lambda features: features @ head,
+        head_sha256=weights.head_sha256,
         multiply_adds=inception.MULTIPLY_ADDS,
-    )  # fmt: skip
+    )
 
 
 def load_classifier(dataset: str, files: WeightFiles) -> FeatureNetwork:
@@ -50,11 +56,18 @@ def load_classifier(dataset: str, files: WeightFiles) -> FeatureNetwork:
         return net.apply(params, pictures, method=classifier.Classifier.features)
 
     return FeatureNetwork(
-        name=f"{dataset}-classifier-v1", distance=f"fd-{dataset}", size=classifier.FEATURES, params=params, apply=apply,
-        sha256=hash_arrays(arrays), resize="none", scale="x / 255",
-        logits=lambda features: features @ head["kernel"] + head["bias"], head_sha256=hash_arrays(arrays),
+        name=f"{dataset}-classifier-v1",
+        distance=f"fd-{dataset}",
+        size=classifier.FEATURES,
+        params=params,
+        apply=apply,
+        sha256=hash_arrays(arrays),
+        resize="none",
+        scale="x / 255",
+        logits=lambda features: features @ head["kernel"] + head["bias"],
+        head_sha256=hash_arrays(arrays),
         side=side,
-    )  # fmt: skip
+    )
 
 
 def load_lpips_features(files: WeightFiles) -> FeatureNetwork:
@@ -63,10 +76,15 @@ def load_lpips_features(files: WeightFiles) -> FeatureNetwork:
     lpips = load_lpips(files.lpips, files.lpips_sha256)
     size = sum(layer.outputs for layer in NETS[lpips.net] if layer.tap)
     return FeatureNetwork(
-        name=lpips.name, distance="fd-lpips", size=size, params=lpips.params,
-        apply=lambda params, pictures: lpips.features(pictures), sha256=lpips.sha256,
-        resize="bilinear to 64 below 32 pixels", scale="LPIPS v0.1",
-    )  # fmt: skip
+        name=lpips.name,
+        distance="fd-lpips",
+        size=size,
+        params=lpips.params,
+        apply=lambda params, pictures: lpips.features(pictures),
+        sha256=lpips.sha256,
+        resize="bilinear to 64 below 32 pixels",
+        scale="LPIPS v0.1",
+    )
 
 
 NETWORKS: dict[str, Callable[[WeightFiles], FeatureNetwork]] = {

@@ -243,8 +243,10 @@ def published_variants() -> dict[str, AutoencoderKL]:
         "flux": AutoencoderKL(**widths, **no_quant, sample_size=1024, scaling_factor=0.3611, shift_factor=0.1159),
         "kl-f4": AutoencoderKL(block_out_channels=(128, 256, 512), layers_per_block=2, latent_channels=3),
         "kl-f16": AutoencoderKL(
-            block_out_channels=(128, 128, 256, 256, 512), layers_per_block=2, latent_channels=16,
+            block_out_channels=(128, 128, 256, 256, 512),
+            layers_per_block=2,
+            latent_channels=16,
             down_block_types=(*("DownEncoderBlock2D",) * 4, "AttnDownEncoderBlock2D"),
             up_block_types=("AttnUpDecoderBlock2D", *("UpDecoderBlock2D",) * 4),
         ),
-    }  # fmt: skip
+    }

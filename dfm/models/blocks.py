@@ -149,8 +149,9 @@ class Stage(nn.Module):
         return (self.downsamplers if self.resample == "down" else self.upsamplers)[0](x)
 
 
-def _stages(widths: Sequence[int], attention: Sequence[bool], layers: int, groups: int, resample: str,
-            *rest: Any) -> list[Stage]:  # fmt: skip
+def _stages(
+    widths: Sequence[int], attention: Sequence[bool], layers: int, groups: int, resample: str, *rest: Any
+) -> list[Stage]:
     """A stage a width; all but the last resample. `rest`: from act_fn on, see Stage."""
     inputs, last = (widths[0], *widths[:-1]), len(widths) - 1
     return [

@@ -103,8 +103,10 @@ class DeepFourierMachine(nn.Module):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1, not {getattr(self, name)}")
         if self.net_width > MAXIMUM_NET_WIDTH:
-            raise ValueError(f"net_width {self.net_width} means 2^{self.net_width} coefficients an output; "
-                             f"at most {MAXIMUM_NET_WIDTH}")  # fmt: skip
+            raise ValueError(
+                f"net_width {self.net_width} means 2^{self.net_width} coefficients an output; "
+                f"at most {MAXIMUM_NET_WIDTH}"
+            )
         for name in ("decoder_widths", "encoder_widths"):
             if any(width < 1 for width in getattr(self, name)):
                 raise ValueError(f"{name} must be at least 1, not {getattr(self, name)}")

@@ -51,9 +51,14 @@ class NLayerDiscriminator(nn.Module):
             width = self.features * min(2**layer, WIDEST)
             x = self._conv(width, 2 if layer < self.layers else 1, False)(x)
             x = nn.BatchNorm(
-                use_running_average, momentum=MOMENTUM, epsilon=EPSILON, dtype=self.dtype, use_fast_variance=False,
-                scale_init=_around(1.0), axis_name=None,
-            )(x)  # fmt: skip
+                use_running_average,
+                momentum=MOMENTUM,
+                epsilon=EPSILON,
+                dtype=self.dtype,
+                use_fast_variance=False,
+                scale_init=_around(1.0),
+                axis_name=None,
+            )(x)
             x = nn.leaky_relu(x, SLOPE)
         logits = self._conv(1, 1, True)(x)
         return logits.astype(jnp.promote_types(logits.dtype, jnp.float32))

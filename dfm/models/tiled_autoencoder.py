@@ -152,8 +152,16 @@ class _Runner:
         return Layer(*_collect(pieces))
 
 
-def _strip_and_moments(function: Callable, groups: int, params: Any, strips: list[Array], moments: Moments, start: Any,
-                       height: Any, count: Any) -> tuple[Array, Array, Array, Array]:  # fmt: skip
+def _strip_and_moments(
+    function: Callable,
+    groups: int,
+    params: Any,
+    strips: list[Array],
+    moments: Moments,
+    start: Any,
+    height: Any,
+    count: Any,
+) -> tuple[Array, Array, Array, Array]:
     """(output rows, and of the first `count` of them the number of values, mean and squared deviations a group)."""
     index = start + jnp.arange(strips[0].shape[1])
     inside = ((index >= 0) & (index < height))[None, :, None, None]

@@ -60,9 +60,7 @@ def r1_penalty(logits: Callable[[Array], Array], images: Float[Array, "batch hei
 
 
 @typechecked
-def adaptive_weight(
-    reconstruction: Float[Array, "..."], adversarial: Float[Array, "..."], maximum: float
-) -> Scalar:  # fmt: skip
+def adaptive_weight(reconstruction: Float[Array, "..."], adversarial: Float[Array, "..."], maximum: float) -> Scalar:
     """min(||g_reconstruction|| / (||g_adversarial|| + 1e-4), maximum) (Esser et al. 2021, Eq. 7).
 
     Args:

@@ -87,13 +87,22 @@ class Autoencoder:
         for name, values in known.items():
             if getattr(self, name) not in values:
                 raise ValueError(f"{name} is {getattr(self, name)!r}, not one of {', '.join(values)}")
-        for name in ("perceptual_weight", "kl_weight", "adversarial_weight", "adaptive_weight_max", "r1_weight",
-                     "lecam_weight", "adversarial_start_step"):  # fmt: skip
+        for name in (
+            "perceptual_weight",
+            "kl_weight",
+            "adversarial_weight",
+            "adaptive_weight_max",
+            "r1_weight",
+            "lecam_weight",
+            "adversarial_start_step",
+        ):
             if not getattr(self, name) >= 0:
                 raise ValueError(f"{name} must be at least 0, not {getattr(self, name)}")
         if not 0 <= self.discriminator_start <= self.adversarial_start_step:
-            raise ValueError(f"discriminator_start_step {self.discriminator_start_step} must be between 0 and "
-                             f"adversarial_start_step {self.adversarial_start_step}")  # fmt: skip
+            raise ValueError(
+                f"discriminator_start_step {self.discriminator_start_step} must be between 0 and "
+                f"adversarial_start_step {self.adversarial_start_step}"
+            )
         if self.model.in_channels != self.model.out_channels:
             raise ValueError(f"in_channels {self.model.in_channels} and out_channels {self.model.out_channels} differ")
 

@@ -20,8 +20,17 @@ from dfm.priors.mixture import COMPONENTS, Mixture
 from dfm.priors.prior import Prior, mean_log_likelihood
 
 __all__ = [
-    "COMPONENTS", "PRIORS", "Gaussian", "Mixture", "Normal", "Prior", "find", "load", "mean_log_likelihood", "save",
-]  # fmt: skip
+    "COMPONENTS",
+    "PRIORS",
+    "Gaussian",
+    "Mixture",
+    "Normal",
+    "Prior",
+    "find",
+    "load",
+    "mean_log_likelihood",
+    "save",
+]
 
 PRIORS: dict[str, type[Prior]] = {family.name: family for family in (Normal, Gaussian, Mixture)}
 
@@ -37,7 +46,7 @@ def find(name: str) -> type[Prior]:
 
 def save(path: str | os.PathLike, prior: Prior, facts: dict[str, Any]) -> None:
     """Writes the prior and what is known of its fit (plain JSON values); the file appears only when complete."""
-    from dfm.codec.picture import write_atomically
+    from dfm.files import write_atomically
     from dfm.results import dump
 
     buffer = io.BytesIO()

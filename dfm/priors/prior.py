@@ -47,8 +47,9 @@ class Prior(abc.ABC):
     def log_prob(self, z: Float[ArrayLike, "n d"]) -> Float[Array, " n"]:
         """Natural logarithm of the density at each z, at temperature 1."""
 
-    def sample(self, key: PRNGKeyArray, n: int, start: int = 0,
-               temperature: float | Array = 1.0) -> Float[Array, "n d"]:  # fmt: skip
+    def sample(
+        self, key: PRNGKeyArray, n: int, start: int = 0, temperature: float | Array = 1.0
+    ) -> Float[Array, "n d"]:
         """Samples start, ..., start + n - 1 of the endless list that belongs to this key.
 
         Sample i depends on (key, i) alone, so a list can be drawn in pieces of any size, on any number of devices.

@@ -1,8 +1,8 @@
 """Pictures from a trained run: sampling, inversion, interpolation, and their figures (`python -m dfm.sample`).
 
-    run = load_run("runs/digits")
-    prior = stored_or_fitted(RunData(run), "gaussian")
-    for batch in draw(run, prior, seed=0, start=0, count=10_000, batch_size=256): ...     # uint8
+run = load_run("runs/digits")
+prior = stored_or_fitted(RunData(run), "gaussian")
+for batch in draw(run, prior, seed=0, start=0, count=10_000, batch_size=256): ...     # uint8
 """
 
 from dfm.sampling.fitted_priors import fit_prior, stored_or_fitted

@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from jaxtyping import Float
 
-from dfm.codec.picture import Picture, load_picture, save_picture
+from dfm.array_files import read_arrays, write_npz
+from dfm.arrays import to_float, to_uint8
 from dfm.errors import UserError
-from dfm.metrics.arrays import read_arrays, write_npz
-from dfm.pictures import to_float, to_uint8
+from dfm.picture_files import Picture, load_picture, save_picture
 
 if TYPE_CHECKING:
     from dfm.models.autoencoder_kl import AutoencoderKL

@@ -73,8 +73,14 @@ class Studio:
 
     def inverted(self, images: Pictures) -> Inversion:
         with self.progress("inverting", "step") as bar:
-            return invert(self.data, images, steps=self.args.steps, starts=self.args.starts,
-                          optimizer=self.args.optimizer, progress=bar.update)  # fmt: skip
+            return invert(
+                self.data,
+                images,
+                steps=self.args.steps,
+                starts=self.args.starts,
+                optimizer=self.args.optimizer,
+                progress=bar.update,
+            )
 
     def progress(self, text: str, unit: str) -> "ProgressBar":
         return ProgressBar(text, unit, self.args.quiet)
@@ -86,8 +92,9 @@ class ProgressBar:
     def __init__(self, text: str, unit: str, quiet: bool):
         from tqdm import tqdm
 
-        self.bar = tqdm(desc=text, unit=unit, file=sys.stderr, dynamic_ncols=True, disable=quiet,
-                        delay=PROGRESS_DELAY_SECONDS)  # fmt: skip
+        self.bar = tqdm(
+            desc=text, unit=unit, file=sys.stderr, dynamic_ncols=True, disable=quiet, delay=PROGRESS_DELAY_SECONDS
+        )
 
     def __enter__(self) -> "ProgressBar":
         return self
@@ -135,10 +142,15 @@ def inversions(studio: Studio) -> None:
     model = studio.run.model
     path = studio.outputs.store_latents("invert", found.latents, examples, model.height, model.width)
     report = {
-        "of": "test", "of_the_training": data.test_was_trained_on, "pictures": examples, "latents": path.name,
-        "optimizer": studio.args.optimizer, "steps": studio.args.steps, "starts": studio.args.starts,
+        "of": "test",
+        "of_the_training": data.test_was_trained_on,
+        "pictures": examples,
+        "latents": path.name,
+        "optimizer": studio.args.optimizer,
+        "steps": studio.args.steps,
+        "starts": studio.args.starts,
         "metrics": quality,
-    }  # fmt: skip
+    }
     _side_by_side(studio, "invert", images, found.latents, report)
 
 
@@ -165,9 +177,12 @@ def traversals(studio: Studio) -> None:
     # the numbers of the dimensions, where each row is one of them
     dimensions = vectors[:rows].argmax(1) if args.directions == "coordinates" else range(rows)
     report = {
-        "directions": args.directions, "around": "mean" if args.start_picture is None else args.start_picture,
-        "rows": list(dimensions), "standard_deviations": scales[:rows], "span": args.span,
-    }  # fmt: skip
+        "directions": args.directions,
+        "around": "mean" if args.start_picture is None else args.start_picture,
+        "rows": list(dimensions),
+        "standard_deviations": scales[:rows],
+        "span": args.span,
+    }
     studio.outputs.grid("traversal", images, args.columns, report)
 
 
@@ -221,8 +236,9 @@ def _ends(studio: Studio) -> tuple[Float[np.ndarray, "k d"], dict[str, Any]]:
     return data.training_latents[nearest], report
 
 
-def _side_by_side(studio: Studio, name: str, images: Pictures, latents: Float[np.ndarray, "n d"],
-                  report: dict[str, Any]) -> None:  # fmt: skip
+def _side_by_side(
+    studio: Studio, name: str, images: Pictures, latents: Float[np.ndarray, "n d"], report: dict[str, Any]
+) -> None:
     painted = studio.paint(latents)
     originals = resized_nearest(images, *painted.shape[1:3])
     pairs = np.stack([originals, painted], 1).reshape(-1, *painted.shape[1:])

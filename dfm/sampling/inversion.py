@@ -11,8 +11,8 @@ import numpy as np
 import optax
 from jaxtyping import Array, Float
 
+from dfm.arrays import to_float
 from dfm.errors import UserError
-from dfm.pictures import to_float
 from dfm.sampling.painter import Pictures
 from dfm.sampling.run_data import RunData
 
@@ -42,8 +42,15 @@ class State(NamedTuple):
     best_loss: Float[Array, " rows"]
 
 
-def invert(data: RunData, pictures: Pictures, *, steps: int = STEPS,
-           starts: int = STARTS, optimizer: str = "adam", progress: Progress | None = None) -> Inversion:  # fmt: skip
+def invert(
+    data: RunData,
+    pictures: Pictures,
+    *,
+    steps: int = STEPS,
+    starts: int = STARTS,
+    optimizer: str = "adam",
+    progress: Progress | None = None,
+) -> Inversion:
     """The latent that paints each picture best, by its mean squared error alone.
 
     Starts are what the encoder says, where there is one, or else the mean latent; then the latents of the nearest
@@ -91,8 +98,14 @@ def _starts(data: RunData, pictures: Pictures, count: int) -> Float[np.ndarray, 
     return np.concatenate([first, others], 1)
 
 
-def _invert_group(data: RunData, pictures: Pictures, starts: Float[np.ndarray, "n starts d"], optimizer: str,
-                  steps: int, report: Callable[[int, float], None]) -> list[np.ndarray]:  # fmt: skip
+def _invert_group(
+    data: RunData,
+    pictures: Pictures,
+    starts: Float[np.ndarray, "n starts d"],
+    optimizer: str,
+    steps: int,
+    report: Callable[[int, float], None],
+) -> list[np.ndarray]:
     """The fields of `Inversion` for pictures that are optimised side by side."""
     count = starts.shape[1]
     targets = jnp.repeat(to_float(jnp.asarray(pictures)), count, axis=0)
@@ -165,9 +178,7 @@ def _lbfgs_step(model: Any, params: dict, state: State, targets: Array) -> tuple
             return _row_loss(model, params, z, target)
 
         loss, gradient = jax.value_and_grad(value_fn)(z)
-        updates, opt_state = optax.lbfgs().update(
-            gradient, opt_state, z, value=loss, grad=gradient, value_fn=value_fn
-        )
+        updates, opt_state = optax.lbfgs().update(gradient, opt_state, z, value=loss, grad=gradient, value_fn=value_fn)
         return loss, updates, opt_state
 
     return jax.vmap(row_step)(state.z, state.opt_state, targets)

@@ -11,9 +11,10 @@ import numpy as np
 from jaxtyping import Float, Int
 from PIL import Image
 
-from dfm import pictures, results
-from dfm.codec.picture import save_picture, write_atomically
+from dfm import arrays, results
 from dfm.errors import UserError
+from dfm.files import write_atomically
+from dfm.picture_files import save_picture
 from dfm.sampling.painter import Pictures
 
 VISIBLE_SIDE = 64  # pixels; smaller pictures are enlarged to about this
@@ -44,7 +45,7 @@ class Outputs:
         """<name>.png: the pictures row by row, `columns` in each."""
         path = self.folder / f"{name}.png"
         scale = self.scale_for(*images.shape[:3])
-        save_picture(path, pictures.grid(enlarge(images, scale), columns, margin=max(1, scale // 2)))
+        save_picture(path, arrays.grid(enlarge(images, scale), columns, margin=max(1, scale // 2)))
         self._report(path, {"columns": columns, **self._painted(images, scale), **report})
         return path
 
@@ -56,8 +57,9 @@ class Outputs:
         self._report(path, {**self._painted(images, scale), **report})
         return path
 
-    def store_latents(self, name: str, latents: Float[np.ndarray, "n d"], index: Int[np.ndarray, " n"], height: int,
-                width: int) -> Path:  # fmt: skip
+    def store_latents(
+        self, name: str, latents: Float[np.ndarray, "n d"], index: Int[np.ndarray, " n"], height: int, width: int
+    ) -> Path:
         """<name>.npz: latents, the numbers of their pictures, and the size of these."""
         path = self.folder / f"{name}.npz"
         buffer = io.BytesIO()
@@ -115,8 +117,16 @@ def encode_gif(frames: Pictures, seconds: float) -> bytes:
     else:
         images = _with_one_palette(list(frames))
     buffer = io.BytesIO()
-    images[0].save(buffer, "GIF", save_all=True, append_images=images[1:], duration=milliseconds, loop=0, disposal=1,
-                   optimize=False)  # fmt: skip
+    images[0].save(
+        buffer,
+        "GIF",
+        save_all=True,
+        append_images=images[1:],
+        duration=milliseconds,
+        loop=0,
+        disposal=1,
+        optimize=False,
+    )
     return buffer.getvalue()
 
 

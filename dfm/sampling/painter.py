@@ -9,8 +9,8 @@ import numpy as np
 from jax.sharding import Mesh, NamedSharding
 from jaxtyping import Array, Float, UInt8
 
+from dfm.arrays import to_float, to_uint8
 from dfm.errors import UserError
-from dfm.pictures import to_float, to_uint8
 from dfm.priors import Prior
 
 if TYPE_CHECKING:
@@ -23,9 +23,19 @@ BATCH_SIZE = 64
 MAXIMUM_SAMPLES = 2**32  # a sample's number is folded into its key as 32 bits
 
 
-def draw(run: "Run", prior: Prior, seed: int, start: int, count: int, batch_size: int = BATCH_SIZE, *,
-         temperature: float = 1.0, height: int | None = None, width: int | None = None,
-         devices: Sequence[jax.Device] | None = None) -> Iterator[Pictures]:  # fmt: skip
+def draw(
+    run: "Run",
+    prior: Prior,
+    seed: int,
+    start: int,
+    count: int,
+    batch_size: int = BATCH_SIZE,
+    *,
+    temperature: float = 1.0,
+    height: int | None = None,
+    width: int | None = None,
+    devices: Sequence[jax.Device] | None = None,
+) -> Iterator[Pictures]:
     """Samples start, ..., start + count - 1 of the endless list that belongs to (run, prior, seed, temperature).
 
     Sample i depends on (seed, i) alone: batch size and devices change no pixel by more than float rounding, and a job
@@ -54,8 +64,14 @@ class Painter:
         batch_size: latents or pictures at once.
     """
 
-    def __init__(self, run: "Run", height: int | None = None, width: int | None = None,
-                 batch_size: int | None = None, devices: Sequence[jax.Device] | None = None):  # fmt: skip
+    def __init__(
+        self,
+        run: "Run",
+        height: int | None = None,
+        width: int | None = None,
+        batch_size: int | None = None,
+        devices: Sequence[jax.Device] | None = None,
+    ):
         self.run = run
         self.height, self.width = height or run.model.height, width or run.model.width
         if batch_size is None:
@@ -67,8 +83,9 @@ class Painter:
         self._batched, self._everywhere = NamedSharding(mesh, jax.P("batch")), NamedSharding(mesh, jax.P())
         self._params = jax.device_put(run.params, self._everywhere)
 
-    def latent_batches(self, prior: Prior, seed: int, start: int, count: int, temperature: float = 1.0,
-                       ) -> Iterator[Float[Array, "batch d"]]:  # fmt: skip
+    def latent_batches(
+        self, prior: Prior, seed: int, start: int, count: int, temperature: float = 1.0
+    ) -> Iterator[Float[Array, "batch d"]]:
         """Padded batches of samples start, ..., start + count - 1 of the prior's list for this seed."""
         prior, key = jax.device_put((prior, jax.random.key(seed)), self._everywhere)
         for first in range(0, count, self.batch_size):

@@ -32,9 +32,12 @@ class Checkpoints:
         self._manager = ocp.CheckpointManager(
             self._folder,
             options=ocp.CheckpointManagerOptions(
-                best_fn=score, best_mode="min", create=True, cleanup_tmp_directories=True,
+                best_fn=score,
+                best_mode="min",
+                create=True,
+                cleanup_tmp_directories=True,
                 preservation_policy=ocp.checkpoint_managers.AnyPreservationPolicy(policies),
-            ),  # fmt: skip
+            ),
         )
 
     @property

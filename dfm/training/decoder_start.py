@@ -67,9 +67,12 @@ def _functions(model: DeepFourierMachine, params: Mapping[str, Any]) -> Float[np
     one = np.zeros((count, count, model.channels), np.float32)
     one[np.arange(count), np.arange(count), 0] = PROBE
     probes = jnp.concatenate(
-        [jnp.broadcast_to(vector[: -count * model.channels], (count, len(vector) - count * model.channels)),
-         one.reshape(count, -1)], 1,
-    )  # fmt: skip
+        [
+            jnp.broadcast_to(vector[: -count * model.channels], (count, len(vector) - count * model.channels)),
+            one.reshape(count, -1),
+        ],
+        1,
+    )
     points = pixel_centres(model.height, model.width)
     painted = jax.jit(lambda vectors: model.apply({}, vectors, points, method="paint"))(probes)
     return np.asarray(painted[..., 0], np.float64).T / PROBE

@@ -10,12 +10,12 @@ import jax
 import numpy as np
 from tqdm import tqdm
 
+from dfm.arrays import to_float
 from dfm.data import Batches
-from dfm.data.arrays import writing
 from dfm.data.batches import AHEAD, Batch
 from dfm.data.prefetch import read_ahead
+from dfm.data.prepared import writing
 from dfm.models.autoencoder_kl import AutoencoderKL, pad_to_stride
-from dfm.pictures import to_float
 from dfm.training.state import Params
 
 CHUNK = 64

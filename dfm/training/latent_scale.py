@@ -10,11 +10,11 @@ import numpy as np
 from jaxtyping import UInt8
 
 from dfm import results
-from dfm.codec.picture import write_atomically
+from dfm.arrays import to_float
+from dfm.files import write_atomically
 from dfm.models.autoencoder_kl import AutoencoderKL
 from dfm.models.distributions import DiagonalGaussian
 from dfm.models.latent_vectors import LatentVectors
-from dfm.pictures import to_float
 
 LATENT_SCALE = "latent_scale.json"
 KEYS = ("scaling_factor", "shift_factor", "latents_mean", "latents_std")  # attributes of AutoencoderKL
@@ -36,10 +36,12 @@ def latent_scale(model: LatentVectors, params: Any, images: UInt8[np.ndarray, "n
     deviation = np.sqrt(np.maximum(square - mean**2, 0))
     whole_mean, whole_deviation = mean.mean(), np.sqrt(max(square.mean() - mean.mean() ** 2, 1e-30))
     return {
-        "scaling_factor": float(1 / whole_deviation), "shift_factor": float(whole_mean),
-        "channel_mean": mean.tolist(), "channel_standard_deviation": deviation.tolist(),
+        "scaling_factor": float(1 / whole_deviation),
+        "shift_factor": float(whole_mean),
+        "channel_mean": mean.tolist(),
+        "channel_standard_deviation": deviation.tolist(),
         "count": sum(len(part) for part in rows),
-    }  # fmt: skip
+    }
 
 
 def _moments(model: LatentVectors, params: Any, images: jax.Array) -> jax.Array:

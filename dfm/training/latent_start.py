@@ -29,8 +29,10 @@ def principal_components(dataset: Dataset, size: int, variance: float) -> Float[
 def check_components(examples: int, numbers: int, size: int) -> None:
     """UserError for fewer pictures, or numbers a picture, than components: asked before anything is written."""
     if min(examples, numbers) < size:
-        raise UserError(f"{examples} pictures of {numbers} numbers have no {size} principal components "
-                        "(model.latent_size, objective.latent_start)")  # fmt: skip
+        raise UserError(
+            f"{examples} pictures of {numbers} numbers have no {size} principal components "
+            "(model.latent_size, objective.latent_start)"
+        )
 
 
 def _flat(dataset: Dataset, rows: np.ndarray) -> Float[np.ndarray, "n pixels"]:

@@ -8,8 +8,8 @@ from typing import Any
 import jax
 
 from dfm import results
-from dfm.codec.picture import write_atomically
 from dfm.errors import UserError
+from dfm.files import write_atomically
 from dfm.training.run_folder import METRICS
 
 IN_FLIGHT = 8  # steps that may run ahead of the host: enough to keep a device busy, few enough for memory

@@ -65,8 +65,11 @@ def _sgd(settings: Settings) -> optax.GradientTransformation:
 
 
 OPTIMIZERS: dict[str, Callable[[Settings], optax.GradientTransformation]] = {
-    "adam": _adam, "adamw": _adamw, "muon": _muon, "sgd": _sgd,
-}  # fmt: skip
+    "adam": _adam,
+    "adamw": _adamw,
+    "muon": _muon,
+    "sgd": _sgd,
+}
 DECAYING = ("adamw", "muon")
 
 # name -> rate from the first rate, the last one and the fraction of the steps after the warm-up that are done

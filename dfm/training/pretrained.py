@@ -34,8 +34,10 @@ def load_groups(settings: ConfigDict, like: Params, model: Any) -> tuple[Params,
     chosen = list(settings.groups) or known
     for name in chosen:
         if name not in known:
-            raise UserError(f"pretrained.groups: {settings.path} and this model do not both have {name!r} "
-                            f"(both have: {', '.join(known) or 'none'})")  # fmt: skip
+            raise UserError(
+                f"pretrained.groups: {settings.path} and this model do not both have {name!r} "
+                f"(both have: {', '.join(known) or 'none'})"
+            )
     groups = {name: found[name] for name in chosen}
     _check(groups, {name: like[name] for name in chosen}, settings.path)
     wanted = {name: like[name] for name in chosen}
@@ -60,8 +62,10 @@ def _check(found: Params, wanted: Params, path: str) -> None:
     for name in sorted({*mine, *theirs}):
         if mine.get(name) != theirs.get(name):
             found_shape, wanted_shape = (shapes.get(name, "missing") for shapes in (theirs, mine))
-            raise UserError(f"{path}: {name} is {found_shape} there and {wanted_shape} in this model; name the groups "
-                            "to start from in pretrained.groups")  # fmt: skip
+            raise UserError(
+                f"{path}: {name} is {found_shape} there and {wanted_shape} in this model; name the groups "
+                "to start from in pretrained.groups"
+            )
 
 
 def _shapes(tree: Params) -> dict[str, Any]:

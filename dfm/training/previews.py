@@ -6,10 +6,10 @@ import jax
 import numpy as np
 from jaxtyping import Float, UInt8
 
-from dfm.codec.picture import save_picture
+from dfm.arrays import grid, to_float, to_uint8
 from dfm.data import Batches
 from dfm.models.latent_vectors import LatentVectors
-from dfm.pictures import grid, to_float, to_uint8
+from dfm.picture_files import save_picture
 from dfm.shapes import typechecked
 from dfm.training.latent_scale import latent_scale, write_latent_scale
 from dfm.training.run_folder import PICTURES

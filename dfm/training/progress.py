@@ -40,8 +40,9 @@ class Progress:
             print(
                 f"step {line['step']}/{self._total}: {words}, {line['steps_per_second']:.2f} steps/s, "
                 f"{_duration(left)} left",
-                file=sys.stderr, flush=True,
-            )  # fmt: skip
+                file=sys.stderr,
+                flush=True,
+            )
 
     def close(self) -> None:
         if self._bar is not None:

@@ -12,9 +12,9 @@ import jax
 from ml_collections import ConfigDict
 
 from dfm import results
-from dfm.codec.picture import write_atomically
 from dfm.config import differences, from_json
 from dfm.errors import UserError
+from dfm.files import write_atomically
 
 CONFIG, RUN, METRICS, CHECKPOINTS, PICTURES = "config.json", "run.json", "metrics.jsonl", "checkpoints", "pictures"
 LOCK = ".lock"

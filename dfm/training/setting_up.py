@@ -58,8 +58,15 @@ def build(config: ConfigDict, workdir: str, data_dir: str | None, lpips: LpipsFi
     mesh, data = data_mesh(), config.dataset
     check_batch_size(config.batch_size, mesh, config.accumulation_steps)
     dataset = load(data.name, data.split, data_dir, None if data.label < 0 else data.label)
-    batches = Batches(dataset, config.batch_size, config.seed, tuple(data.crop) or None, data.flip,
-                      jax.process_index(), jax.process_count())  # fmt: skip
+    batches = Batches(
+        dataset,
+        config.batch_size,
+        config.seed,
+        tuple(data.crop) or None,
+        data.flip,
+        jax.process_index(),
+        jax.process_count(),
+    )
     shape = batches.picture_shape
     axes = ("height", "width", "channels")
     painted = tuple(config.model.get(axis, size) for axis, size in zip(axes, shape, strict=True))
@@ -75,8 +82,10 @@ def build(config: ConfigDict, workdir: str, data_dir: str | None, lpips: LpipsFi
     if jax.eval_shape(lambda key: objective.init_latents(key, len(dataset)), key) is not None:
         groups += (optimizers.LATENTS,)
         if data.crop or data.flip:
-            raise UserError("config: a latent table has one row a picture, whatever its crop: dataset.crop and "
-                            "dataset.flip need an encoder")  # fmt: skip
+            raise UserError(
+                "config: a latent table has one row a picture, whatever its crop: dataset.crop and "
+                "dataset.flip need an encoder"
+            )
         if config.objective.get("latent_start") == "pca":
             check_components(len(dataset), math.prod(shape), model.latent_size)
     optimizer = optimizers.build(config.optimizer.to_dict(), config.total_steps, groups)

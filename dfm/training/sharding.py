@@ -23,8 +23,10 @@ def check_batch_size(batch_size: int, mesh: Mesh, accumulation_steps: int = 1) -
     if batch_size % mesh.size:
         raise UserError(f"batch_size {batch_size} is not divisible by {mesh.size} devices")
     if batch_size // mesh.size % accumulation_steps:
-        raise UserError(f"batch_size {batch_size} on {mesh.size} devices is not divisible into "
-                        f"{accumulation_steps} parts (accumulation_steps)")  # fmt: skip
+        raise UserError(
+            f"batch_size {batch_size} on {mesh.size} devices is not divisible into "
+            f"{accumulation_steps} parts (accumulation_steps)"
+        )
 
 
 def on_each_device(mesh: Mesh) -> NamedSharding:

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array
 
-from dfm.pictures import to_float
+from dfm.arrays import to_float
 from dfm.training.optimizers import Optimizer
 from dfm.training.state import Batch, GradientObjective, LatentTable, Objective, Params, TrainState
 

@@ -45,8 +45,11 @@ def to_ldm_names(tensors, prefix="first_stage_model."):
     for name, value in tensors.items():
         if re.search(r"attentions.*(to_q|to_k|to_v|to_out\.0)\.weight", name):
             value = value[:, :, None, None]
-        name = re.sub(r"attentions\.(\d)\.(group_norm|to_q|to_k|to_v|to_out\.0)\.",
-                      lambda m: f"attentions.{m[1]}.{attention[m[2]]}.", name)  # fmt: skip
+        name = re.sub(
+            r"attentions\.(\d)\.(group_norm|to_q|to_k|to_v|to_out\.0)\.",
+            lambda m: f"attentions.{m[1]}.{attention[m[2]]}.",
+            name,
+        )
         name = re.sub(r"mid_block\.resnets\.(\d)", lambda m: f"mid.block_{int(m[1]) + 1}", name)
         name = name.replace("mid_block.attentions.0", "mid.attn_1").replace("conv_norm_out", "norm_out")
         name = re.sub(r"up_blocks\.(\d+)", lambda m: f"up.{stages - 1 - int(m[1])}", name)
@@ -190,14 +193,19 @@ def broken(tensors, **changes):
     return {name: value for name, value in (tensors | changes).items() if value is not None}
 
 
-@pytest.mark.parametrize("change, message", [
-    ({"decoder.conv_out.bias": None}, "tensor decoder.conv_out.bias is missing"),
-    ({"quant_conv.weight": np.zeros((3, 12, 1, 1), np.float32)},
-     r"tensor quant_conv.weight is \[3, 12, 1, 1\], and the config means \[12, 12, 1, 1\]"),
-    ({"encoder.extra.weight": np.zeros(3, np.float32)}, "tensor encoder.extra.weight does not belong"),
-    ({"encoder.conv_in.bias": np.zeros(8, np.int32)}, "tensor encoder.conv_in.bias is of type I32"),
-    ({"decoder.conv_in.weight": None}, "holds no AutoencoderKL"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "change, message",
+    [
+        ({"decoder.conv_out.bias": None}, "tensor decoder.conv_out.bias is missing"),
+        (
+            {"quant_conv.weight": np.zeros((3, 12, 1, 1), np.float32)},
+            r"tensor quant_conv.weight is \[3, 12, 1, 1\], and the config means \[12, 12, 1, 1\]",
+        ),
+        ({"encoder.extra.weight": np.zeros(3, np.float32)}, "tensor encoder.extra.weight does not belong"),
+        ({"encoder.conv_in.bias": np.zeros(8, np.int32)}, "tensor encoder.conv_in.bias is of type I32"),
+        ({"decoder.conv_in.weight": None}, "holds no AutoencoderKL"),
+    ],
+)
 def test_wrong_tensors_are_named(tmp_path, tensors, change, message):
     path = write_folder(tmp_path / "vae", broken(tensors, **change))
     with pytest.raises(UserError, match=message):
@@ -222,20 +230,23 @@ def test_truncated_files_name_the_tensor(tmp_path, folder):
         load_pretrained(folder)
 
 
-@pytest.mark.parametrize("text, message", [
-    ('{"_class_name": "AutoencoderTiny"}', "is of the class AutoencoderTiny, not AutoencoderKL"),
-    ('{"block_out_channels": [8, 16], "norm_num_groups": 3}', "must be multiples of norm_num_groups 3"),
-    ('{"block_out_channels": [8], "act_fn": "sine", "norm_num_groups": 4}', "act_fn is 'sine', not one of"),
-    ('{"down_block_types": ["CrossAttnDownBlock2D"]}', "has 'CrossAttnDownBlock2D', not one of"),
-    ('{"block_out_channels": "wide"}', "block_out_channels cannot be"),
-    ('{"block_out_channels": [8.0, 16]}', "block_out_channels cannot be"),
-    ('{"block_out_channels": [32], "scaling_factor": 0}', "scaling_factor cannot be 0"),
-    ('{"block_out_channels": [32], "latents_mean": [0.5]}', "latents_mean has 1 numbers for 4 latent_channels"),
-    ('{"block_out_channels": [32], "latents_std": [1, 1, 1, 0]}', "latents_std .* must be positive"),
-    ('{"block_out_channels": [32], "sample_size": [1, 2, 3]}', "sample_size is .1, 2, 3., not a side"),
-    ("[1]", "is no config"),
-    ("{", "is no JSON"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "text, message",
+    [
+        ('{"_class_name": "AutoencoderTiny"}', "is of the class AutoencoderTiny, not AutoencoderKL"),
+        ('{"block_out_channels": [8, 16], "norm_num_groups": 3}', "must be multiples of norm_num_groups 3"),
+        ('{"block_out_channels": [8], "act_fn": "sine", "norm_num_groups": 4}', "act_fn is 'sine', not one of"),
+        ('{"down_block_types": ["CrossAttnDownBlock2D"]}', "has 'CrossAttnDownBlock2D', not one of"),
+        ('{"block_out_channels": "wide"}', "block_out_channels cannot be"),
+        ('{"block_out_channels": [8.0, 16]}', "block_out_channels cannot be"),
+        ('{"block_out_channels": [32], "scaling_factor": 0}', "scaling_factor cannot be 0"),
+        ('{"block_out_channels": [32], "latents_mean": [0.5]}', "latents_mean has 1 numbers for 4 latent_channels"),
+        ('{"block_out_channels": [32], "latents_std": [1, 1, 1, 0]}', "latents_std .* must be positive"),
+        ('{"block_out_channels": [32], "sample_size": [1, 2, 3]}', "sample_size is .1, 2, 3., not a side"),
+        ("[1]", "is no config"),
+        ("{", "is no JSON"),
+    ],
+)
 def test_wrong_configs(folder, text, message):
     (folder / "config.json").write_text(text)
     with pytest.raises(UserError, match=message):

@@ -103,7 +103,10 @@ def test_batches_hold_pictures_labels_and_numbers_that_belong_together():
     dataset = numbered(20)
     batch = Batches(dataset, 6, 0).at(3)
     assert {key: (value.dtype, value.shape) for key, value in batch.items()} == {
-        "image": (np.uint8, (6, 2, 2, 1)), "label": (np.int32, (6,)), "index": (np.int32, (6,))}  # fmt: skip
+        "image": (np.uint8, (6, 2, 2, 1)),
+        "label": (np.int32, (6,)),
+        "index": (np.int32, (6,)),
+    }
     assert (batch["image"][:, 0, 0, 0] == batch["index"]).all()
     assert (batch["label"] == batch["index"] % 3).all()
 

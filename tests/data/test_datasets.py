@@ -5,8 +5,8 @@ import pytest
 from sklearn.datasets import load_digits
 
 from dfm.data import Batches, load
-from dfm.data.arrays import writing
 from dfm.data.datasets import default_data_dir
+from dfm.data.prepared import writing
 from dfm.errors import UserError
 
 

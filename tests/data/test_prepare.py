@@ -43,9 +43,14 @@ def mnist_files(counts) -> tuple[dict[str, bytes], dict[str, np.ndarray]]:
 def cifar_archive(info, count, leave_out=()) -> tuple[bytes, dict[str, np.ndarray]]:
     """A small .tar.gz in the layout of the binary version, and what it holds."""
     random = np.random.default_rng(1)
-    members = {name: "\n".join(f"name {i}" for i in range(10 if key == "label" and len(info.label_keys) == 1
-                                                        else 100 if key == "label" else 20)) + "\n\n"
-               for key, name in zip(info.label_keys, info.label_files, strict=True)}  # fmt: skip
+    members = {
+        name: "\n".join(
+            f"name {i}"
+            for i in range(10 if key == "label" and len(info.label_keys) == 1 else 100 if key == "label" else 20)
+        )
+        + "\n\n"
+        for key, name in zip(info.label_keys, info.label_files, strict=True)
+    }
     data = {name: text.encode() for name, text in members.items()}
     arrays = {}
     for split, names in (("train", info.train_files), ("test", info.test_files)):
@@ -136,8 +141,10 @@ def test_mnist_from_files_that_a_user_put_there(tmp_path, manual, register, caps
 
     assert main(["mnist", "digits", f"--data_dir={tmp_path}"]) == 0
     report = capsys.readouterr()
-    lines = [f"mnist: train 23 pictures of 28x28x1, test 7 pictures of 28x28x1 in {tmp_path / 'mnist'}",
-             "digits: needs no preparation"]  # fmt: skip
+    lines = [
+        f"mnist: train 23 pictures of 28x28x1, test 7 pictures of 28x28x1 in {tmp_path / 'mnist'}",
+        "digits: needs no preparation",
+    ]
     assert report.out.splitlines() == lines
     assert "mnist train: decoding" in report.err
     assert_prepared(tmp_path, "mnist", arrays)
@@ -275,9 +282,11 @@ def test_damaged_archives_are_refused(tmp_path):
     for data, message in (
         (whole[: len(whole) // 2], "damaged"),
         (b"no archive", "damaged"),
-        (cifar_archive(info, 3, leave_out=("data_batch_2.bin", "batches.meta.txt"))[0],
-         "does not hold data_batch_2.bin, batches.meta.txt"),
-    ):  # fmt: skip
+        (
+            cifar_archive(info, 3, leave_out=("data_batch_2.bin", "batches.meta.txt"))[0],
+            "does not hold data_batch_2.bin, batches.meta.txt",
+        ),
+    ):
         path.write_bytes(data)
         with pytest.raises(UserError, match=message):
             originals.read_cifar(path, info)
@@ -398,8 +407,13 @@ def test_other_formats_and_damaged_records_are_refused(tmp_path, tiny):
 
 
 def test_damaged_pictures_in_records_are_counted_out(tmp_path, tiny, monkeypatch):
-    monkeypatch.setattr(tiny, "_generate_examples", lambda self, count: iter(
-        [(i, {"image": io.BytesIO(b"no picture"), "text": "", "label": 0}) for i in range(count)]))  # fmt: skip
+    monkeypatch.setattr(
+        tiny,
+        "_generate_examples",
+        lambda self, count: iter(
+            [(i, {"image": io.BytesIO(b"no picture"), "text": "", "label": 0}) for i in range(count)]
+        ),
+    )
     with pytest.raises(UserError, match=r"dfm_tiny, train: picture 0 is damaged \(UnidentifiedImageError\)"):
         prepare("dfm_tiny", tmp_path, quiet=True)
     assert not list((tmp_path / "dfm_tiny").glob("*.npy")) and not list((tmp_path / "dfm_tiny").glob(".dfm-*"))

@@ -2,13 +2,13 @@ import jax
 import numpy as np
 import pytest
 
+from dfm.array_files import read_arrays, write_npz
 from dfm.data import load
 from dfm.errors import UserError
 from dfm.evaluation.measure import measure, share
 from dfm.evaluation.references import Statistics, hash_source, measure_reference, open_reference, save_statistics
 from dfm.evaluation.sources import ArraySource, DatasetSource
 from dfm.metrics import networks
-from dfm.metrics.arrays import read_arrays, write_npz
 from dfm.metrics.features import Extractor
 from dfm.metrics.frechet import frechet_distance
 

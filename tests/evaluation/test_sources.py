@@ -127,8 +127,13 @@ def test_what_is_not_there(tmp_path):
     (tmp_path / "empty").mkdir()
     (tmp_path / "note.txt").write_text("x")
     (tmp_path / "cut.npz").write_bytes(b"PK")
-    for spec, message in [("empty", "no pictures"), ("note.txt", "single file"), ("none", "no such folder or file"),
-                          ("cut.npz", "damaged"), ("none.npz", "no such file")]:  # fmt: skip
+    for spec, message in [
+        ("empty", "no pictures"),
+        ("note.txt", "single file"),
+        ("none", "no such folder or file"),
+        ("cut.npz", "damaged"),
+        ("none.npz", "no such file"),
+    ]:
         with pytest.raises(UserError, match=message):
             open_source(str(tmp_path / spec))
     with pytest.raises(UserError, match="unknown split"):
@@ -168,7 +173,7 @@ def test_diverged_run_is_refused(tmp_path):
 
 
 def test_pictures_survive_the_model_scale():
-    from dfm.pictures import to_float, to_uint8
+    from dfm.arrays import to_float, to_uint8
 
     levels = np.arange(256, dtype=np.uint8)
     np.testing.assert_array_equal(to_uint8(to_float(levels)), levels)

@@ -3,9 +3,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from dfm.array_files import hash_arrays, hash_pictures, picture_digest
 from dfm.errors import UserError
 from dfm.metrics import classifier, networks
-from dfm.metrics.arrays import hash_arrays, hash_pictures, picture_digest
 from dfm.metrics.features import Extractor, FeatureNetwork, rebatch
 
 
@@ -96,8 +96,12 @@ def test_logits_are_those_of_the_classifier(digits, pictures):
 def test_hashes_tell_names_types_shapes_and_values_apart():
     base = {"a": np.zeros(4, np.float32), "b": np.ones(2)}
     assert hash_arrays(base) == hash_arrays(dict(reversed(base.items())))
-    others = [{"a": base["a"], "c": base["b"]}, base | {"a": np.zeros(4, np.float64)},
-              base | {"a": np.zeros((2, 2), np.float32)}, base | {"a": np.full(4, 1e-9, np.float32)}]  # fmt: skip
+    others = [
+        {"a": base["a"], "c": base["b"]},
+        base | {"a": np.zeros(4, np.float64)},
+        base | {"a": np.zeros((2, 2), np.float32)},
+        base | {"a": np.full(4, 1e-9, np.float32)},
+    ]
     assert len({hash_arrays(arrays) for arrays in [base, *others]}) == 5
 
 

@@ -63,12 +63,19 @@ def test_average_pool_leaves_the_padding_out():
 
 
 def test_count_of_multiply_adds():
-    outputs = {"Conv2d_1a_3x3": 149**2, "Conv2d_2a_3x3": 147**2, "Conv2d_2b_3x3": 147**2, "Conv2d_3b_1x1": 73**2,
-               "Conv2d_4a_3x3": 71**2}  # fmt: skip
+    outputs = {
+        "Conv2d_1a_3x3": 149**2,
+        "Conv2d_2a_3x3": 147**2,
+        "Conv2d_2b_3x3": 147**2,
+        "Conv2d_3b_1x1": 73**2,
+        "Conv2d_4a_3x3": 71**2,
+    }
     outputs |= {f"Mixed_5{letter}": 35**2 for letter in "bcd"} | {f"Mixed_6{letter}": 17**2 for letter in "bcde"}
     outputs |= {f"Mixed_7{letter}": 8**2 for letter in "bc"}
-    shrinking = {"Mixed_6a": (35**2, 17**2, ("branch3x3", "branch3x3dbl_3")),
-                 "Mixed_7a": (17**2, 8**2, ("branch3x3_2", "branch7x7x3_4"))}  # fmt: skip
+    shrinking = {
+        "Mixed_6a": (35**2, 17**2, ("branch3x3", "branch3x3dbl_3")),
+        "Mixed_7a": (17**2, 8**2, ("branch3x3_2", "branch7x7x3_4")),
+    }
     total = 0
     for name, shape in convolution_shapes().items():
         block, _, branch = name.partition(".")

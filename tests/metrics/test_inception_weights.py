@@ -3,9 +3,9 @@ import numpy as np
 import pytest
 import real_files
 
+from dfm.array_files import hash_arrays, read_arrays, write_npz
 from dfm.errors import UserError
 from dfm.metrics import convert_inception, inception_weights
-from dfm.metrics.arrays import hash_arrays, read_arrays, write_npz
 from dfm.metrics.inception_weights import canonical_arrays, fingerprint, load_weights
 
 
@@ -43,8 +43,12 @@ def as_tensorflow(arrays, head=None):
     """Names of the frozen graph: blocks mixed ... mixed_10, mixed/tower_1/mixed/conv_1/conv2d_params."""
     names = inception_weights.NAMES.items()
     spelling = {canonical: name for name, canonical in names if name.startswith(("mixed", "conv"))}
-    parts = {"kernel": "conv2d_params", "beta": "batchnorm/beta", "mean": "batchnorm/moving_mean",
-             "var": "batchnorm/moving_variance"}  # fmt: skip
+    parts = {
+        "kernel": "conv2d_params",
+        "beta": "batchnorm/beta",
+        "mean": "batchnorm/moving_mean",
+        "var": "batchnorm/moving_variance",
+    }
     stored = {}
     for name, array in arrays.items():
         convolution, _, part = name.rpartition(".")
@@ -65,9 +69,15 @@ def test_namings_give_the_same_arrays(arrays, head, spell):
 
 def test_the_names_of_the_graph_are_those_that_tensorflow_uses(arrays):
     names = set(as_tensorflow(arrays))
-    assert {"conv/conv2d_params", "conv_4/batchnorm/beta", "mixed/tower/conv_1/conv2d_params",
-            "mixed_8/tower_1/conv_3/batchnorm/moving_mean", "mixed_10/tower_1/mixed/conv_1/conv2d_params",
-            "mixed_9/tower/mixed/conv/conv2d_params", "mixed_3/conv/conv2d_params"} <= names  # fmt: skip
+    assert {
+        "conv/conv2d_params",
+        "conv_4/batchnorm/beta",
+        "mixed/tower/conv_1/conv2d_params",
+        "mixed_8/tower_1/conv_3/batchnorm/moving_mean",
+        "mixed_10/tower_1/mixed/conv_1/conv2d_params",
+        "mixed_9/tower/mixed/conv/conv2d_params",
+        "mixed_3/conv/conv2d_params",
+    } <= names
     assert len(names) == 4 * 94
 
 
@@ -141,8 +151,13 @@ def test_files_that_are_no_arrays(tmp_path):
     cut.write_bytes(cut.read_bytes()[:200])
     (tmp_path / "text.npz").write_text("hello")
     (tmp_path / "net.pth").write_bytes(b"")
-    for name, message in [("pickled.npz", "damaged, or not"), ("cut.npz", "damaged"), ("text.npz", "damaged"),
-                          ("net.pth", "pickles never are"), ("none.npz", "no such file")]:  # fmt: skip
+    for name, message in [
+        ("pickled.npz", "damaged, or not"),
+        ("cut.npz", "damaged"),
+        ("text.npz", "damaged"),
+        ("net.pth", "pickles never are"),
+        ("none.npz", "no such file"),
+    ]:
         with pytest.raises(UserError, match=message):
             read_arrays(tmp_path / name)
 

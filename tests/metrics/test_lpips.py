@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 import real_files
 
-from dfm.codec.picture import load_picture
+from dfm.array_files import hash_arrays, read_arrays, write_npz
 from dfm.errors import UserError
 from dfm.metrics import lpips, networks
-from dfm.metrics.arrays import hash_arrays, read_arrays, write_npz
+from dfm.picture_files import load_picture
 
 
 @pytest.fixture(scope="module")

@@ -34,13 +34,16 @@ def pictures(height, width, channels=3):
     return np.random.default_rng(height).uniform(-1, 1, (2, height, width, channels)).astype(np.float32)
 
 
-@pytest.mark.parametrize("name, total, encoder, decoder", [
-    ("sd", 83_653_863, 34_163_592, 49_490_179),
-    ("sdxl", 83_653_863, 34_163_592, 49_490_179),
-    ("sd3", 83_819_683, 34_274_208, 49_545_475),
-    ("flux", 83_819_683, 34_274_208, 49_545_475),
-    ("kl-f4", 55_312_063, 22_351_238, 32_960_771),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "name, total, encoder, decoder",
+    [
+        ("sd", 83_653_863, 34_163_592, 49_490_179),
+        ("sdxl", 83_653_863, 34_163_592, 49_490_179),
+        ("sd3", 83_819_683, 34_274_208, 49_545_475),
+        ("flux", 83_819_683, 34_274_208, 49_545_475),
+        ("kl-f4", 55_312_063, 22_351_238, 32_960_771),
+    ],
+)
 def test_parameter_counts_are_the_published_ones(name, total, encoder, decoder):
     model = published_variants()[name]
     params = jax.eval_shape(model.init, jax.random.key(0), jnp.zeros((1, 16, 16, 3)))["params"]
@@ -129,8 +132,10 @@ def test_remat_and_plain_upsampling_change_no_number(params):
 def test_bfloat16_is_near_float32_and_returns_float32(params):
     """Of random weights, which no training has made to agree: 44 dB; rounding to 8 bits is 59."""
     x = jnp.asarray(pictures(16, 16))
-    half, full = (jax.jit(lambda x, model=model: model.apply({"params": params}, x), compiler_options=FAST_COMPILE)(x)
-                  for model in (TINY.clone(dtype="bfloat16"), TINY))  # fmt: skip
+    half, full = (
+        jax.jit(lambda x, model=model: model.apply({"params": params}, x), compiler_options=FAST_COMPILE)(x)
+        for model in (TINY.clone(dtype="bfloat16"), TINY)
+    )
     assert half.dtype == jnp.float32
     assert 10 * np.log10(4 / np.square(half - full).mean()) > 40
     kernels = {leaf.dtype for leaf in jax.tree.leaves(params)}
@@ -147,14 +152,17 @@ def test_scaling_has_an_inverse():
         np.testing.assert_allclose(unscale_latents(scale_latents(z, model), model), z, rtol=0, atol=1e-6)
 
 
-@pytest.mark.parametrize("change, message", [
-    ({"block_out_channels": (4, 7)}, "multiples of norm_num_groups 2"),
-    ({"decoder_block_out_channels": (4,)}, "decoder_block_out_channels has 1 levels"),
-    ({"down_block_types": ("DownEncoderBlock2D",)}, "1 entries for 2 levels"),
-    ({"up_block_types": ("UpDecoderBlock2D", "Up")}, "'Up', not one of"),
-    ({"latent_channels": 0}, "latent_channels must be at least 1"),
-    ({"act_fn": "sine"}, "act_fn is 'sine'"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "change, message",
+    [
+        ({"block_out_channels": (4, 7)}, "multiples of norm_num_groups 2"),
+        ({"decoder_block_out_channels": (4,)}, "decoder_block_out_channels has 1 levels"),
+        ({"down_block_types": ("DownEncoderBlock2D",)}, "1 entries for 2 levels"),
+        ({"up_block_types": ("UpDecoderBlock2D", "Up")}, "'Up', not one of"),
+        ({"latent_channels": 0}, "latent_channels must be at least 1"),
+        ({"act_fn": "sine"}, "act_fn is 'sine'"),
+    ],
+)
 def test_what_cannot_be_is_refused(change, message):
     config = {"name": "autoencoder_kl", "block_out_channels": [4, 8], "norm_num_groups": 2}
     assert models.build(config) == TINY

@@ -38,8 +38,11 @@ def test_strips_equal_the_whole(attention):
     """Rows that no strip divides, an odd width, and strips of one row; attention in the blocks as well."""
     model = MODEL
     if attention:
-        model = MODEL.clone(down_block_types=("DownEncoderBlock2D", "AttnDownEncoderBlock2D"), use_quant_conv=False,
-                            up_block_types=("AttnUpDecoderBlock2D", "UpDecoderBlock2D"))  # fmt: skip
+        model = MODEL.clone(
+            down_block_types=("DownEncoderBlock2D", "AttnDownEncoderBlock2D"),
+            use_quant_conv=False,
+            up_block_types=("AttnUpDecoderBlock2D", "UpDecoderBlock2D"),
+        )
     params = random_params(model)
     x = random_values(2, 13, 7, 3)
     moments = whole(model, params, x, "moments")

@@ -4,10 +4,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from literal_fourier import literal_layer
 
 from dfm.models.fourier import coefficient_count, fourier_layer, fourier_net, split_coefficients
 from dfm.models.fourier_batch import fourier_layer_batch, fourier_net_batch
+from dfm.models.literal_fourier import literal_layer
 
 
 def arrays(m, n, names, batch=3, points=7, seed=0):

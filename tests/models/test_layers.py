@@ -17,12 +17,15 @@ def lecture_convolution(x, k):
     return np.asarray(y)[0, :, :, 0]
 
 
-@pytest.mark.parametrize("x, k, expected", [
-    ([1, 2, 0, -1], [2, -1, 3], [[5, 0, 1, 1, -2, 0]]),
-    ([3, 0, -2, 1, 4], [1, -2], [[3, 4, -4, -7, 4, 0]]),
-    ([[1, 0], [2, -1]], [[1, 2], [0, -1]], [[2, 0, 0], [0, -1, 0], [0, 0, 0]]),
-    ([[0, 1, 2], [-1, 3, 1]], [[2, 0], [1, -1]], [[-4, 4, 5, 0], [-2, 6, 2, 0], [0, 0, 0, 0]]),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "x, k, expected",
+    [
+        ([1, 2, 0, -1], [2, -1, 3], [[5, 0, 1, 1, -2, 0]]),
+        ([3, 0, -2, 1, 4], [1, -2], [[3, 4, -4, -7, 4, 0]]),
+        ([[1, 0], [2, -1]], [[1, 2], [0, -1]], [[2, 0, 0], [0, -1, 0], [0, 0, 0]]),
+        ([[0, 1, 2], [-1, 3, 1]], [[2, 0], [1, -1]], [[-4, 4, 5, 0], [-2, 6, 2, 0], [0, 0, 0, 0]]),
+    ],
+)
 def test_convolution_is_the_lecture_s(x, k, expected):
     np.testing.assert_array_equal(lecture_convolution(x, k), expected)
 
@@ -30,8 +33,11 @@ def test_convolution_is_the_lecture_s(x, k, expected):
 @pytest.mark.parametrize("length, kernel, stride, padding", [(7, 3, 1, 1), (8, 3, 2, 0), (9, 4, 3, 2), (5, 1, 2, 0)])
 def test_output_length(length, kernel, stride, padding):
     """floor((L + 2P - D(K - 1) - 1) / S) + 1 with D = 1."""
-    y = jax.eval_shape(lambda x, k: convolve(x, k, None, stride, ((padding, padding), (0, 0))),
-                       jnp.zeros((1, length, stride, 1)), jnp.zeros((kernel, 1, 1, 1)))  # fmt: skip
+    y = jax.eval_shape(
+        lambda x, k: convolve(x, k, None, stride, ((padding, padding), (0, 0))),
+        jnp.zeros((1, length, stride, 1)),
+        jnp.zeros((kernel, 1, 1, 1)),
+    )
     assert y.shape[1] == (length + 2 * padding - (kernel - 1) - 1) // stride + 1
 
 

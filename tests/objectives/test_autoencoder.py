@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 import tiny_autoencoder as tiny
 
+from dfm.arrays import to_float
 from dfm.models.distributions import DiagonalGaussian
 from dfm.objectives import adversarial
 from dfm.objectives.autoencoder import ADVERSARIAL, RECONSTRUCTION, WARMUP
-from dfm.pictures import to_float
 from dfm.training.sharding import data_mesh, on_each_device, place_batch
 from dfm.training.step import make_step
 
@@ -123,8 +123,13 @@ def test_perception_has_a_gradient(adversarial_step):
 def test_each_phase_does_its_own_and_a_warm_up_moves_the_judge_alone(adversarial_step):
     objective, params, statistics, _ = adversarial_step
     assert [objective.phase(step) for step in (0, 1, 2, 3, 4, 99)] == [
-        RECONSTRUCTION, RECONSTRUCTION, WARMUP, WARMUP, ADVERSARIAL, ADVERSARIAL
-    ]  # fmt: skip
+        RECONSTRUCTION,
+        RECONSTRUCTION,
+        WARMUP,
+        WARMUP,
+        ADVERSARIAL,
+        ADVERSARIAL,
+    ]
     assert tiny.objective(adversarial_weight=0.0).phase(99) == RECONSTRUCTION
     _, first, kept = find(objective, params, statistics, RECONSTRUCTION)
     _, second, moved = find(objective, params, statistics, WARMUP)

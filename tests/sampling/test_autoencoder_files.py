@@ -9,10 +9,10 @@ import pytest
 from random_autoencoders import random_params
 
 from dfm import evaluate, sample
-from dfm.codec.picture import load_picture, save_picture
+from dfm.arrays import to_float, to_uint8
 from dfm.conversion.pretrained import save_pretrained
 from dfm.models.autoencoder_kl import AutoencoderKL
-from dfm.pictures import to_float, to_uint8
+from dfm.picture_files import load_picture, save_picture
 from dfm.sampling import autoencoder_files
 
 MODEL = AutoencoderKL(block_out_channels=(4, 8), norm_num_groups=2, latent_channels=3)

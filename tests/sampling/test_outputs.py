@@ -48,9 +48,16 @@ def test_grid_shows_every_picture_enlarged(outputs, capsys):
     line = json.loads(capsys.readouterr().out)
     assert line.pop("seconds") >= 0
     assert line == {
-        "what": "samples", "file": str(path), "step": 9, "columns": 3, "count": 5, "height": 4, "width": 4, "scale": 3,
+        "what": "samples",
+        "file": str(path),
+        "step": 9,
+        "columns": 3,
+        "count": 5,
+        "height": 4,
+        "width": 4,
+        "scale": 3,
         "metrics": {"psnr": None},
-    }  # fmt: skip
+    }
     beside = json.loads(path.with_suffix(".json").read_text())
     assert beside["file"] == "samples.png" and beside["command"] == "python -m dfm.sample" and "hardware" in beside
     assert sorted(file.name for file in path.parent.iterdir()) == ["samples.json", "samples.png"]

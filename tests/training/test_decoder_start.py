@@ -16,8 +16,20 @@ from dfm.training.latent_start import principal_components
 @pytest.fixture(scope="module")
 def start():
     """(model, parameters as drawn, table, digits), with hidden layers that all pictures share."""
-    model = DeepFourierMachine(8, 8, 1, 4, 2, 12, (48,), activation="silu", input_scale=0.5, first_scale=0.5,
-                               hidden_scale=0.003, deviation_scale=1e-6)  # fmt: skip
+    model = DeepFourierMachine(
+        8,
+        8,
+        1,
+        4,
+        2,
+        12,
+        (48,),
+        activation="silu",
+        input_scale=0.5,
+        first_scale=0.5,
+        hidden_scale=0.003,
+        deviation_scale=1e-6,
+    )
     dataset = load("digits")
     params = Reconstruction(model, 0.0).init(jax.random.key(0))
     return model, params, principal_components(dataset, 12, 1.0), dataset

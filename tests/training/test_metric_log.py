@@ -64,8 +64,9 @@ def test_open_windows_survive_an_interruption(tmp_path):
     feed(again, 5, [0.1, 0.1])
     again.write_line(6, {})
     assert [(line["step"], line["mse"]) for line in read_lines(tmp_path / "metrics.jsonl")] == [
-        (3, pytest.approx(0.2)), (6, pytest.approx(0.3))
-    ]  # fmt: skip
+        (3, pytest.approx(0.2)),
+        (6, pytest.approx(0.3)),
+    ]
     assert again.score() == pytest.approx(1.5 / 6)
     again.reset_score()
     feed(again, 7, [0.5])

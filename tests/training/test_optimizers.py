@@ -10,9 +10,7 @@ from dfm.training import optimizers
 STEPS = 5
 RNG = np.random.default_rng(0)
 PARAMS = {"decoder": {"kernel": RNG.normal(size=(6, 4)), "bias": RNG.normal(size=4)}}
-GRADIENTS = [
-    {"decoder": {"kernel": RNG.normal(size=(6, 4)), "bias": RNG.normal(size=4)}} for _ in range(STEPS)
-]  # fmt: skip
+GRADIENTS = [{"decoder": {"kernel": RNG.normal(size=(6, 4)), "bias": RNG.normal(size=4)}} for _ in range(STEPS)]
 
 
 def settings(**changes):
@@ -131,8 +129,9 @@ def test_groups_have_settings_of_their_own():
         {"learning_rate/encoder": 0.3, "learning_rate/decoder": 0.05, "learning_rate/latents": 3.0}
     )
     params = {"encoder": jnp.ones(2), "decoder": jnp.ones(2)}
-    new, _, _ = optimizer.update({"encoder": 2 * jnp.ones(2), "decoder": 2 * jnp.ones(2)}, optimizer.init(params),
-                                 params, jnp.int32(5))  # fmt: skip
+    new, _, _ = optimizer.update(
+        {"encoder": 2 * jnp.ones(2), "decoder": 2 * jnp.ones(2)}, optimizer.init(params), params, jnp.int32(5)
+    )
     np.testing.assert_allclose(new["encoder"], 1 - 0.3 * 2, rtol=1e-6)  # plain descent
     np.testing.assert_allclose(new["decoder"], 1 - 0.05, rtol=1e-6)  # Adam's first step
 

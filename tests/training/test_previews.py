@@ -3,8 +3,8 @@ import numpy as np
 import pytest
 from stand_in import LinearMachine, Reconstruction, tiny_config
 
-from dfm.codec.picture import load_picture
 from dfm.data import Batches, load
+from dfm.picture_files import load_picture
 from dfm.training import optimizers
 from dfm.training.previews import Previews, beside_each_other, sample_gaussian
 from dfm.training.state import initial_state

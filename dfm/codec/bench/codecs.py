@@ -4,9 +4,9 @@ import dataclasses
 import difflib
 from collections.abc import Callable, Sequence
 
-from dfm.codec import baselines
-from dfm.codec.picture import Picture
+from dfm.codec.bench import baselines
 from dfm.errors import UserError
+from dfm.picture_files import Picture
 
 QUALITIES = (5, 10, 15, 20, 30, 40, 50, 60, 70, 80, 90, 95)  # on CompressAI's ladder, which is every fifth
 COIN_STEPS = 3000  # the paper's 50,000 are hours a picture on a CPU; summaries and plots name the number used
@@ -37,9 +37,14 @@ class Codec:
 def baseline_codec(name: str, qualities: Sequence[int] = QUALITIES) -> Codec:
     """A codec of `baselines.CODECS` at these qualities."""
     baseline = baselines.CODECS[name]
-    return Codec(name, baseline.description, tuple(f"q{quality}" for quality in qualities),
-                 lambda image, setting: baseline.encode(image, int(setting[1:])), baseline.decode,
-                 {baseline.library: baseline.library_version()})
+    return Codec(
+        name,
+        baseline.description,
+        tuple(f"q{quality}" for quality in qualities),
+        lambda image, setting: baseline.encode(image, int(setting[1:])),
+        baseline.decode,
+        {baseline.library: baseline.library_version()},
+    )
 
 
 def dfm_codec(settings: Sequence[str], effort: int = 3, seed: int = 0) -> Codec:
@@ -51,15 +56,26 @@ def dfm_codec(settings: Sequence[str], effort: int = 3, seed: int = 0) -> Codec:
             return dfm.codec.encode(image, quality=int(setting[1:]), effort=effort, seed=seed)
         return dfm.codec.encode(image, target_bytes=int(target_bytes(image, setting)), effort=effort, seed=seed)
 
-    return Codec("dfm", f"Deep Fourier Machine, effort {effort}", tuple(settings), encode,
-                 lambda data, channels: dfm.codec.decode(data), {"effort": effort, "seed": seed})
+    return Codec(
+        "dfm",
+        f"Deep Fourier Machine, effort {effort}",
+        tuple(settings),
+        encode,
+        lambda data, channels: dfm.codec.decode(data),
+        {"effort": effort, "seed": seed},
+    )
 
 
-def coin_codec(settings: Sequence[str], total_steps: int = COIN_STEPS, seed: int = 0,
-               learning_rate: float = COIN_LEARNING_RATE, batch_pixels: int | None = COIN_BATCH_PIXELS) -> Codec:
+def coin_codec(
+    settings: Sequence[str],
+    total_steps: int = COIN_STEPS,
+    seed: int = 0,
+    learning_rate: float = COIN_LEARNING_RATE,
+    batch_pixels: int | None = COIN_BATCH_PIXELS,
+) -> Codec:
     """The peer: SIREN with float16 weights, at target sizes ("0.3bpp") or layers x width ("10x28")."""
 
-    from dfm.codec import coin
+    from dfm.codec.bench import coin
 
     def encode(image: Picture, setting: str) -> bytes:
         if setting.endswith("bpp"):
@@ -70,11 +86,15 @@ def coin_codec(settings: Sequence[str], total_steps: int = COIN_STEPS, seed: int
         return coin.encode_coin(image, width, depth, total_steps, learning_rate, seed, batch_pixels=batch_pixels)
 
     batch = "full batch" if batch_pixels is None else f"{batch_pixels} pixels a step"
-    return Codec("coin", f"COIN-style SIREN (own implementation), float16 weights, {total_steps:,} Adam steps "
-                 f"at {learning_rate:g} (paper: {coin.PAPER_STEPS:,} at {coin.PAPER_LEARNING_RATE:g}), {batch}",
-                 tuple(settings), encode,
-                 lambda data, channels: coin.decode_coin(data),
-                 {"steps": total_steps, "learning_rate": learning_rate, "batch_pixels": batch_pixels, "seed": seed})
+    return Codec(
+        "coin",
+        f"COIN-style SIREN (own implementation), float16 weights, {total_steps:,} Adam steps "
+        f"at {learning_rate:g} (paper: {coin.PAPER_STEPS:,} at {coin.PAPER_LEARNING_RATE:g}), {batch}",
+        tuple(settings),
+        encode,
+        lambda data, channels: coin.decode_coin(data),
+        {"steps": total_steps, "learning_rate": learning_rate, "batch_pixels": batch_pixels, "seed": seed},
+    )
 
 
 def target_bytes(image: Picture, setting: str) -> float:

@@ -9,14 +9,24 @@ import pytest
 from PIL import Image
 
 from dfm import results
-from dfm.codec import bench
-from dfm.codec.bench_codecs import Codec, baseline_codec
-from dfm.codec.rate_distortion import bd_rate, run, summarise
-from dfm.codec.rate_distortion_plot import plot
+from dfm.codec.bench import command as bench
+from dfm.codec.bench.codecs import Codec, baseline_codec
+from dfm.codec.bench.plot import plot
+from dfm.codec.bench.rate_distortion import bd_rate, run, summarise
 from dfm.errors import UserError
 
-FIELDS = {"picture", "codec", "setting", "bytes", "bits_per_pixel", "psnr", "ssim", "mse", "encode_seconds",
-          "decode_seconds"}
+FIELDS = {
+    "picture",
+    "codec",
+    "setting",
+    "bytes",
+    "bits_per_pixel",
+    "psnr",
+    "ssim",
+    "mse",
+    "encode_seconds",
+    "decode_seconds",
+}
 
 
 class Rounding:
@@ -38,7 +48,7 @@ class Rounding:
 
     def decode(self, data, channels):
         shape = np.frombuffer(data[:6], np.uint16)
-        return np.frombuffer(data[6:6 + int(np.prod(shape))], np.uint8).reshape(shape)
+        return np.frombuffer(data[6 : 6 + int(np.prod(shape))], np.uint8).reshape(shape)
 
 
 @pytest.fixture
@@ -53,14 +63,26 @@ def quiet(line):
 
 def test_summary_has_the_shape_of_compressai(tmp_path, pictures):
     output = tmp_path / "summary.json"
-    summary = run(pictures, [Rounding().codec, baseline_codec("jpeg", (20, 50, 80))], output, seed=7,
-                  command=["bench", "/somewhere/pictures", f"--output={output}"], report=quiet)
+    summary = run(
+        pictures,
+        [Rounding().codec, baseline_codec("jpeg", (20, 50, 80))],
+        output,
+        seed=7,
+        command=["bench", "/somewhere/pictures", f"--output={output}"],
+        report=quiet,
+    )
     assert json.loads(output.read_text()) == summary
     for name in ("rounding", "jpeg"):
         curve = summary["codecs"][name]
         assert {"name", "description", "results"} <= curve.keys()
-        assert curve["results"].keys() == {"bpp", "psnr-rgb", "psnr-of-mean-mse", "ssim", "encoding_time",
-                                           "decoding_time"}
+        assert curve["results"].keys() == {
+            "bpp",
+            "psnr-rgb",
+            "psnr-of-mean-mse",
+            "ssim",
+            "encoding_time",
+            "decoding_time",
+        }
         assert all(len(values) == 3 for values in curve["results"].values())
         assert curve["results"]["bpp"] == sorted(curve["results"]["bpp"])
     assert len(summary["rows"]) == 2 * (3 + 3)
@@ -95,8 +117,11 @@ def test_finished_rows_are_not_computed_again(tmp_path, pictures):
 def test_other_rows_are_computed(tmp_path, pictures, change):
     output = tmp_path / "summary.json"
     run(pictures, [Rounding().codec], output, report=quiet)
-    changed = {"setting": Rounding(settings=("1", "3", "6")), "options": Rounding(factor=0.5),
-               "codec": Rounding(name="other")}.get(change, Rounding())
+    changed = {
+        "setting": Rounding(settings=("1", "3", "6")),
+        "options": Rounding(factor=0.5),
+        "codec": Rounding(name="other"),
+    }.get(change, Rounding())
     if change == "picture":
         pictures = [(pictures[0][0], pictures[0][1] ^ 1), pictures[1]]
     run(pictures, [changed.codec], output, protocol="kodak" if change == "protocol" else "as-is", report=quiet)
@@ -188,10 +213,21 @@ def test_bd_rate_ignores_points_that_cost_more_for_less():
 
 def test_bd_rates_of_a_run():
     def rows(codec, factor):
-        return [{"picture": picture, "codec": codec, "setting": str(index), "bits_per_pixel": factor * rate * scale,
-                 "psnr": value, "ssim": 0.9, "mse": 255**2 / 10 ** (value / 10), "encode_seconds": 0.1,
-                 "decode_seconds": 0.1}
-                for picture, scale in (("a", 1), ("b", 2)) for index, (rate, value) in enumerate(CURVE)]
+        return [
+            {
+                "picture": picture,
+                "codec": codec,
+                "setting": str(index),
+                "bits_per_pixel": factor * rate * scale,
+                "psnr": value,
+                "ssim": 0.9,
+                "mse": 255**2 / 10 ** (value / 10),
+                "encode_seconds": 0.1,
+                "decode_seconds": 0.1,
+            }
+            for picture, scale in (("a", 1), ("b", 2))
+            for index, (rate, value) in enumerate(CURVE)
+        ]
 
     codecs = [Codec(name, "", ("0", "1", "2", "3"), None, None) for name in ("jpeg", "half")]
     found = summarise(rows("jpeg", 1) + rows("half", 0.5), codecs, "as-is", "jpeg")["bd_rate"]["codecs"]
@@ -221,8 +257,22 @@ def folder(tmp_path, pictures):
 
 def test_command_line(tmp_path, folder, capsys):
     output, picture = tmp_path / "summary.json", tmp_path / "curves.png"
-    args = parsed(folder, "--codecs", "jpeg,webp,coin", "--coin-steps", 2, "--rates", "8", "--output", output,
-                  "--plot", picture, "--pictures", "second", "--json")
+    args = parsed(
+        folder,
+        "--codecs",
+        "jpeg,webp,coin",
+        "--coin-steps",
+        2,
+        "--rates",
+        "8",
+        "--output",
+        output,
+        "--plot",
+        picture,
+        "--pictures",
+        "second",
+        "--json",
+    )
     assert bench.run_from_args(args) == 0
     out, err = capsys.readouterr()
     printed = json.loads(out)
@@ -238,20 +288,23 @@ def test_command_line(tmp_path, folder, capsys):
     assert "[" not in err
 
 
-@pytest.mark.parametrize("arguments, message", [
-    (("--codecs", "jpg"), "unknown codec 'jpg'; known: dfm, jpeg, jpeg-opt, webp, avif, coin; nearest: jpeg"),
-    (("--codecs", ","), "no codec given"),
-    (("--rates", "much"), "--rates must be bits per pixel"),
-    (("--rates", "-1"), "--rates must be bits per pixel"),
-    (("--pictures", "frist"), "unknown picture 'frist'; known: first, second; nearest: first"),
-    (("--protocol", "kodak-256"), "not one of the 24 Kodak pictures"),
-    (("--plot", "curves.txt"), "plots are written as"),
-    (("--published", "x.json"), "give --plot too"),
-    (("--plot", "c.png", "--published", "x.json"), "use --protocol kodak"),
-    (("--output", "-"), "must be a file"),
-    (("--output", "missing/summary.json"), "missing"),
-    (("--coin-steps", "0"), "must be positive"),
-])
+@pytest.mark.parametrize(
+    "arguments, message",
+    [
+        (("--codecs", "jpg"), "unknown codec 'jpg'; known: dfm, jpeg, jpeg-opt, webp, avif, coin; nearest: jpeg"),
+        (("--codecs", ","), "no codec given"),
+        (("--rates", "much"), "--rates must be bits per pixel"),
+        (("--rates", "-1"), "--rates must be bits per pixel"),
+        (("--pictures", "frist"), "unknown picture 'frist'; known: first, second; nearest: first"),
+        (("--protocol", "kodak-256"), "not one of the 24 Kodak pictures"),
+        (("--plot", "curves.txt"), "plots are written as"),
+        (("--published", "x.json"), "give --plot too"),
+        (("--plot", "c.png", "--published", "x.json"), "use --protocol kodak"),
+        (("--output", "-"), "must be a file"),
+        (("--output", "missing/summary.json"), "missing"),
+        (("--coin-steps", "0"), "must be positive"),
+    ],
+)
 def test_mistakes_are_found_before_any_work(tmp_path, folder, monkeypatch, arguments, message):
     monkeypatch.chdir(tmp_path)
     args = parsed(folder, "--codecs", "jpeg", "--output", "summary.json", *arguments)
@@ -292,11 +345,31 @@ def test_published_curves_are_for_full_size_kodak_only(tmp_path, pictures):
 def test_record_appends_a_complete_line(tmp_path):
     path = tmp_path / "deep" / "results.jsonl"
     for loss in (0.5, math.nan):
-        results.record(path, "study", "kodak-256", "python scripts/study.py --data_dir=/home/me/kodak /x/out.json -v",
-                       {"width": np.int64(8)}, 0, 1.5, {"loss": loss, "curve": np.array([1.0, math.inf])})
+        results.record(
+            path,
+            "study",
+            "kodak-256",
+            "python scripts/study.py --data_dir=/home/me/kodak /x/out.json -v",
+            {"width": np.int64(8)},
+            0,
+            1.5,
+            {"loss": loss, "curve": np.array([1.0, math.inf])},
+        )
     first, second = results.read_lines(path)
-    assert first.keys() >= {"schema", "name", "protocol", "command", "config", "seed", "commit", "dirty", "hardware",
-                            "versions", "seconds", "metrics"}
+    assert first.keys() >= {
+        "schema",
+        "name",
+        "protocol",
+        "command",
+        "config",
+        "seed",
+        "commit",
+        "dirty",
+        "hardware",
+        "versions",
+        "seconds",
+        "metrics",
+    }
     assert first["command"] == "python scripts/study.py --data_dir=kodak out.json -v"
     assert first["metrics"] == {"loss": 0.5, "curve": [1.0, None]} and second["metrics"]["loss"] is None
     assert first["config"] == {"width": 8}

@@ -16,7 +16,7 @@ import numpy as np
 import optax
 from jaxtyping import Array, Float, Int, PRNGKeyArray, UInt8
 
-from dfm.codec.painting import coordinates
+from dfm.codec.weights.painting import coordinates
 from dfm.errors import UserError
 from dfm.models.fourier import COEFFICIENT_NAMES, fourier_net, layer_sizes
 from dfm.shapes import typechecked
@@ -213,9 +213,14 @@ def _train_chunk(
 
 
 def train(
-    recipe: Recipe, state: FitState, pixels: Pixels, key: PRNGKeyArray, schedule: Schedule,
-    steps: Float[Array, "picture layer"] | None = None, progress: Progress | None = None,
-) -> FitState:  # fmt: skip
+    recipe: Recipe,
+    state: FitState,
+    pixels: Pixels,
+    key: PRNGKeyArray,
+    schedule: Schedule,
+    steps: Float[Array, "picture layer"] | None = None,
+    progress: Progress | None = None,
+) -> FitState:
     """Steps `schedule.start` ... `schedule.stop`; with `steps`, of coefficients rounded to these step sizes.
 
     A fit that diverges (not finite, or five times its best loss) goes back to its best state, one that is stuck (after

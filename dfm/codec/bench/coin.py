@@ -54,9 +54,17 @@ class FitState(NamedTuple):
     best_loss: Float[Array, ""]
 
 
-def encode_coin(image: UInt8[np.ndarray, "height width channel"], width: int, depth: int,
-                total_steps: int = PAPER_STEPS, learning_rate: float = PAPER_LEARNING_RATE, seed: int = 0, *,
-                batch_pixels: int | None = None, progress: Callable[[int, float], None] | None = None) -> bytes:
+def encode_coin(
+    image: UInt8[np.ndarray, "height width channel"],
+    width: int,
+    depth: int,
+    total_steps: int = PAPER_STEPS,
+    learning_rate: float = PAPER_LEARNING_RATE,
+    seed: int = 0,
+    *,
+    batch_pixels: int | None = None,
+    progress: Callable[[int, float], None] | None = None,
+) -> bytes:
     """Fit a SIREN to a picture and return the file: header and float16 weights.
 
     Args:
@@ -74,8 +82,10 @@ def encode_coin(image: UInt8[np.ndarray, "height width channel"], width: int, de
     """
     height, picture_width, channels = _check_picture(image)
     if not (1 <= width <= MAXIMUM_SIZE and 1 <= depth <= MAXIMUM_SIZE and total_steps >= 1):
-        raise UserError(f"COIN needs width and depth of 1 to {MAXIMUM_SIZE} and a positive number of steps, "
-                        f"not {width}, {depth}, {total_steps}")
+        raise UserError(
+            f"COIN needs width and depth of 1 to {MAXIMUM_SIZE} and a positive number of steps, "
+            f"not {width}, {depth}, {total_steps}"
+        )
     model = Siren(width, depth, channels)
     params = fit(model, image, total_steps, learning_rate, seed, batch_pixels, progress)
     weights = np.asarray(ravel_pytree(params)[0], dtype="<f2")
@@ -131,8 +141,15 @@ def coordinates(height: int, width: int) -> Float[np.ndarray, "pixel 2"]:
     return (2 * positions / max(height - 1, 1) - 1).astype(np.float32)
 
 
-def fit(model: Siren, image, total_steps: int, learning_rate: float, seed: int, batch_pixels: int | None = None,
-        progress: Callable[[int, float], None] | None = None) -> dict:
+def fit(
+    model: Siren,
+    image,
+    total_steps: int,
+    learning_rate: float,
+    seed: int,
+    batch_pixels: int | None = None,
+    progress: Callable[[int, float], None] | None = None,
+) -> dict:
     """Parameters of the best network (least full-picture error) met during `total_steps` steps of Adam."""
     x = jnp.asarray(coordinates(*image.shape[:2]))
     y = jnp.asarray(image.reshape(-1, image.shape[-1]), jnp.float32) / 255
@@ -190,8 +207,9 @@ def _apply(model, params, x):
 def _render(model: Siren, params: dict, x: np.ndarray) -> Float[np.ndarray, "pixel channel"]:
     """Colours at all positions, in slices: a crafted header must not ask for gigabytes at once."""
     slice_pixels = 1 << 18
-    return np.concatenate([np.asarray(_apply(model, params, x[first:first + slice_pixels]))
-                           for first in range(0, len(x), slice_pixels)])
+    return np.concatenate(
+        [np.asarray(_apply(model, params, x[first : first + slice_pixels])) for first in range(0, len(x), slice_pixels)]
+    )
 
 
 def _unravel(model: Siren) -> Callable:

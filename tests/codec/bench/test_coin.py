@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from dfm.codec import coin
+from dfm.codec.bench import coin
 from dfm.errors import UserError
 from dfm.metrics.picture_quality import psnr
 from dfm.models.siren import Siren, parameter_count
@@ -17,8 +17,9 @@ def smooth_picture(height, width, channels=3):
     return np.stack(planes, axis=-1).clip(0, 255).astype(np.uint8)
 
 
-@pytest.mark.parametrize("depth, width, count", [(5, 20, 1803), (5, 30, 3903), (10, 28, 7479), (10, 40, 15003),
-                                                 (13, 49, 29697)])
+@pytest.mark.parametrize(
+    "depth, width, count", [(5, 20, 1803), (5, 30, 3903), (10, 28, 7479), (10, 40, 15003), (13, 49, 29697)]
+)
 def test_parameter_counts_of_the_paper(depth, width, count):
     shapes = jax.eval_shape(Siren(width, depth).init, jax.random.key(0), jnp.zeros((1, 2)))
     assert sum(leaf.size for leaf in jax.tree.leaves(shapes)) == count == parameter_count(width, depth)
@@ -54,8 +55,15 @@ def test_sines_keep_their_distribution_with_depth():
 def test_round_trip_fits_the_picture(channels, batch_pixels):
     image = smooth_picture(15, 20, channels)
     reports = []
-    data = coin.encode_coin(image, 16, 3, 250, 1e-3, batch_pixels=batch_pixels,
-                            progress=lambda step, quality: reports.append((step, quality)))
+    data = coin.encode_coin(
+        image,
+        16,
+        3,
+        250,
+        1e-3,
+        batch_pixels=batch_pixels,
+        progress=lambda step, quality: reports.append((step, quality)),
+    )
     assert len(data) == coin.file_bytes(16, 3, channels) == 11 + 2 * parameter_count(16, 3, channels)
     decoded = coin.decode_coin(data)
     assert decoded.shape == image.shape and decoded.dtype == np.uint8
@@ -96,8 +104,15 @@ def test_size_for_bytes_fits_and_covers_the_range():
 
 def test_damaged_files():
     data = coin.encode_coin(smooth_picture(8, 9), 4, 2, 1)
-    for damaged in (b"", data[:5], b"XXXX" + data[4:], data[:-1], data + b"\0", data[:8] + b"\2" + data[9:],
-                    data[:4] + b"\0\0" + data[6:]):
+    for damaged in (
+        b"",
+        data[:5],
+        b"XXXX" + data[4:],
+        data[:-1],
+        data + b"\0",
+        data[:8] + b"\2" + data[9:],
+        data[:4] + b"\0\0" + data[6:],
+    ):
         with pytest.raises(UserError, match="COIN"):
             coin.decode_coin(damaged)
     coin.decode_coin(data[:11] + b"\xff" * (len(data) - 11))  # every weight a NaN: a picture, if a black one

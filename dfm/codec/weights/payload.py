@@ -28,8 +28,16 @@ BASES = {"cos_sin": ("cos", "sin"), "cas": ("cas",)}
 FLOAT_TYPES = {"float16": "<f2", "float32": "<f4"}
 
 # 2^(-j / 8), correctly rounded: literals, because pow may differ in the last bit between C libraries.
-STEP_MANTISSAS = (1.0, 0.9170040432046712, 0.8408964152537145, 0.7711054127039704, 0.7071067811865476,
-                  0.6484197773255048, 0.5946035575013605, 0.5452538663326288)  # fmt: skip
+STEP_MANTISSAS = (
+    1.0,
+    0.9170040432046712,
+    0.8408964152537145,
+    0.7711054127039704,
+    0.7071067811865476,
+    0.6484197773255048,
+    0.5946035575013605,
+    0.5452538663326288,
+)
 STEP_INDICES = 256
 
 # Tables of the side information, and the values that the first differences refer to.

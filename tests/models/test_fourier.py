@@ -10,7 +10,6 @@ import jax.extend
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from literal_fourier import literal_layer, literal_net
 
 from dfm.models.fourier import (
     COEFFICIENT_NAMES,
@@ -24,6 +23,7 @@ from dfm.models.fourier import (
     layer_sizes,
     split_coefficients,
 )
+from dfm.models.literal_fourier import literal_layer, literal_net
 
 TOLERANCE = 1e-5  # relative to the largest entry
 BASES = ("cos_sin", "cas")
@@ -195,8 +195,10 @@ def test_the_layer_is_periodic_far_from_zero():
     np.testing.assert_allclose(layer_jit(x + turns, coefficients), layer_jit(x, coefficients), atol=2e-6)
 
 
-@pytest.mark.parametrize("x_dtype, coefficient_dtype", [("bfloat16", "bfloat16"), ("bfloat16", "float32"),
-                                                        ("float16", "float16"), ("float32", "bfloat16")])
+@pytest.mark.parametrize(
+    "x_dtype, coefficient_dtype",
+    [("bfloat16", "bfloat16"), ("bfloat16", "float32"), ("float16", "float16"), ("float32", "bfloat16")],
+)
 def test_narrow_floats_are_promoted_to_float32(x_dtype, coefficient_dtype):
     x, coefficients, _ = on_device(random_layer(4, 4, "cos_sin"))
     x = x.astype(x_dtype)
@@ -207,14 +209,17 @@ def test_narrow_floats_are_promoted_to_float32(x_dtype, coefficient_dtype):
     assert_close(found, layer_jit(x.astype(jnp.float32), wide), 1e-6)
 
 
-@pytest.mark.parametrize("message, m, shapes, residual", [
-    ("rows of coefficients", 3, {"cas": (4, 2)}, None),
-    ("rows of coefficients", 2, {"cos": (8, 2), "sin": (8, 2)}, None),
-    ("coefficients are", 2, {"cos": (4, 2)}, None),
-    ("coefficients are", 2, {"cas": (4, 2), "sin": (4, 2)}, None),
-    ("coefficients are", 2, {}, None),
-    ("no residual", 2, {"cas": (4, 3)}, True),
-])
+@pytest.mark.parametrize(
+    "message, m, shapes, residual",
+    [
+        ("rows of coefficients", 3, {"cas": (4, 2)}, None),
+        ("rows of coefficients", 2, {"cos": (8, 2), "sin": (8, 2)}, None),
+        ("coefficients are", 2, {"cos": (4, 2)}, None),
+        ("coefficients are", 2, {"cas": (4, 2), "sin": (4, 2)}, None),
+        ("coefficients are", 2, {}, None),
+        ("no residual", 2, {"cas": (4, 3)}, True),
+    ],
+)
 def test_wrong_coefficients_are_refused_in_words(message, m, shapes, residual):
     coefficients = {name: jnp.zeros(shape) for name, shape in shapes.items()}
     with pytest.raises(ValueError, match=message):
@@ -294,7 +299,7 @@ def test_infinities_and_nan_give_nan():
 
 FLOAT64_PROGRAM = """
 import jax, jax.numpy as jnp, numpy as np
-from literal_fourier import literal_layer
+from dfm.models.literal_fourier import literal_layer
 from test_fourier import exact_cos_sin_pi, quick_jit, random_layer
 from dfm.models.fourier import cos_sin_pi, fourier_layer
 x = np.concatenate([np.random.default_rng(0).uniform(-50, 50, 10_000), np.arange(-40, 41) / 2])
@@ -318,10 +323,11 @@ print("float64 agrees")
 
 
 def test_float64_parity_in_a_process_of_its_own(pytestconfig):
-    program = f"import sys; sys.path.insert(0, {str(pytestconfig.rootpath / 'tests')!r})\n"
+    program = f"import sys; sys.path.insert(0, {str(pytestconfig.rootpath / 'tests' / 'models')!r})\n"
     program += "import jax; jax.config.update('jax_enable_x64', True)\n" + FLOAT64_PROGRAM
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=300,
-                          cwd=pytestconfig.rootpath)
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, timeout=300, cwd=pytestconfig.rootpath
+    )
     assert done.returncode == 0 and "float64 agrees" in done.stdout, done.stderr[-3000:]
 
 
@@ -332,12 +338,15 @@ def initialised(net, inputs=2, seed=0):
     return quick_jit(net.init)(jax.random.key(seed), jnp.zeros((1, inputs)))
 
 
-@pytest.mark.parametrize("width, depth, channels, basis, count", [
-    (8, 6, 3, "cos_sin", 22_080),  # the thesis' compression net
-    (4, 6, 1, "cas", 352),  # its decoder's outputs for MNIST
-    (6, 10, 3, "cas", 3_672),  # and for CIFAR-10
-    ((6, 5, 3), None, 3, "cos_sin", 2 * (4 * 6 + 64 * 5 + 32 * 3 + 8 * 3)),
-])
+@pytest.mark.parametrize(
+    "width, depth, channels, basis, count",
+    [
+        (8, 6, 3, "cos_sin", 22_080),  # the thesis' compression net
+        (4, 6, 1, "cas", 352),  # its decoder's outputs for MNIST
+        (6, 10, 3, "cas", 3_672),  # and for CIFAR-10
+        ((6, 5, 3), None, 3, "cos_sin", 2 * (4 * 6 + 64 * 5 + 32 * 3 + 8 * 3)),
+    ],
+)
 def test_coefficient_counts(width, depth, channels, basis, count):
     assert coefficient_count(hidden_widths(width, depth), channels, basis) == count
     shapes = jax.eval_shape(FourierNet(width, depth, channels, basis).init, jax.random.key(0), jnp.zeros((1, 2)))
@@ -350,7 +359,11 @@ def test_layers_of_a_tapering_net():
     assert layer_sizes((6, 5, 3), 1) == [(2, 6), (6, 5), (5, 3), (3, 1)]
     params = initialised(FourierNet([6, 5, 3], channels=1))["params"]
     assert {name: layer["sin"].shape for name, layer in params.items()} == {
-        "layers_0": (4, 6), "layers_1": (64, 5), "layers_2": (32, 3), "layers_3": (8, 1)}
+        "layers_0": (4, 6),
+        "layers_1": (64, 5),
+        "layers_2": (32, 3),
+        "layers_3": (8, 1),
+    }
 
 
 @pytest.mark.parametrize("width, depth", [(4, None), (0, 3), (4, 0), (-1, 2), ([], None), ([4, 0], None), ([4, 4], 3)])
@@ -374,9 +387,11 @@ def test_net_equals_the_literal_form(width, basis):
         return (y * y).sum(), y
 
     (_, y), gradients = quick_jit(jax.value_and_grad(functools.partial(loss, fourier_net), has_aux=True))(
-        layers, jnp.asarray(x))
-    (_, reference), expected = in_float64(jax.value_and_grad(functools.partial(loss, literal_net), has_aux=True),
-                                          jax.tree.map(np.asarray, layers), x)
+        layers, jnp.asarray(x)
+    )
+    (_, reference), expected = in_float64(
+        jax.value_and_grad(functools.partial(loss, literal_net), has_aux=True), jax.tree.map(np.asarray, layers), x
+    )
     assert_close(y, reference)
     assert_close(gradients, expected)
     assert_close(quick_jit(net.apply)(variables, jnp.asarray(x)), reference)
@@ -411,14 +426,18 @@ def test_initial_coefficients_have_the_variance_of_the_thesis(basis):
 def test_split_coefficients_order():
     """Layers in order, cos before sin, row-major, bit 0 of the row for the first input."""
     layers = split_coefficients(jnp.arange(24.0), (2,), 1, "cos_sin")
-    expected = [{"cos": [[0, 1], [2, 3], [4, 5], [6, 7]], "sin": [[8, 9], [10, 11], [12, 13], [14, 15]]},
-                {"cos": [[16], [17], [18], [19]], "sin": [[20], [21], [22], [23]]}]
+    expected = [
+        {"cos": [[0, 1], [2, 3], [4, 5], [6, 7]], "sin": [[8, 9], [10, 11], [12, 13], [14, 15]]},
+        {"cos": [[16], [17], [18], [19]], "sin": [[20], [21], [22], [23]]},
+    ]
     assert [list(layer) for layer in layers] == [["cos", "sin"]] * 2
     assert jax.tree.map(lambda array: array.tolist(), layers) == expected
 
 
-@pytest.mark.parametrize("row, phase", [(0, lambda x1, x2: 0 * x1), (1, lambda x1, x2: x1), (2, lambda x1, x2: x2),
-                                        (3, lambda x1, x2: x1 + x2)])
+@pytest.mark.parametrize(
+    "row, phase",
+    [(0, lambda x1, x2: 0 * x1), (1, lambda x1, x2: x1), (2, lambda x1, x2: x2), (3, lambda x1, x2: x1 + x2)],
+)
 def test_meaning_of_each_coefficient(row, phase):
     x = np.random.default_rng(9).uniform(-1, 1, (20, 2)).astype(np.float32)
     turn = 2 * np.pi * phase(*x.T.astype(np.float64))

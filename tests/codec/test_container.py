@@ -13,11 +13,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dfm.codec import container, entropy, payload
+from dfm.codec import container, entropy
 from dfm.codec.container import Header, QuantizedLayer
+from dfm.codec.weights import payload
 from dfm.errors import UserError
 
-TESTS_DIR = Path(__file__).parent
+TESTS_DIR = Path(__file__).parents[1]
 GOLDEN_FILES = sorted((TESTS_DIR / "golden").glob("v*_*.dfm"))
 SMALL_FILES = [path for path in GOLDEN_FILES if path.stat().st_size < 200]
 
@@ -320,11 +321,23 @@ def test_density():
 @pytest.mark.parametrize(
     "field,value",
     [
-        ("width", 0), ("height", -3), ("width", 2**29), ("channels", 2), ("widths", ()), ("widths", (13,)),
-        ("widths", (0, 3)), ("widths", (3,) * 65), ("basis", "sin"), ("precision", "int8"), ("input_scale", 0.0),
-        ("input_scale", 4.02), ("input_scale", 0.3), ("input_scale", float("nan")), ("pixel_checksum", 2**32),
+        ("width", 0),
+        ("height", -3),
+        ("width", 2**29),
+        ("channels", 2),
+        ("widths", ()),
+        ("widths", (13,)),
+        ("widths", (0, 3)),
+        ("widths", (3,) * 65),
+        ("basis", "sin"),
+        ("precision", "int8"),
+        ("input_scale", 0.0),
+        ("input_scale", 4.02),
+        ("input_scale", 0.3),
+        ("input_scale", float("nan")),
+        ("pixel_checksum", 2**32),
     ],
-)  # fmt: skip
+)
 def test_header_bounds(field, value):
     good = Header(10, 10, 1, (3,), "cas", "quantized", 1.0, 0)
     with pytest.raises(UserError):

@@ -16,12 +16,13 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from dfm import results
-from dfm.codec import baselines
-from dfm.codec.bench_codecs import Codec
-from dfm.codec.picture import Picture, check_writable, write_atomically
-from dfm.codec.rate_distortion_plot import numbers
+from dfm.codec.bench import baselines
+from dfm.codec.bench.codecs import Codec
+from dfm.codec.bench.plot import numbers
 from dfm.errors import UserError
+from dfm.files import check_writable, write_atomically
 from dfm.metrics.picture_quality import PEAK, mse, psnr, ssim
+from dfm.picture_files import Picture
 
 PROTOCOLS = {
     "as-is": "every picture of the folder as it is",
@@ -30,8 +31,17 @@ PROTOCOLS = {
 }
 
 
-def run(pictures: Sequence[tuple[str, Picture]], codecs: Sequence[Codec], output, *, protocol: str = "as-is",
-        anchor: str = "jpeg", seed: int | None = None, command="", report: Callable[[str], None] | None = None) -> dict:
+def run(
+    pictures: Sequence[tuple[str, Picture]],
+    codecs: Sequence[Codec],
+    output,
+    *,
+    protocol: str = "as-is",
+    anchor: str = "jpeg",
+    seed: int | None = None,
+    command="",
+    report: Callable[[str], None] | None = None,
+) -> dict:
     """Measure every picture with every codec at every setting, write the summary to `output` and return it.
 
     Args:
@@ -53,13 +63,22 @@ def run(pictures: Sequence[tuple[str, Picture]], codecs: Sequence[Codec], output
     report = report or (lambda line: print(line, file=sys.stderr, flush=True))
     known = {_key(row): row for row in results.read_lines(rows_path) if "psnr" in row}  # errors are tried again
     commit, _ = results.code_state()
-    plan = [(name, image, _digest(image), codec, setting)
-            for name, image in pictures for codec in codecs for setting in codec.settings]
+    plan = [
+        (name, image, _digest(image), codec, setting)
+        for name, image in pictures
+        for codec in codecs
+        for setting in codec.settings
+    ]
     clock = _Clock([codec.name for *_, codec, _ in plan])
     rows, started = [], time.monotonic()
     for number, (name, image, digest, codec, setting) in enumerate(plan, start=1):
-        identity = {"sha256": digest, "codec": codec.name, "setting": setting, "protocol": protocol,
-                    "options": codec.options}
+        identity = {
+            "sha256": digest,
+            "codec": codec.name,
+            "setting": setting,
+            "protocol": protocol,
+            "options": codec.options,
+        }
         row = known.get(_key(identity))
         if row is None:
             begun = time.monotonic()
@@ -73,12 +92,18 @@ def run(pictures: Sequence[tuple[str, Picture]], codecs: Sequence[Codec], output
         rows.append({**row, "picture": name})
     others = sorted({str(row.get("commit")) for row in rows} - {str(commit)})
     if others:
-        report(f"note: some rows were measured by other versions of the code ({', '.join(others)}); "
-               f"remove {rows_path} to measure them again")
+        report(
+            f"note: some rows were measured by other versions of the code ({', '.join(others)}); "
+            f"remove {rows_path} to measure them again"
+        )
     summary = summarise(rows, codecs, protocol, anchor)
-    summary |= {"command": results.portable_command(command), "seed": seed, **results.provenance(),
-                "libraries": {codec.library: codec.library_version() for codec in baselines.CODECS.values()},
-                "seconds": time.monotonic() - started}
+    summary |= {
+        "command": results.portable_command(command),
+        "seed": seed,
+        **results.provenance(),
+        "libraries": {codec.library: codec.library_version() for codec in baselines.CODECS.values()},
+        "seconds": time.monotonic() - started,
+    }
     summary["rows"] = rows
     write_atomically(output, _dump(summary).encode())
     return results.finite(summary)
@@ -95,9 +120,17 @@ def measure(codec: Codec, image: Picture, setting: str) -> dict:
     encoded = time.perf_counter()
     decoded = codec.decode(data, channels)
     finished = time.perf_counter()
-    return {"width": width, "height": height, "bytes": len(data), "bits_per_pixel": 8 * len(data) / (height * width),
-            "psnr": psnr(image, decoded), "ssim": ssim(image, decoded), "mse": mse(image, decoded),
-            "encode_seconds": round(encoded - begun, 5), "decode_seconds": round(finished - encoded, 5)}
+    return {
+        "width": width,
+        "height": height,
+        "bytes": len(data),
+        "bits_per_pixel": 8 * len(data) / (height * width),
+        "psnr": psnr(image, decoded),
+        "ssim": ssim(image, decoded),
+        "mse": mse(image, decoded),
+        "encode_seconds": round(encoded - begun, 5),
+        "decode_seconds": round(finished - encoded, 5),
+    }
 
 
 def summarise(rows: Sequence[dict], codecs: Sequence[Codec], protocol: str, anchor: str) -> dict:
@@ -105,11 +138,15 @@ def summarise(rows: Sequence[dict], codecs: Sequence[Codec], protocol: str, anch
     pictures = sorted({row["picture"] for row in rows})
     curves = {codec.name: _averaged_curve(codec, rows, len(pictures)) for codec in codecs}
     return {
-        "schema": results.SCHEMA, "name": "rate_distortion", "protocol": protocol,
+        "schema": results.SCHEMA,
+        "name": "rate_distortion",
+        "protocol": protocol,
         "description": f"{PROTOCOLS.get(protocol, protocol)}; {len(pictures)} pictures; bytes of complete files; "
-                       "psnr-rgb is the mean of the pictures' PSNR, psnr-of-mean-mse the PSNR of their mean squared "
-                       "error; seconds contain compilation where a codec compiles",
-        "pictures": pictures, "codecs": curves, "bd_rate": _bd_rates(rows, curves, anchor),
+        "psnr-rgb is the mean of the pictures' PSNR, psnr-of-mean-mse the PSNR of their mean squared "
+        "error; seconds contain compilation where a codec compiles",
+        "pictures": pictures,
+        "codecs": curves,
+        "bd_rate": _bd_rates(rows, curves, anchor),
     }
 
 
@@ -129,24 +166,39 @@ def _averaged_curve(codec: Codec, rows: Sequence[dict], picture_count: int) -> d
             return float(np.mean([math.inf if row[field] is None else row[field] for row in group]))
 
         mean_mse = mean("mse")
-        points.append({
-            "setting": setting, "bpp": mean("bits_per_pixel"), "psnr-rgb": mean("psnr"),
-            "psnr-of-mean-mse": 10 * math.log10(PEAK**2 / mean_mse) if mean_mse else math.inf,
-            "ssim": mean("ssim"), "encoding_time": mean("encode_seconds"), "decoding_time": mean("decode_seconds"),
-        })
+        points.append(
+            {
+                "setting": setting,
+                "bpp": mean("bits_per_pixel"),
+                "psnr-rgb": mean("psnr"),
+                "psnr-of-mean-mse": 10 * math.log10(PEAK**2 / mean_mse) if mean_mse else math.inf,
+                "ssim": mean("ssim"),
+                "encoding_time": mean("encode_seconds"),
+                "decoding_time": mean("decode_seconds"),
+            }
+        )
     points.sort(key=lambda point: point["bpp"])
     fields = ("setting", "bpp", "psnr-rgb", "psnr-of-mean-mse", "ssim", "encoding_time", "decoding_time")
     curve = {field: [point[field] for point in points] for field in fields}
     missing = [setting for setting in codec.settings if len(groups[setting]) < picture_count]
-    return {"name": codec.name, "description": codec.description, "options": codec.options,
-            "settings": curve.pop("setting"), "settings_missing_pictures": missing, "results": results.finite(curve)}
+    return {
+        "name": codec.name,
+        "description": codec.description,
+        "options": codec.options,
+        "settings": curve.pop("setting"),
+        "settings_missing_pictures": missing,
+        "results": results.finite(curve),
+    }
 
 
 def _bd_rates(rows: Sequence[dict], curves: dict, anchor: str) -> dict:
     found: dict = {}
-    report = {"anchor": anchor, "codecs": found,
-              "method": "PCHIP of log rate over PSNR, mean over the PSNR range that both curves cover; "
-                        "points that cost more bits than a better one are left out"}
+    report = {
+        "anchor": anchor,
+        "codecs": found,
+        "method": "PCHIP of log rate over PSNR, mean over the PSNR range that both curves cover; "
+        "points that cost more bits than a better one are left out",
+    }
     points = defaultdict(list)
     for row in rows:
         if not row.get("error"):
@@ -156,15 +208,20 @@ def _bd_rates(rows: Sequence[dict], curves: dict, anchor: str) -> dict:
             reason = f"no {anchor} in this run"
             found[name] = {"averaged_curve": _no_bd_rate(reason), "per_picture_mean": None}
             continue
-        averaged = [list(zip(each["results"]["bpp"], each["results"]["psnr-rgb"], strict=True))
-                    for each in (curves[anchor], curve)]
+        averaged = [
+            list(zip(each["results"]["bpp"], each["results"]["psnr-rgb"], strict=True))
+            for each in (curves[anchor], curve)
+        ]
         pictures = sorted({picture for codec, picture in points if codec == name})
         single = {picture: bd_rate(points[anchor, picture], points[name, picture]) for picture in pictures}
         percents = [entry["percent"] for entry in single.values() if entry["percent"] is not None]
         found[name] = {
             "averaged_curve": bd_rate(*averaged),
-            "per_picture_mean": {"percent": float(np.mean(percents)) if percents else None, "pictures": len(percents),
-                                 "without": [picture for picture in pictures if single[picture]["percent"] is None]},
+            "per_picture_mean": {
+                "percent": float(np.mean(percents)) if percents else None,
+                "pictures": len(percents),
+                "without": [picture for picture in pictures if single[picture]["percent"] is None],
+            },
         }
     return report
 
@@ -184,12 +241,14 @@ def bd_rate(anchor: Sequence[tuple[float, float]], test: Sequence[tuple[float, f
         return _no_bd_rate("a curve has fewer than two points of increasing PSNR")
     low, high = max(anchor[0][1], test[0][1]), min(anchor[-1][1], test[-1][1])
     if high <= low:
-        return _no_bd_rate(f"no common PSNR: {anchor[0][1]:.2f} to {anchor[-1][1]:.2f} dB "
-                           f"and {test[0][1]:.2f} to {test[-1][1]:.2f} dB")
+        return _no_bd_rate(
+            f"no common PSNR: {anchor[0][1]:.2f} to {anchor[-1][1]:.2f} dB and {test[0][1]:.2f} to {test[-1][1]:.2f} dB"
+        )
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the package warns of small overlaps, which are reported below
-        percent = bjontegaard.bd_rate(*zip(*anchor, strict=True), *zip(*test, strict=True), method="pchip",
-                                      require_matching_points=False)
+        percent = bjontegaard.bd_rate(
+            *zip(*anchor, strict=True), *zip(*test, strict=True), method="pchip", require_matching_points=False
+        )
     whole = max(anchor[-1][1], test[-1][1]) - min(anchor[0][1], test[0][1])
     return {"percent": float(percent), "psnr_range": [low, high], "overlap": (high - low) / whole, "reason": None}
 
@@ -200,8 +259,11 @@ def _no_bd_rate(reason: str) -> dict:
 
 def _front(points: Sequence[tuple[float | None, float | None]]) -> list[tuple[float, float]]:
     """Points by increasing rate, only those that raise the PSNR: rate must be a function of PSNR. No nulls."""
-    usable = [(rate, value) for rate, value in points
-              if rate and value is not None and math.isfinite(rate) and math.isfinite(value)]
+    usable = [
+        (rate, value)
+        for rate, value in points
+        if rate and value is not None and math.isfinite(rate) and math.isfinite(value)
+    ]
     front: list[tuple[float, float]] = []
     for rate, value in sorted(usable, key=lambda point: (point[0], -point[1])):
         if not front or value > front[-1][1]:
@@ -231,8 +293,10 @@ def _in_words(row: dict) -> str:
     if row.get("error"):
         return f"{place}: {row['error']}"
     quality, similarity = numbers([row["psnr"], row["ssim"]])
-    return (f"{place}: {row['bytes']:,} bytes, {row['bits_per_pixel']:.4f} bits/pixel, {quality:.2f} dB, "
-            f"SSIM {similarity:.4f}, encode {row['encode_seconds']:.2f} s, decode {row['decode_seconds']:.2f} s")
+    return (
+        f"{place}: {row['bytes']:,} bytes, {row['bits_per_pixel']:.4f} bits/pixel, {quality:.2f} dB, "
+        f"SSIM {similarity:.4f}, encode {row['encode_seconds']:.2f} s, decode {row['decode_seconds']:.2f} s"
+    )
 
 
 class _Clock:

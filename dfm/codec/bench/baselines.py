@@ -49,8 +49,9 @@ class Baseline:
                 nor three channels.
         """
         if not self.lowest_quality <= quality <= self.highest_quality:
-            raise UserError(f"{self.name} quality must be {self.lowest_quality} to {self.highest_quality}, "
-                            f"not {quality}")
+            raise UserError(
+                f"{self.name} quality must be {self.lowest_quality} to {self.highest_quality}, not {quality}"
+            )
         picture, grey = _to_pillow(image)
         if not self.keeps_grey:
             picture = picture.convert("RGB")
@@ -86,20 +87,52 @@ def _to_pillow(image: np.ndarray) -> tuple[Image.Image, bool]:
     raise UserError(f"a picture has 1 or 3 channels here, not {image.shape[-1]}: flatten transparency first")
 
 
-_JPEG = Baseline("jpeg", "JPEG", "JPEG, Pillow's default options (baseline, 4:2:0, fixed Huffman tables)", 1, 100,
-                 lambda quality, grey: {"quality": quality}, True, "libjpeg_turbo")
+_JPEG = Baseline(
+    "jpeg",
+    "JPEG",
+    "JPEG, Pillow's default options (baseline, 4:2:0, fixed Huffman tables)",
+    1,
+    100,
+    lambda quality, grey: {"quality": quality},
+    True,
+    "libjpeg_turbo",
+)
 _JPEG_OPTIMISED = Baseline(
-    "jpeg-opt", "JPEG", "JPEG, optimised Huffman tables, progressive, 4:4:4", 1, 100,
+    "jpeg-opt",
+    "JPEG",
+    "JPEG, optimised Huffman tables, progressive, 4:4:4",
+    1,
+    100,
     lambda quality, grey: {"quality": quality, "optimize": True, "progressive": True, "subsampling": "4:4:4"},
-    True, "libjpeg_turbo")
-_WEBP = Baseline("webp", "WEBP", "WebP, lossy, method 6 (slowest, smallest)", 0, 100,
-                 lambda quality, grey: {"quality": quality, "method": 6}, False, "webp")
+    True,
+    "libjpeg_turbo",
+)
+_WEBP = Baseline(
+    "webp",
+    "WEBP",
+    "WebP, lossy, method 6 (slowest, smallest)",
+    0,
+    100,
+    lambda quality, grey: {"quality": quality, "method": 6},
+    False,
+    "webp",
+)
 # tune=psnr: the library's default aims at the eye, and every table here is in PSNR (CompressAI's AV1 does the same).
 _AVIF = Baseline(
-    "avif", "AVIF", "AVIF, libaom speed 4, 4:4:4 (4:0:0 for grey), tune=psnr", 0, 100,
-    lambda quality, grey: {"quality": quality, "speed": 4, "subsampling": "4:0:0" if grey else "4:4:4",
-                           "advanced": {"tune": "psnr"}},
-    False, "avif")
+    "avif",
+    "AVIF",
+    "AVIF, libaom speed 4, 4:4:4 (4:0:0 for grey), tune=psnr",
+    0,
+    100,
+    lambda quality, grey: {
+        "quality": quality,
+        "speed": 4,
+        "subsampling": "4:0:0" if grey else "4:4:4",
+        "advanced": {"tune": "psnr"},
+    },
+    False,
+    "avif",
+)
 
 CODECS = {codec.name: codec for codec in (_JPEG, _JPEG_OPTIMISED, _WEBP, _AVIF)}
 
@@ -115,8 +148,11 @@ def encode_to_size(codec: Baseline | str, image: Picture, target_bytes: int) -> 
     low, high = codec.lowest_quality, codec.highest_quality
     best = codec.encode(image, low)
     if len(best) > target_bytes:
-        warnings.warn(f"{codec.name} cannot make this picture smaller than {len(best):,} bytes (quality {low}); "
-                      f"{target_bytes:,} were asked for", stacklevel=2)
+        warnings.warn(
+            f"{codec.name} cannot make this picture smaller than {len(best):,} bytes (quality {low}); "
+            f"{target_bytes:,} were asked for",
+            stacklevel=2,
+        )
         return best
     while low < high:
         middle = (low + high + 1) // 2

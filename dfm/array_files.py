@@ -10,8 +10,8 @@ from pathlib import Path
 
 import numpy as np
 
-from dfm.codec.picture import write_atomically
 from dfm.errors import UserError
+from dfm.files import write_atomically
 
 Arrays = dict[str, np.ndarray]
 

@@ -5,11 +5,19 @@ import math
 from collections.abc import Sequence
 from pathlib import Path
 
-from dfm.codec.picture import write_atomically
 from dfm.errors import UserError
+from dfm.files import write_atomically
 
-PUBLISHED = ("compressai/jpeg", "compressai/webp", "compressai/av1", "compressai/vtm", "c3/COIN", "nif25/nif24_psnr",
-             "c3/C3", "cool-chic/v5.0")  # what is drawn of a longer file: anchors, and the best of each class
+PUBLISHED = (
+    "compressai/jpeg",
+    "compressai/webp",
+    "compressai/av1",
+    "compressai/vtm",
+    "c3/COIN",
+    "nif25/nif24_psnr",
+    "c3/C3",
+    "cool-chic/v5.0",
+)  # what is drawn of a longer file: anchors, and the best of each class
 
 
 def plot(summary: dict, path, published: dict | None = None) -> None:
@@ -25,8 +33,13 @@ def plot(summary: dict, path, published: dict | None = None) -> None:
     axes = figure.add_subplot()
     curves = {name: curve["results"] for name, curve in summary["codecs"].items() if curve["results"]["bpp"]}
     for name, curve in curves.items():
-        axes.plot(curve["bpp"], numbers(curve["psnr-rgb"]), marker="o", markersize=3,
-                  label=_label(name, summary["codecs"][name]["options"]))
+        axes.plot(
+            curve["bpp"],
+            numbers(curve["psnr-rgb"]),
+            marker="o",
+            markersize=3,
+            label=_label(name, summary["codecs"][name]["options"]),
+        )
     drawn = [(curve["bpp"], numbers(curve["psnr-rgb"])) for curve in curves.values()]
     published = published or {}
     for name in [name for name in PUBLISHED if name in published] or published:
@@ -35,8 +48,11 @@ def plot(summary: dict, path, published: dict | None = None) -> None:
         axes.plot(*drawn[-1], linestyle="--", linewidth=1, label=f"{name} (published, full-size Kodak)")
     if drawn:
         _set_limits(axes, drawn, [max(curve["bpp"]) for curve in curves.values()])
-    axes.set(xlabel="rate: bits per pixel of the whole file", ylabel="mean PSNR (dB)",
-             title=f"{summary['protocol']}, {len(summary['pictures'])} pictures")
+    axes.set(
+        xlabel="rate: bits per pixel of the whole file",
+        ylabel="mean PSNR (dB)",
+        title=f"{summary['protocol']}, {len(summary['pictures'])} pictures",
+    )
     axes.grid(alpha=0.3)
     axes.legend(fontsize="small")
     stream = io.BytesIO()
@@ -55,8 +71,12 @@ def _set_limits(axes, drawn, largest_rates) -> None:
     """Both axes end a little above the curve that ends first: JPEG at 6 bits per pixel would squeeze all the rest."""
     smallest_rates = [min(rates) for rates, _ in drawn]
     limit = max(1.0, 1.25 * min(largest_rates, default=1.0), 1.5 * max(smallest_rates))  # some of every curve
-    visible = [value for rates, values in drawn for rate, value in zip(rates, values, strict=True)
-               if rate <= limit and math.isfinite(value)]
+    visible = [
+        value
+        for rates, values in drawn
+        for rate, value in zip(rates, values, strict=True)
+        if rate <= limit and math.isfinite(value)
+    ]
     axes.set_xlim(0, limit)
     if visible:
         axes.set_ylim(min(visible) - 0.5, max(visible) + 0.5)

@@ -11,6 +11,7 @@ import tiny_autoencoder as tiny
 from test_train import assert_same_state, metrics_without_times, saved_state, steps_on_disk, stop_after
 
 from dfm import models, objectives, train
+from dfm.arrays import to_float
 from dfm.config import config_module, defaults, resolve
 from dfm.conversion.pretrained import load_pretrained, parameter_shapes
 from dfm.convert import main as convert
@@ -18,7 +19,6 @@ from dfm.data import Batches, load
 from dfm.errors import UserError
 from dfm.models.autoencoder_kl import scale_latents
 from dfm.objectives.autoencoder import Autoencoder
-from dfm.pictures import to_float
 from dfm.training import optimizers
 from dfm.training import step as steps
 from dfm.training.latent_cache import is_constant
@@ -29,7 +29,7 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore:Sharding info not provided"),
     pytest.mark.filterwarnings("ignore:the load_module"),  # of ml_collections
 ]
-CONFIG = Path(__file__).parent.parent / "configs" / "autoencoder_kl_imagenet.py"
+CONFIG = Path(__file__).parents[2] / "configs" / "autoencoder_kl_imagenet.py"
 
 
 def tiny_config(**changes):
@@ -39,9 +39,14 @@ def tiny_config(**changes):
     config.ema_decay = 0.9
     config.model = {"name": "autoencoder_kl", **tiny.MODEL}
     config.objective = {
-        "name": "autoencoder", **tiny.OBJECTIVE, "perceptual_weight": 0.0, "lecam_weight": 0.1,
-        "discriminator_start_step": 0, "adversarial_start_step": 3, "freeze_encoder": False,
-    }  # fmt: skip
+        "name": "autoencoder",
+        **tiny.OBJECTIVE,
+        "perceptual_weight": 0.0,
+        "lecam_weight": 0.1,
+        "discriminator_start_step": 0,
+        "adversarial_start_step": 3,
+        "freeze_encoder": False,
+    }
     config.optimizer.update({"b1": 0.5, "b2": 0.9, "groups": {"discriminator": {"learning_rate": 2e-3}}})
     config.update_from_flattened_dict(changes)
     return config
@@ -130,8 +135,7 @@ def test_latents_of_a_frozen_encoder_keep_their_scale(whole, tmp_path):
     run = load_run(whole)
     source = run.model.model.clone(scaling_factor=0.7, shift_factor=0.1)
     source.save_pretrained(tmp_path / "source", {group: run.params[group] for group in parameter_shapes(source)})
-    changes = {"pretrained.path": str(tmp_path / "source"), "sample_every_steps": 1, "total_steps": 1,
-               "ema_decay": 0.5}  # fmt: skip
+    changes = {"pretrained.path": str(tmp_path / "source"), "sample_every_steps": 1, "total_steps": 1, "ema_decay": 0.5}
     with pytest.raises(UserError, match="norm_num_groups is 2 there and 1 in this model"):
         train.train(frozen_config(whole, **changes, **{"model.norm_num_groups": 1}), str(tmp_path / "other"))
     assert train.train(frozen_config(whole, **changes), str(tmp_path / "run")) == 0

@@ -45,9 +45,7 @@ def layer_sensitivity(layers: list[dict[str, Array]], input_scale: float) -> Flo
     return jnp.sqrt(jnp.mean(jax.lax.map(probe, jnp.arange(PROBES)), 0))
 
 
-def step_indices(
-    net: Net, sensitivity: Float[np.ndarray, "layer"], fineness: int
-) -> Int[np.ndarray, "layer"]:
+def step_indices(net: Net, sensitivity: Float[np.ndarray, "layer"], fineness: int) -> Int[np.ndarray, "layer"]:
     """Step index of each layer of one net, inverse to sensitivity; the most sensitive layer's is `fineness`.
 
     No layer's is finer than the coder's integers allow: clipped coefficients would cost far more than coarse ones.

@@ -11,18 +11,17 @@ import pytest
 from jaxtyping import TypeCheckError
 from PIL import Image
 
-from dfm.codec.picture import (
+from dfm.errors import UserError
+from dfm.files import check_writable, write_atomically
+from dfm.picture_files import (
     ORIENTATIONS,
     WRITABLE_FORMATS,
     central_crop,
-    check_writable,
     downscale,
     load_picture,
     picture_format,
     save_picture,
-    write_atomically,
 )
-from dfm.errors import UserError
 
 
 def message_of(function, *arguments) -> str:
@@ -226,14 +225,14 @@ def test_decompression_bomb_is_refused(tmp_path, monkeypatch, side):
 def test_standard_streams(photograph):
     buffer = io.BytesIO()
     Image.fromarray(photograph).save(buffer, "PNG")
-    program = "from dfm.codec.picture import load_picture, save_picture; save_picture('-', load_picture('-'))"
+    program = "from dfm.picture_files import load_picture, save_picture; save_picture('-', load_picture('-'))"
     done = subprocess.run([sys.executable, "-c", program], input=buffer.getvalue(), stdout=subprocess.PIPE, check=True)
     np.testing.assert_array_equal(np.asarray(Image.open(io.BytesIO(done.stdout))), photograph)
 
 
 def test_bad_standard_input_is_named():
     program = (
-        "from dfm.codec.picture import load_picture\n"
+        "from dfm.picture_files import load_picture\n"
         "from dfm.errors import UserError\n"
         "try: load_picture('-')\n"
         "except UserError as error: print(error)\n"

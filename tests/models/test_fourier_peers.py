@@ -10,8 +10,8 @@ import pytest
 
 from dfm.models.fourier import fourier_net
 
-GOLDEN = Path(__file__).parent / "golden" / "torch_fourier_net.npz"
-sys.path.insert(0, str(Path(__file__).parent.parent / "scripts"))
+GOLDEN = Path(__file__).parents[1] / "golden" / "torch_fourier_net.npz"
+sys.path.insert(0, str(Path(__file__).parents[2] / "scripts"))
 
 
 def assert_equal_to(vectors):

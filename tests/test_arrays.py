@@ -2,7 +2,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from dfm.pictures import grid, to_float, to_uint8
+from dfm.arrays import grid, to_float, to_uint8
 
 EVERY = np.arange(256, dtype=np.uint8)
 

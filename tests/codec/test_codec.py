@@ -12,23 +12,24 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from literal_fourier import literal_net
 from PIL import Image
 
 from dfm import codec
-from dfm.codec import architectures, container, encoder, entropy, fitting, painting, quantization
+from dfm.codec import container, encoder, entropy
 from dfm.codec.container import Header
-from dfm.codec.fitting import DEFAULT, THESIS, Schedule
-from dfm.codec.picture import downscale
+from dfm.codec.weights import architectures, fitting, painting, quantization
+from dfm.codec.weights.fitting import DEFAULT, THESIS, Schedule
 from dfm.errors import UserError
 from dfm.metrics.picture_quality import psnr
 from dfm.models.fourier import coefficient_count, fourier_net
+from dfm.models.literal_fourier import literal_net
+from dfm.picture_files import downscale
 
 # Compilation is nearly all of the time here: tests share these nets, and pictures of 192 pixels
 WIDTHS = (2, 2)
 LADDER = ((2,), WIDTHS)
 STEPS = 60
-GOLDEN_DIR = Path(__file__).parent / "golden"
+GOLDEN_DIR = Path(__file__).parents[1] / "golden"
 GOLDEN_PICTURES = sorted(GOLDEN_DIR.glob("v*_picture_*.dfm"))
 
 
@@ -354,10 +355,17 @@ def test_impossible_options_are_refused_at_once(photo, no_fit, options, message)
 
 @pytest.mark.parametrize(
     "image",
-    [np.zeros((4, 4, 3)), np.zeros((4, 4, 3), np.uint16), np.zeros((4, 4, 2), np.uint8), np.zeros((4, 4, 4), np.uint8),
-     np.zeros(4, np.uint8), np.zeros((0, 4, 3), np.uint8), np.zeros((1, 4, 4, 3), np.uint8)],
+    [
+        np.zeros((4, 4, 3)),
+        np.zeros((4, 4, 3), np.uint16),
+        np.zeros((4, 4, 2), np.uint8),
+        np.zeros((4, 4, 4), np.uint8),
+        np.zeros(4, np.uint8),
+        np.zeros((0, 4, 3), np.uint8),
+        np.zeros((1, 4, 4, 3), np.uint8),
+    ],
     ids=lambda image: f"{image.dtype}{list(image.shape)}",
-)  # fmt: skip
+)
 def test_what_is_no_picture_is_refused(no_fit, image):
     with pytest.raises(UserError, match="pictures are"):
         codec.encode(image)
@@ -594,8 +602,9 @@ def test_step_indices_of_a_saturated_net():
 def test_quantize_is_dequantized_within_half_a_step():
     net = [{name: np.asarray(c[0]) for name, c in layer.items()} for layer in random_layers()]
     indices = np.array([60, 70, 65])
-    for layer, quantized, step in zip(net, quantization.quantize(net, indices), quantization.step_sizes(indices),
-                                      strict=True):  # fmt: skip
+    for layer, quantized, step in zip(
+        net, quantization.quantize(net, indices), quantization.step_sizes(indices), strict=True
+    ):
         found = container.dequantize(quantized)
         assert np.abs(found["cos"] - layer["cos"]).max() <= step / 2 + 1e-6
         assert np.abs(found["sin"][1:] - layer["sin"][1:]).max() <= step / 2 + 1e-6
@@ -702,6 +711,7 @@ def test_a_wrecked_start_is_not_kept(photo):
     state = fitting.start(wild, (4, 4, 4), pixels, "cos_sin", key)
     state = fitting.train(wild, state, pixels, key, Schedule(0, 1500, 1500))
     flat = 10 * np.log10(4 / np.var(np.asarray(pixels.values[0]), 0).mean())
-    painted = painting.paint([{n: np.asarray(c[0]) for n, c in layer.items()} for layer in state.layers],
-                             *photo.shape[:2], wild.input_scale)  # fmt: skip
+    painted = painting.paint(
+        [{n: np.asarray(c[0]) for n, c in layer.items()} for layer in state.layers], *photo.shape[:2], wild.input_scale
+    )
     assert float(state.rate[0]) < 1 and psnr(painted, photo) > flat + 1

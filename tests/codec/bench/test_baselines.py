@@ -5,7 +5,7 @@ import warnings
 import numpy as np
 import pytest
 
-from dfm.codec.baselines import CODECS, encode_to_size
+from dfm.codec.bench.baselines import CODECS, encode_to_size
 from dfm.errors import UserError
 from dfm.metrics.picture_quality import psnr
 
@@ -45,8 +45,9 @@ def test_grey_jpeg_is_recognised_by_itself():
 def test_optimised_jpeg_keeps_full_colour_resolution():
     image = np.zeros((32, 32, 3), np.uint8)
     image[:, ::2, 0] = 255  # red stripes a pixel wide: subsampled colour smears them
-    default, optimised = (psnr(image, CODECS[name].decode(CODECS[name].encode(image, 90)))
-                          for name in ("jpeg", "jpeg-opt"))
+    default, optimised = (
+        psnr(image, CODECS[name].decode(CODECS[name].encode(image, 90))) for name in ("jpeg", "jpeg-opt")
+    )
     assert optimised > default + 5
 
 

@@ -9,11 +9,12 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from dfm import results
-from dfm.codec.bench_codecs import COIN_STEPS, known_codecs, known_name, make_codecs
-from dfm.codec.picture import PICTURE_SUFFIXES, Picture, central_crop, check_writable, load_picture
-from dfm.codec.rate_distortion import PROTOCOLS, run
-from dfm.codec.rate_distortion_plot import numbers, plot
+from dfm.codec.bench.codecs import COIN_STEPS, known_codecs, known_name, make_codecs
+from dfm.codec.bench.plot import numbers, plot
+from dfm.codec.bench.rate_distortion import PROTOCOLS, run
 from dfm.errors import UserError
+from dfm.files import check_writable
+from dfm.picture_files import PICTURE_SUFFIXES, Picture, central_crop, load_picture
 
 RATES = (0.15, 0.3, 0.6, 1.0)  # bits per pixel, the range in which published picture codecs are compared
 PLOT_SUFFIXES = (".png", ".svg", ".pdf")
@@ -23,18 +24,30 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The arguments of `bench`."""
     parser.add_argument("folder", metavar="FOLDER", help="folder of pictures")
     parser.add_argument("--codecs", default="dfm,jpeg,webp,avif", help=f"comma-separated: {', '.join(known_codecs())}")
-    parser.add_argument("--output", required=True, metavar="RESULTS.json",
-                        help="summary; RESULTS.json.rows.jsonl beside it gathers the points and makes runs resumable")
+    parser.add_argument(
+        "--output",
+        required=True,
+        metavar="RESULTS.json",
+        help="summary; RESULTS.json.rows.jsonl beside it gathers the points and makes runs resumable",
+    )
     parser.add_argument("--plot", metavar="CURVES.png", help="plot of the curves (.png, .svg or .pdf)")
-    parser.add_argument("--protocol", default="as-is", choices=PROTOCOLS,
-                        help="; ".join(f"{name}: {text}" for name, text in PROTOCOLS.items()))
+    parser.add_argument(
+        "--protocol",
+        default="as-is",
+        choices=PROTOCOLS,
+        help="; ".join(f"{name}: {text}" for name, text in PROTOCOLS.items()),
+    )
     parser.add_argument("--rates", default=",".join(map(str, RATES)), help="bits per pixel for dfm and coin")
     parser.add_argument("--effort", type=int, default=3, help="effort of dfm, 1 to 9")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--pictures", metavar="NAME,NAME", help="only these of the folder")
     parser.add_argument("--published", metavar="CURVES.json", help="also plot these published curves (protocol kodak)")
-    parser.add_argument("--coin-steps", type=int, default=COIN_STEPS,
-                        help=f"Adam steps of coin (default {COIN_STEPS:,}; the paper took {50_000:,})")
+    parser.add_argument(
+        "--coin-steps",
+        type=int,
+        default=COIN_STEPS,
+        help=f"Adam steps of coin (default {COIN_STEPS:,}; the paper took {50_000:,})",
+    )
     parser.add_argument("--json", action="store_true", help="print the summary without its rows as one JSON object")
 
 
@@ -43,8 +56,14 @@ def run_from_args(args: argparse.Namespace, command=None) -> int:
     published = _check_outputs(args)
     codecs = make_codecs(_words(args.codecs), _parse_rates(args.rates), args.effort, args.seed, args.coin_steps)
     pictures = load_pictures(args.folder, args.protocol, _words(args.pictures) if args.pictures else None)
-    summary = run(pictures, codecs, args.output, protocol=args.protocol, seed=args.seed,
-                  command=sys.argv if command is None else command)
+    summary = run(
+        pictures,
+        codecs,
+        args.output,
+        protocol=args.protocol,
+        seed=args.seed,
+        command=sys.argv if command is None else command,
+    )
     if args.plot:
         plot(summary, args.plot, published)
     if args.json:
@@ -71,20 +90,26 @@ def load_pictures(folder, protocol: str, names: Sequence[str] | None = None) -> 
         return pictures
     for name, image in pictures:
         if not re.fullmatch(r"kodim(0[1-9]|1\d|2[0-4])", name) or sorted(image.shape) != [3, 512, 768]:
-            raise UserError(f"{by_name[name]}: not one of the 24 Kodak pictures (kodim01 ... kodim24, 768x512), "
-                            f"which protocol {protocol} is about; use --protocol as-is")
+            raise UserError(
+                f"{by_name[name]}: not one of the 24 Kodak pictures (kodim01 ... kodim24, 768x512), "
+                f"which protocol {protocol} is about; use --protocol as-is"
+            )
     return pictures if protocol == "kodak" else [(name, central_crop(image, 256)) for name, image in pictures]
 
 
 def table(summary: dict) -> str:
     """The averaged curves and BD-rates as text."""
-    lines = [f"{summary['protocol']}, {len(summary['pictures'])} pictures",
-             "codec     setting    bits/pixel  PSNR dB  (of mean MSE)    SSIM   encode s   decode s"]
+    lines = [
+        f"{summary['protocol']}, {len(summary['pictures'])} pictures",
+        "codec     setting    bits/pixel  PSNR dB  (of mean MSE)    SSIM   encode s   decode s",
+    ]
     for name, curve in summary["codecs"].items():
         for setting, *values in zip(curve["settings"], *curve["results"].values(), strict=True):
             rate, mean, of_mean, similarity, encode, decode = numbers(values)
-            lines.append(f"{name:9} {setting:10} {rate:10.4f} {mean:8.2f} {of_mean:14.2f} {similarity:7.4f} "
-                         f"{encode:10.3f} {decode:10.3f}")
+            lines.append(
+                f"{name:9} {setting:10} {rate:10.4f} {mean:8.2f} {of_mean:14.2f} {similarity:7.4f} "
+                f"{encode:10.3f} {decode:10.3f}"
+            )
     for name, entry in summary["bd_rate"]["codecs"].items():
         averaged, single = entry["averaged_curve"], entry["per_picture_mean"] or {}
         if averaged["percent"] is None:
@@ -94,8 +119,10 @@ def table(summary: dict) -> str:
             of_pictures = ""
             if single.get("percent") is not None:
                 of_pictures = f"; mean of {single['pictures']} pictures {single['percent']:+.1f} %"
-            lines.append(f"BD-rate of {name} against {summary['bd_rate']['anchor']}: {averaged['percent']:+.1f} % "
-                         f"({low:.1f} to {high:.1f} dB{of_pictures})")
+            lines.append(
+                f"BD-rate of {name} against {summary['bd_rate']['anchor']}: {averaged['percent']:+.1f} % "
+                f"({low:.1f} to {high:.1f} dB{of_pictures})"
+            )
     return "\n".join(lines)
 
 
@@ -119,8 +146,11 @@ def _check_outputs(args: argparse.Namespace) -> dict | None:
         raise UserError(f"published curves are of full-size Kodak pictures: use --protocol kodak, not {args.protocol}")
     try:
         published = json.loads(Path(args.published).read_text())
-        usable = {name: curve for name, curve in published.items() if len(curve["bpp"]) == len(
-            curve.get("psnr-rgb") or curve["psnr"])}
+        usable = {
+            name: curve
+            for name, curve in published.items()
+            if len(curve["bpp"]) == len(curve.get("psnr-rgb") or curve["psnr"])
+        }
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise UserError(f"{args.published}: not a file of curves, name -> bpp and psnr ({error})") from None
     return usable

@@ -1,0 +1,1 @@
+"""`dfm bench`: rate-distortion curves of several codecs on a folder of pictures."""
