@@ -59,6 +59,14 @@ def write_atomically(path: str | os.PathLike, data: bytes) -> None:
         raise UserError(f"{path}: cannot be written ({error.strerror})") from None
 
 
+def home_folder() -> Path:
+    """The user's home; UserError where nobody knows it: HOME is not set, and the user is none that the system knows."""
+    try:
+        return Path.home()
+    except RuntimeError:
+        raise UserError("no home folder is known: set HOME, or name the folder") from None
+
+
 def _write_standard_output(data: bytes) -> None:
     try:
         sys.stdout.buffer.write(data)

@@ -1,6 +1,5 @@
 """The posterior's moments of every training picture, computed once: for trainings in which the encoder is frozen."""
 
-import sys
 import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -8,7 +7,6 @@ from typing import Any
 
 import jax
 import numpy as np
-from tqdm import tqdm
 
 from dfm.arrays import to_float
 from dfm.data import Batches
@@ -16,6 +14,7 @@ from dfm.data.batches import AHEAD, Batch
 from dfm.data.prefetch import read_ahead
 from dfm.data.prepared import writing
 from dfm.models.autoencoder_kl import AutoencoderKL, pad_to_stride
+from dfm.progress import Progress
 from dfm.training.state import Params
 
 CHUNK = 64
@@ -57,8 +56,9 @@ def cached(batches: Batches, model: AutoencoderKL, params: Params, folder: Path)
     if not path.exists():
         first = pad_to_stride(batches.dataset.take(np.arange(1)), model.stride)[0]
         shape = jax.eval_shape(encode, to_float(first)).shape[1:]
-        with writing(path, (count, *shape), np.float32) as moments:
-            for start in tqdm(range(0, count, CHUNK), desc="encoding", file=sys.stderr, disable=None):
+        total = len(range(0, count, CHUNK))
+        with writing(path, (count, *shape), np.float32) as moments, Progress(total, "encoding", "batch") as progress:
+            for start in progress.over(range(0, count, CHUNK)):
                 rows = np.arange(start, min(start + CHUNK, count))
                 moments[rows] = _encode(encode, batches.dataset.take(rows), model.stride)
     return CachedBatches(batches, np.load(path, mmap_mode="r"))
