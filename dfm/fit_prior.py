@@ -5,10 +5,10 @@ import sys
 import time
 from collections.abc import Sequence
 
-from dfm.command_line import Parser, run_command
+from dfm.command_line import Parser, check_seed, checkpoint, run_command
 from dfm.errors import UserError
-from dfm.sample import PRIORS, check_seed, checkpoint
 
+PRIORS = ("normal", "gaussian", "gmm")
 EXAMPLES = """The latents are those of the training pictures: the table, or what the encoder says. One JSON line on
 standard output gives the mean log-likelihood in nats a picture: of the training latents, and of the test split's where
 there is an encoder. dfm.sample uses the stored prior as long as the checkpoint is the same, and otherwise fits it again
