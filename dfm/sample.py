@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from dfm.command_line import Parser, check_seed, checkpoint, run_command
 from dfm.errors import UserError
+from dfm.priors import DEFAULT_PRIOR, PRIORS
 
 if TYPE_CHECKING:
     from dfm.training.runs import Run
@@ -35,7 +36,6 @@ examples:
   python -m dfm.sample --vae=FOLDER --decode=photo.npz --output=again.png
 """
 WHATS = ("samples", "reconstructions", "interpolation", "traversal", "invert", "morph")
-PRIORS = ("normal", "gaussian", "gmm")
 PICTURE_OPTIONS = ("vae", "encode", "decode", "pad_to", "output", "which", "quiet")  # those that --vae knows
 
 
@@ -104,7 +104,9 @@ def _parser() -> Parser:
     add("--quiet", action="store_true", help="no progress bars and no notes")
 
     group = parser.add_argument_group("samples, morph")
-    group.add_argument("--prior", default="gaussian", choices=PRIORS, help="default gaussian; fitted when needed")
+    group.add_argument(
+        "--prior", default=DEFAULT_PRIOR, choices=PRIORS, help=f"default {DEFAULT_PRIOR}; fitted when needed"
+    )
     group.add_argument("--seed", type=int, default=0, metavar="N", help="sample i depends on seed and i alone")
     count = "samples (64), pictures reconstructed (32) or inverted (16), stations of a morph (6)"
     group.add_argument("--count", type=int, metavar="N", help=count)

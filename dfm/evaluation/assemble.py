@@ -25,7 +25,7 @@ from dfm.evaluation.sources import (
 from dfm.metrics.networks import WeightFiles
 
 if TYPE_CHECKING:
-    from dfm.priors import Prior
+    from dfm.priors.prior import Prior
     from dfm.sampling import RunData
 
 DEFAULT_COUNT = 10_000

@@ -25,7 +25,7 @@ from dfm.metrics.frechet import frechet_distance
 from dfm.metrics.networks import WeightFiles
 
 if TYPE_CHECKING:
-    from dfm.priors import Prior
+    from dfm.priors.prior import Prior
     from dfm.sampling import RunData
     from dfm.training.runs import Run
 

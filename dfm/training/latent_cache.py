@@ -10,7 +10,7 @@ import numpy as np
 from tqdm import tqdm
 
 from dfm.array_files import hash_parameters
-from dfm.arrays import to_float
+from dfm.arrays import pad_batch, to_float
 from dfm.data import Batches
 from dfm.data.batches import AHEAD, Batch
 from dfm.data.prefetch import read_ahead
@@ -65,6 +65,5 @@ def cached(batches: Batches, model: AutoencoderKL, params: Params, folder: Path)
 
 
 def _encode(encode: Callable, images: np.ndarray, stride: int) -> np.ndarray:
-    # filled up, so that one compilation serves all
-    padded = np.concatenate([images, np.repeat(images[-1:], CHUNK - len(images), axis=0)])
+    padded = pad_batch(images, CHUNK)
     return np.asarray(encode(to_float(pad_to_stride(padded, stride)[0])))[: len(images)]
