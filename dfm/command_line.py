@@ -43,6 +43,20 @@ def run_command(name: str, run: Callable[[Sequence[str] | None], int | None], ar
         return 141
 
 
+def checkpoint(text: str) -> str | int:
+    """The word of `--which`: latest, best or the number of a step."""
+    if text in ("latest", "best"):
+        return text
+    if not text.isdecimal():
+        raise argparse.ArgumentTypeError(f"{text!r} is neither latest, best nor a step")
+    return int(text)
+
+
+def check_seed(seed: int) -> None:
+    if not 0 <= seed < 2**32:
+        raise UserError(f"--seed must be 0 to {2**32 - 1}, not {seed}")
+
+
 def join_processes(coordinator_address: str | None, process_count: int | None, process_id: int | None) -> None:
     """jax.distributed.initialize; UserError where neither these nor the cluster say who the processes are."""
     import jax

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 from dfm.command_line import Parser, join_processes, run_command
 from dfm.errors import UserError
+from dfm.priors import DEFAULT_PRIOR, PRIORS
 
 EXAMPLES = """metrics on samples (against --reference, but for is):
   fid, fid_infinity, kid, is, precision_recall, density_coverage, mmd, mind    features of FID's Inception
@@ -28,7 +29,6 @@ examples:
   python -m dfm.evaluate --make_stats=cifar10:train --output=cifar10-train.npz
 """
 LARGEST_SIZE = 2**14
-PRIORS = ("normal", "gaussian", "gmm")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -99,7 +99,7 @@ def _parser() -> Parser:
 
     group = parser.add_argument_group("of a run")
     group.add_argument("--which", default="latest", metavar="latest|best|STEP", help="checkpoint; default latest")
-    group.add_argument("--prior", default="gaussian", metavar="NAME,...", help=f"of {', '.join(PRIORS)}")
+    group.add_argument("--prior", default=DEFAULT_PRIOR, metavar="NAME,...", help=f"of {', '.join(PRIORS)}")
     group.add_argument("--seed", type=int, default=0, metavar="N", help="sample i depends on seed and i alone")
     group.add_argument("--repeats", type=int, default=1, metavar="R", help="seeds N, N+1, ...: mean and spread")
     group.add_argument("--temperature", type=float, default=1.0, metavar="T", help="factor of the latents' deviations")

@@ -13,7 +13,7 @@ from jaxtyping import Float, Int
 
 from dfm.errors import UserError
 from dfm.metrics.picture_quality import PEAK, mse, psnr
-from dfm.priors import Prior
+from dfm.priors.prior import Prior
 from dfm.sampling import interpolation
 from dfm.sampling.fitted_priors import stored_or_fitted
 from dfm.sampling.inversion import Inversion, decibels, invert

@@ -6,8 +6,9 @@ import jax
 import numpy as np
 from jaxtyping import Float, UInt8
 
-from dfm.arrays import grid, to_float, to_uint8
+from dfm.arrays import grid, padded_batches, to_float, to_uint8
 from dfm.data import Batches
+from dfm.metrics.principal_components import principal_components
 from dfm.models.latent_vectors import LatentVectors
 from dfm.picture_files import save_picture
 from dfm.shapes import typechecked
@@ -78,11 +79,10 @@ class Previews:
 @typechecked
 def sample_gaussian(latents: Float[np.ndarray, "n size"], count: int, seed: int) -> Float[np.ndarray, "count size"]:
     """Draws from the Gaussian with the mean and the full covariance of these latents."""
-    mean, covariance = latents.mean(0), np.atleast_2d(np.cov(latents, rowvar=False))
-    # by eigenvalues: with few pictures, or latents that nothing uses, the covariance is singular
-    values, vectors = np.linalg.eigh(covariance)
+    # by components: with few pictures, or latents that nothing uses, the covariance is singular
+    found = principal_components(latents)
     noise = np.random.default_rng(seed).standard_normal((count, latents.shape[1]))
-    return (mean + noise * np.sqrt(np.maximum(values, 0)) @ vectors.T).astype(np.float32)
+    return (found.mean + noise * np.sqrt(found.variances) @ found.directions).astype(np.float32)
 
 
 @typechecked
@@ -96,8 +96,5 @@ def beside_each_other(
 
 
 def _in_chunks(function, array: np.ndarray) -> np.ndarray:
-    """The function of CHUNK rows at a time; the last chunk is filled up, so that one compilation serves all."""
-    padding = np.repeat(array[-1:], -len(array) % CHUNK, axis=0)
-    padded = np.concatenate([array, padding])
-    parts = [function(padded[start : start + CHUNK]) for start in range(0, len(padded), CHUNK)]
-    return np.concatenate(parts)[: len(array)]
+    """The function of CHUNK rows at a time."""
+    return np.concatenate([function(batch)[:count] for batch, count in padded_batches(array, CHUNK)])
