@@ -6,7 +6,7 @@ import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from dfm.command_line import Parser, join_processes, run_command
+from dfm.command_line import Meaning, Meanings, Parser, checkpoint, join_processes, run_command
 from dfm.config import nearest
 from dfm.errors import UserError
 from dfm.priors import DEFAULT_PRIOR, PRIORS
@@ -35,6 +35,29 @@ examples:
   python -m dfm.evaluate --make_stats=cifar10:train --output=cifar10-train.npz
 """
 LARGEST_SIZE = 2**14
+OF_A_RUN: Meaning = ("runs (--workdir)", lambda args: args.workdir)
+OF_EVALUATIONS: Meaning = ("evaluations, not for --make_stats", lambda args: not args.make_stats)
+OF_PICTURES: Meaning = ("--reference or --make_stats", lambda args: args.reference or args.make_stats)
+MEANINGS: Meanings = {
+    "which": ("runs (--workdir, --vae)", lambda args: args.workdir or args.vae),
+    "prior": OF_A_RUN,
+    "repeats": OF_A_RUN,
+    "temperature": OF_A_RUN,
+    "invert_steps": OF_A_RUN,
+    "num_samples": ("samples (--workdir, --samples)", lambda args: args.workdir or args.samples),
+    "seed": OF_EVALUATIONS,
+    "reference": OF_EVALUATIONS,
+    "protocol": OF_EVALUATIONS,
+    "pretty": OF_EVALUATIONS,
+    "no_cache": OF_EVALUATIONS,
+    "num_references": ("--reference", lambda args: args.reference),
+    "size": OF_PICTURES,
+    "label": OF_PICTURES,
+    "keep_features": ("--make_stats", lambda args: args.make_stats),
+    "coordinator_address": ("--distributed", lambda args: args.distributed),
+    "process_count": ("--distributed", lambda args: args.distributed),
+    "process_id": ("--distributed", lambda args: args.distributed),
+}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -76,7 +99,6 @@ def _run(arguments: Sequence[str] | None) -> None:
 def _prepared(args: argparse.Namespace, speaks: bool) -> "Evaluation":
     """The evaluation that the command asks for."""
     from dfm.evaluation import Options, entry
-    from dfm.evaluation.progress import Progress
     from dfm.results import portable_command
 
     options = Options(
@@ -90,7 +112,7 @@ def _prepared(args: argparse.Namespace, speaks: bool) -> "Evaluation":
         weights=_weight_files(args),
         command=portable_command(args.command),
         note=_note if speaks else lambda text: None,
-        progress=Progress(args.quiet),
+        quiet=args.quiet,
     )
     if args.vae:
         metrics = args.metrics or "reconstruction"
@@ -129,7 +151,11 @@ def _note(text: str) -> None:
 
 def _parser() -> Parser:
     parser = Parser(
-        prog="dfm.evaluate", description=__doc__, epilog=EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter
+        prog="dfm.evaluate",
+        description=__doc__,
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        meanings=MEANINGS,
     )
     add = parser.add_argument
     what = parser.add_mutually_exclusive_group(required=True)
@@ -153,7 +179,9 @@ def _parser() -> Parser:
     add("--keep_features", action="store_true", help="with --make_stats: features too, for kid and its kind")
 
     group = parser.add_argument_group("of a run")
-    group.add_argument("--which", type=checkpoint, default="latest", metavar="latest|best|STEP", help="checkpoint; default latest")
+    group.add_argument(
+        "--which", type=checkpoint, default="latest", metavar="latest|best|STEP", help="checkpoint; default latest"
+    )
     group.add_argument("--prior", default=DEFAULT_PRIOR, metavar="NAME,...", help=f"of {', '.join(PRIORS)}")
     group.add_argument("--seed", type=int, default=0, metavar="N", help="sample i depends on seed and i alone")
     group.add_argument("--repeats", type=int, default=1, metavar="R", help="seeds N, N+1, ...: mean and spread")
@@ -193,39 +221,33 @@ def _check(args: argparse.Namespace) -> None:
             raise UserError(f"unknown prior {word!r}{nearest(word, PRIORS)}")
     if not args.prior:
         raise UserError(f"--prior names none of {', '.join(PRIORS)}")
-    if args.size is not None and not (args.reference or args.make_stats):
-        raise UserError("--size is of the pictures of --reference or --make_stats")
     if args.make_stats and not (args.output or "").endswith(".npz"):
         raise UserError("--make_stats needs --output=FILE.npz")
-    if (args.samples or args.vae) and args.repeats > 1:
-        raise UserError("--repeats draws new samples, which needs --workdir")
     if args.output:
-        from dfm.files import check_writable
+        from dfm.files import check_writable, refuse_same_file
 
         check_writable(args.output)
+        refuse_same_file(args.output, filter(None, (args.samples, args.reference, args.make_stats)))
 
 
 def _make_statistics(args: argparse.Namespace) -> None:
     import jax
 
     from dfm.evaluation.measure import measure
-    from dfm.evaluation.progress import Progress
     from dfm.evaluation.references import save_statistics
     from dfm.evaluation.sources import open_source
     from dfm.metrics import networks
     from dfm.metrics.features import Extractor
+    from dfm.progress import Progress
     from dfm.results import portable_command, provenance
 
     metric, dash, name = (args.metrics or "fid").partition("-")
     if "," in name or metric != ("fd" if dash else "fid"):
         raise UserError(f"--make_stats makes statistics of one network: --metrics=fid or fd-NAME, not {args.metrics}")
-    for flag in ("workdir", "samples", "reference"):
-        if getattr(args, flag):
-            raise UserError(f"--{flag} has no part in --make_stats")
     source = open_source(args.make_stats, args.data_dir, args.label, args.size)
     network = networks.load(name if dash else "inception", _weight_files(args))
-    with Progress(args.quiet).bar(source.id, source.count) as report:
-        measured = measure(source, Extractor(network, args.batch_size), args.keep_features, report)
+    with Progress(source.count, source.id, "picture", quiet=args.quiet) as progress:
+        measured = measure(source, Extractor(network, args.batch_size), args.keep_features, progress.advance)
     if jax.process_index() == 0:
         facts = {"command": portable_command(args.command), "warnings": measured.warnings, **provenance()}
         save_statistics(args.output, measured, network, facts)

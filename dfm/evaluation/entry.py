@@ -16,10 +16,10 @@ from dfm.evaluation.models import open_autoencoder, open_run
 from dfm.evaluation.options import (
     Options,
     Reference,
+    cache_folder,
     changed_samples,
     check_protocol,
     common_facts,
-    cache_folder,
     fixed_count,
     open_given_reference,
     protocol_of,
@@ -212,7 +212,7 @@ def _prepared(
         data=data,
         facts=common_facts(options, protocol, data),
         warnings=warnings,
-        progress=options.progress,
+        quiet=options.quiet,
         note=options.note,
         **more,
     )
@@ -233,5 +233,3 @@ def _run_sampler(
         return changed_samples(SampleSource(data.run, prior, seed, count, temperature), protocol)
 
     return Sampler(sources, name, prior, temperature)
-
-

@@ -10,7 +10,6 @@ from dfm import results
 from dfm.evaluation.measure import Measured, gather_numbers, measure_all
 from dfm.evaluation.metric import MODEL, RECONSTRUCTIONS, SAMPLES, Inputs, Value
 from dfm.evaluation.plan import Plan
-from dfm.evaluation.progress import Progress
 from dfm.evaluation.protocols import QUANTISATION
 from dfm.evaluation.reconstruction import Compared, Reconstructions
 from dfm.evaluation.references import Statistics, hash_source, measure_reference
@@ -19,6 +18,7 @@ from dfm.evaluation.report import Line, make_line, merge_repeats
 from dfm.evaluation.sources import Source
 from dfm.metrics.blas import single_threaded
 from dfm.metrics.features import Extractor
+from dfm.progress import Progress
 
 if TYPE_CHECKING:
     from dfm.priors.prior import Prior
@@ -58,7 +58,7 @@ class Evaluation:
     data: "RunData | None" = None
     facts: dict[str, Any] = field(default_factory=dict)
     warnings: Sequence[str] = ()
-    progress: Progress = field(default_factory=lambda: Progress(quiet=True))
+    quiet: bool = True  # no progress bars
     note: Callable[[str], None] = lambda line: None
     invert_steps: int = 300
     folder: Path | None = None
@@ -83,8 +83,8 @@ class Evaluation:
         for seed in self.seeds:
             source = sampler.sources(seed)
             label = ", ".join(part for part in ("samples", sampler.prior_name) if part)
-            with self.progress.bar(label, source.count) as report:
-                measured.append(measure_all(source, self._extractors_of(by_network), keep, report))
+            with self._progress(label, source.count) as progress:
+                measured.append(measure_all(source, self._extractors_of(by_network), keep, progress.advance))
         for network, requests in by_network.items():
             of_network = [one[network] for one in measured]
             for request in requests:
@@ -126,8 +126,8 @@ class Evaluation:
         references = self._references_of(by_network)
         made = Reconstructions(self.data, originals, self.invert_steps, self.note)
         source = Compared(made, self.plan.pair_measures)
-        with self.progress.bar("reconstructions", originals.count) as report:
-            measured = measure_all(source, self._extractors_of(by_network), (), report)
+        with self._progress("reconstructions", originals.count) as progress:
+            measured = measure_all(source, self._extractors_of(by_network), (), progress.advance)
         facts: Line = {
             "latents_by": made.how,
             "samples": {"id": source.id, "count": source.count, "sha256": None},
@@ -177,11 +177,14 @@ class Evaluation:
                 continue
             assert self.reference is not None
             total = 0 if isinstance(self.reference, Statistics) else self.reference.count
-            with self.progress.bar(f"reference, {network}", total) as report:
+            with self._progress(f"reference, {network}", total) as progress:
                 self._references[network] = measure_reference(
-                    self.reference, extractors[network], network in keep, self.cache, report
+                    self.reference, extractors[network], network in keep, self.cache, progress.advance
                 )
         return self._references
+
+    def _progress(self, label: str, total: int) -> Progress:
+        return Progress(total, label, "picture", quiet=self.quiet or total == 0, keep=False)
 
     def _sampler_facts(self, sampler: Sampler) -> Line:
         seeds = list(self.seeds) if sampler.prior_name else None

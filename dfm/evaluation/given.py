@@ -85,8 +85,8 @@ def as_source(given: Given, name: str, count: int | None = None, **opening: Any)
             raise UserError(f"{name}: a function that makes pictures needs a count")
         return FunctionSource(name, given, count)
     if count is not None:
-        return BatchSource(name, given, count)  # type: ignore[arg-type]
-    collected = [checked_pictures(np.asarray(batch), name) for batch in given]  # type: ignore[union-attr]
+        return BatchSource(name, given, count)
+    collected = [checked_pictures(np.asarray(batch), name) for batch in given]
     if not collected:
         raise UserError(f"{name}: no pictures")
     return ArraySource(name, np.concatenate(collected))

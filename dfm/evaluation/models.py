@@ -7,10 +7,10 @@ import jax
 import numpy as np
 from ml_collections import ConfigDict
 
-from dfm.array_files import hash_arrays
+from dfm.array_files import hash_parameters
 from dfm.data import Dataset
 from dfm.errors import UserError
-from dfm.evaluation.sources import Source
+from dfm.evaluation.sources import Shape, Source
 from dfm.sampling import RunData
 from dfm.training.runs import Run
 
@@ -36,9 +36,9 @@ def open_autoencoder(autoencoder: Any, which: Any, pictures: Source, data_dir: s
     Args:
         autoencoder: a path, or (model, params).
     """
-    from dfm.conversion.pretrained import model_config
+    from dfm.conversion.config_files import model_config
     from dfm.models.latent_vectors import LatentVectors
-    from dfm.sampling.autoencoder_files import load_autoencoder
+    from dfm.training.pretrained import load_autoencoder
 
     height, width, channels = pictures.shape
     if isinstance(autoencoder, str | Path):
@@ -68,7 +68,8 @@ class SourcePictures:
     """A source as `Dataset` wants pictures: by their rows."""
 
     def __init__(self, source: Source):
-        self._source, self.shape, self.channels = source, source.shape, source.shape[2]
+        self._source, self.channels = source, source.shape[2]
+        self.shape: Shape | None = source.shape
 
     def __len__(self) -> int:
         return self._source.count
@@ -91,13 +92,11 @@ def check_finite_parameters(run: Run) -> None:
 
 def run_facts(run: Run) -> "Line":
     """Which model a line speaks of: workdir, step, config, and a hash of parameters and latents."""
-    leaves = jax.tree_util.tree_flatten_with_path((run.params, run.latents))[0]
-    sha256 = hash_arrays({jax.tree_util.keystr(path): np.asarray(leaf) for path, leaf in leaves})
     return {
         "run": {
             "workdir": Path(run.workdir).resolve().name,
             "step": int(run.step),
-            "params_sha256": sha256,
+            "params_sha256": hash_parameters((run.params, run.latents)),
             "config": run.config.to_dict(),
         }
     }

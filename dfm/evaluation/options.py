@@ -1,4 +1,4 @@
-"""What every evaluation shares: how it is to be done, the reference that it is against, and what results say of both."""
+"""What every evaluation shares: how it is done, the reference that it is against, and what results say of both."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -10,7 +10,6 @@ from dfm.evaluation import protocols
 from dfm.evaluation.given import Given, as_source
 from dfm.evaluation.metric import SAMPLES
 from dfm.evaluation.models import run_facts
-from dfm.evaluation.progress import Progress
 from dfm.evaluation.protocols import Protocol
 from dfm.evaluation.references import Statistics, open_reference
 from dfm.evaluation.registry import Request
@@ -38,7 +37,7 @@ class Options:
         cache: whether features of data sets are kept under the data directory.
         weights: files of feature networks and LPIPS.
         command: for the lines: what was called.
-        note, progress: for people who wait.
+        note, quiet: for people who wait: what is said to them, and no progress bars.
     """
 
     protocol: str | None = None
@@ -51,7 +50,7 @@ class Options:
     weights: WeightFiles = field(default_factory=WeightFiles)
     command: str | None = None
     note: Callable[[str], None] = lambda line: None
-    progress: Progress = field(default_factory=lambda: Progress(quiet=True))
+    quiet: bool = True
 
 
 def protocol_of(options: Options) -> Protocol:
@@ -69,6 +68,7 @@ def open_given_reference(
     given: Reference, options: Options, protocol: Protocol, trained_label: int = -1
 ) -> Source | Statistics | None:
     """The reference, its class where the run has one, its subset and what the protocol does to it."""
+    reference: Source | Statistics | None
     if given is None or isinstance(given, Statistics):
         reference = given
     elif isinstance(given, str | Path):

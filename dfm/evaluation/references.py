@@ -89,9 +89,7 @@ class Statistics:
             raise UserError(f"{self.path}: mean or covariance hold NaN")
         asymmetry = float(np.abs(covariance - covariance.T).max())
         if asymmetry > ASYMMETRY * float(np.abs(covariance).max()):
-            raise UserError(
-                f"{self.path}: its covariance is not symmetric (off by {asymmetry:.3g})"
-            )
+            raise UserError(f"{self.path}: its covariance is not symmetric (off by {asymmetry:.3g})")
         return mean, covariance
 
     def _features(self, size: int) -> np.ndarray | None:

@@ -15,7 +15,7 @@ def frechet_value(result: Frechet) -> Value:
         "covariance_term": result.covariance_term,
         "most_negative_eigenvalue": result.most_negative_eigenvalue,
     }
-    warnings = ()
+    warnings: tuple[str, ...] = ()
     if result.most_negative_eigenvalue < NEGATIVE_EIGENVALUE:
         warnings = (
             f"an eigenvalue is {result.most_negative_eigenvalue:.3g} times the largest: one of the covariances is none",
