@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from dfm.command_line import Parser, checkpoint, run_command
 from dfm.errors import UserError
+from dfm.files import refuse_same_file
 
 if TYPE_CHECKING:
     from dfm.models.autoencoder_kl import AutoencoderKL
@@ -54,6 +55,8 @@ def _run(arguments: Sequence[str] | None) -> None:
     is_run = holds_run(args.input)
     target = args.to or ("safetensors" if is_run else "checkpoint")
     _refuse_what_has_no_meaning(args, is_run, target)
+    if target == "safetensors":  # a run is never written over
+        refuse_same_file(args.output, [args.input])
     model, params = load_autoencoder(args.input, args.which or "latest", args.config)
     file = Path(args.input)
     if not is_run and args.config is None and file.is_file() and not (file.parent / "config.json").exists():

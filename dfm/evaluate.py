@@ -145,9 +145,10 @@ def _check(args: argparse.Namespace) -> None:
     if args.which not in ("latest", "best") and not args.which.isdecimal():
         raise UserError(f"--which must be latest, best or a step, not {args.which!r}")
     if args.output:
-        from dfm.files import check_writable
+        from dfm.files import check_writable, refuse_same_file
 
         check_writable(args.output)
+        refuse_same_file(args.output, filter(None, (args.samples, args.reference, args.make_stats)))
 
 
 def _make_statistics(args: argparse.Namespace) -> None:
