@@ -34,13 +34,13 @@ from typing import Any
 from zlib import crc32
 
 import numpy as np
-from figure_5_1 import Picture, ProgressBar, exit_in_words, fit_nets, integers, sample_photograph
 
 from dfm import codec
 from dfm.codec import encoder
 from dfm.codec.weights import architectures, fitting, painting
 from dfm.codec.weights.fitting import DEFAULT, THESIS, Recipe
 from dfm.errors import UserError
+from dfm.experiments import FitProgress, Picture, fit_nets, integers, run_script, sample_photograph
 from dfm.metrics.picture_quality import psnr
 from dfm.models.fourier import coefficient_count
 from dfm.picture_files import PICTURE_SUFFIXES, central_crop, downscale, load_picture
@@ -239,7 +239,7 @@ def run(arguments: argparse.Namespace) -> None:
 
     todo = [(v, group) for group in groups for v in variants(arguments.part, arguments.widths) if missing(v, group)]
     print(f"part {arguments.part}: {len(todo)} batches of up to {GROUP} pictures to fit")
-    with ProgressBar(sum(_cost(variant, pictures, group) for variant, group in todo)) as bar:
+    with FitProgress(sum(_cost(variant, pictures, group) for variant, group in todo)) as bar:
         for variant, group in todo:
             label = f"{variant.variable} {variant.value}".strip()
             # the whole group, though some of its rows may be there: starts depend on the place in the batch
@@ -376,4 +376,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    exit_in_words(main)
+    run_script(main)
