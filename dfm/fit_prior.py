@@ -5,10 +5,9 @@ import sys
 import time
 from collections.abc import Sequence
 
-from dfm.command_line import Parser, run_command
+from dfm.command_line import Parser, check_seed, checkpoint, run_command
 from dfm.errors import UserError
 from dfm.priors import DEFAULT_PRIOR, PRIORS
-from dfm.sample import check_seed, checkpoint
 
 EXAMPLES = """The latents are those of the training pictures: the table, or what the encoder says. One JSON line on
 standard output gives the mean log-likelihood in nats a picture: of the training latents, and of the test split's where

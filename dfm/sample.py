@@ -9,7 +9,7 @@ import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from dfm.command_line import Parser, run_command
+from dfm.command_line import Parser, check_seed, checkpoint, run_command
 from dfm.errors import UserError
 from dfm.priors import DEFAULT_PRIOR, PRIORS
 
@@ -71,15 +71,17 @@ def _run(arguments: Sequence[str] | None) -> None:
 
 def _convert_picture(args: argparse.Namespace) -> None:
     """--encode and --decode: one file in, one file out."""
-    from dfm.files import check_writable
+    from dfm.files import check_writable, refuse_same_file
     from dfm.picture_files import picture_format
-    from dfm.sampling.autoencoder_files import decode_file, encode_file, load_autoencoder
+    from dfm.sampling.autoencoder_files import decode_file, encode_file
+    from dfm.training.pretrained import load_autoencoder
 
     if args.encode and not args.output.endswith(".npz"):
         raise UserError(f"{args.output}: latents are written as .npz")
     if args.decode:
         picture_format(args.output)
     check_writable(args.output)
+    refuse_same_file(args.output, [args.encode or args.decode])
     model, params = load_autoencoder(args.vae, args.which)
     if args.encode:
         print(encode_file(model, params, args.encode, args.output, args.pad_to))
@@ -198,11 +200,6 @@ def _check_class(label: int | None, run: "Run") -> None:
         )
 
 
-def check_seed(seed: int) -> None:
-    if not 0 <= seed < 2**32:
-        raise UserError(f"--seed must be 0 to {2**32 - 1}, not {seed}")
-
-
 def _size(text: str | None, run: "Run") -> tuple[int, int]:
     """Height and width in pixels that `--size` asks for; one number is the longest side, proportions kept."""
     height, width = run.model.height, run.model.width
@@ -215,15 +212,6 @@ def _size(text: str | None, run: "Run") -> tuple[int, int]:
         return int(words[0]), int(words[1])
     longest = int(words[0])
     return max(1, round(longest * height / max(height, width))), max(1, round(longest * width / max(height, width)))
-
-
-def checkpoint(text: str) -> str | int:
-    """`--which`: latest, best or the number of a step."""
-    if text in ("latest", "best"):
-        return text
-    if not text.isdecimal():
-        raise argparse.ArgumentTypeError(f"{text!r} is neither latest, best nor a step")
-    return int(text)
 
 
 def _whats(text: str) -> tuple[str, ...]:

@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 from tiny_runs import LinearMachine, TinyMachine, tiny_run
 
-from dfm import sample, train
+from dfm import progress, sample, train
 from dfm.errors import UserError
 from dfm.metrics.picture_quality import psnr
 from dfm.priors import PRIORS, files, find
@@ -261,12 +261,12 @@ def test_morph_through_test_pictures(run, show):
 
 
 def test_notes_and_progress_go_to_standard_error(table, tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr(figures, "PROGRESS_DELAY_SECONDS", 0)
+    monkeypatch.setattr(progress, "LINE_SECONDS", 0)
     code = main([f"--workdir={tmp_path / 'run'}", f"--output={tmp_path / 'out'}", "--count=3"])
     captured = capsys.readouterr()
     assert code == 0 and len(captured.out.splitlines()) == 1
     assert "prior gaussian is not fitted yet: fitting it to the training latents of step 20" in captured.err
-    assert "painting: 100%" in captured.err
+    assert "painting: 3/3 (100 %) pictures" in captured.err
 
 
 def test_json_beside_the_picture_has_command_and_hardware(table, show, tmp_path):

@@ -11,6 +11,7 @@ from dfm.data import folder, records
 from dfm.data.dataset import ArrayPictures, Dataset, Pictures
 from dfm.data.prepared import labels_path, read_arrays, read_labels
 from dfm.errors import UserError
+from dfm.files import home_folder
 
 KNOWN = ("digits", "mnist", "cifar10", "imagenet2012")  # and all of tensorflow-datasets
 SPLITS = ("train", "test", "train+test")
@@ -41,7 +42,7 @@ def load(
 
 def default_data_dir() -> Path:
     """$DFM_DATA_DIR, or ~/.cache/dfm/data."""
-    return Path(os.environ.get("DFM_DATA_DIR") or Path.home() / ".cache" / "dfm" / "data").expanduser()
+    return Path(os.environ.get("DFM_DATA_DIR") or home_folder() / ".cache" / "dfm" / "data").expanduser()
 
 
 Split = tuple[Pictures, np.ndarray, tuple[str, ...]]  # pictures, labels, names of the labels

@@ -5,15 +5,12 @@ belongs to another one it is fitted again, with the options it was fitted with, 
 lost, since a fit is determined by the checkpoint and these options.
 """
 
-import zlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import jax
-import numpy as np
-
 from dfm import priors
+from dfm.array_files import hash_parameters
 from dfm.errors import UserError
 from dfm.priors import files
 from dfm.priors.gaussian import Normal
@@ -47,7 +44,7 @@ def fit_prior(data: RunData, name: str, **options: Any) -> tuple[Prior, dict[str
     prior = family.fit(latents, **options)
     facts = {
         "step": int(run.step),
-        "checksum": run_checksum(run),
+        "checksum": hash_parameters((run.params, run.latents)),
         "count": len(latents),
         "dimension": prior.dimension,
         **options,
@@ -72,7 +69,7 @@ def stored_or_fitted(data: RunData, name: str, note: Callable[[str], None] = lam
     options: dict[str, Any] = {}
     if path.exists():
         prior, facts = files.load(path)
-        if prior.name == name and facts.get("checksum") == run_checksum(run):
+        if prior.name == name and facts.get("checksum") == hash_parameters((run.params, run.latents)):
             return prior
         options = {option: facts[option] for option in family.options if option in facts}
         note(f"prior {name} belongs to another checkpoint (step {facts.get('step')}): fitting it again")
@@ -83,14 +80,6 @@ def stored_or_fitted(data: RunData, name: str, note: Callable[[str], None] = lam
 
 def _known(options: dict[str, Any]) -> str:
     return f": it has {', '.join(options)}" if options else ": it has none"
-
-
-def run_checksum(run: "Run") -> str:
-    """CRC32 of the bytes of all parameters and latents, in the order of the tree."""
-    checksum = 0
-    for leaf in jax.tree.leaves((run.params, run.latents)):
-        checksum = zlib.crc32(np.ascontiguousarray(leaf).tobytes(), checksum)
-    return f"{checksum:08x}"
 
 
 def _test_log_likelihood(data: RunData, prior: Prior) -> float | None:
