@@ -8,7 +8,6 @@ ended worse. The steps run inside jit, `CHUNK_STEPS` a call.
 import functools
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import jax
@@ -16,37 +15,43 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int, PRNGKeyArray, UInt8
 
-from dfm.codec.latents import model, pieces, shapes
+from dfm.codec.latents import model, pieces, quantization, shapes
 from dfm.codec.latents.shapes import Layout
 
 CHUNK_STEPS = 50
 NOISE_STEPS = 2**16  # offsets into one long draw of noise: drawing anew costs more than the rest of the rounding
 Progress = Callable[[int, int, float], None]  # steps done, steps in all, PSNR in dB of the latest chunk
+RateControl = Callable[[float, float, float], float]  # share of the steps done, weight, bits per pixel -> next weight
 
 
-@dataclass(frozen=True)
-class Recipe:
-    """How a picture is fitted.
+class Recipe(NamedTuple):
+    """How a picture is fitted. Numbers only, which no program is compiled for.
 
     Attributes:
         learning_rate: Adam's, of the networks; the latents' is `gain` times as high. Cosine to `last_rate` of it.
         hard_fraction, hard_rate: share of the steps, at the end, with rounded latents; the networks' rate there.
-        temperatures, noises: first and last temperature of the soft rounding, and deviation of its noise.
+        temperature, last_temperature: of the soft rounding; `noise`, `last_noise`: deviations of its noise.
         input_rate: factor on the rate of the Fourier layer's input scale.
+        network_weight: factor on the networks' bits in the loss.
     """
 
     learning_rate: float = 1e-2
-    last_rate: float = 1e-3
+    last_rate: float = 1e-2
     hard_fraction: float = 0.2
     hard_rate: float = 1e-3
     adam_b1: float = 0.9
     adam_b2: float = 0.99
-    temperatures: tuple[float, float] = (0.35, 0.08)
-    noises: tuple[float, float] = (0.22, 0.15)
+    temperature: float = 0.35
+    last_temperature: float = 0.08
+    noise: float = 0.22
+    last_noise: float = 0.15
     input_rate: float = 0.1
+    network_weight: float = 1.0
 
 
 DEFAULT = Recipe()
+# from latents and networks that were fitted already, at another weight of the rate
+AGAIN = Recipe(learning_rate=4e-3, hard_fraction=0.35, temperature=0.15, noise=0.17)
 
 
 class Fit(NamedTuple):
@@ -118,9 +123,9 @@ def soft_round(x: Array, temperature: Array) -> Array:
     return floor + 0.5 + jnp.tanh((x - floor - 0.5) / temperature) / (2 * jnp.tanh(0.5 / temperature))
 
 
-@functools.partial(jax.jit, static_argnums=(0, 1), donate_argnums=2)
+@functools.partial(jax.jit, static_argnums=0, donate_argnums=2)
 def _train_chunk(
-    recipe: Recipe, layout: Layout, fit: Fit, target: Array, rate_weight, gain, key, first, last, total
+    layout: Layout, recipe: Recipe, fit: Fit, target: Array, rate_weight, gain, key, first, last, total
 ) -> tuple[Fit, dict[str, Array]]:
     """Steps first ... last - 1; returns the fit and the means of loss, squared error and rate over them."""
     count = layout.latents
@@ -131,8 +136,8 @@ def _train_chunk(
         fit, sums = carry
         hard = number >= hard_from
         way = jnp.clip(number / jnp.maximum(hard_from, 1), 0, 1)
-        between = lambda ends: ends[0] + (ends[1] - ends[0]) * way  # noqa: E731
-        temperature, deviation = between(recipe.temperatures), between(recipe.noises)
+        temperature = recipe.temperature + (recipe.last_temperature - recipe.temperature) * way
+        deviation = recipe.noise + (recipe.last_noise - recipe.noise) * way
         offset = jax.random.randint(jax.random.fold_in(key, number), (), 0, NOISE_STEPS)
         drawn = deviation * jax.lax.dynamic_slice_in_dim(noise, offset, count)
 
@@ -140,7 +145,9 @@ def _train_chunk(
             soft = soft_round(soft_round(latents, temperature) + drawn, temperature)
             y = jnp.where(hard, jnp.round(latents), soft)
             y = jnp.clip(y, -shapes.LATENT_LIMIT, shapes.LATENT_LIMIT - 1)
-            return pieces.loss(networks, split(y, layout), target, rate_weight)
+            value, parts = pieces.loss(networks, split(y, layout), target, rate_weight)
+            bits = recipe.network_weight * network_bits(networks, layout)
+            return value + rate_weight * bits / (layout.height * layout.width), parts
 
         (value, parts), gradients = jax.value_and_grad(loss, (0, 1), has_aux=True)(fit.latents, fit.networks)
         decay = recipe.last_rate + (1 - recipe.last_rate) * 0.5 * (1 + jnp.cos(jnp.pi * way))
@@ -153,6 +160,21 @@ def _train_chunk(
     sums = {name: jnp.zeros(()) for name in ("loss", "squared_error", "bits_per_pixel")}
     fit, sums = jax.lax.fori_loop(first, last, step, (fit, sums))
     return fit, jax.tree.map(lambda total: total / (last - first), sums)
+
+
+def network_bits(networks: dict[str, Array], layout: Layout) -> Array:
+    """About the bits of the coded networks: a Laplace distribution a group of arrays, at the group's usual step."""
+    total = jnp.zeros(())
+    for group, names in quantization.groups(layout).items():
+        values = jnp.concatenate([coded(networks, name).ravel() for name in names])
+        step = 2.0 ** -quantization.GROUPS[group][1]
+        total += values.size * jnp.log2(1 + math.e / step * jnp.abs(values).mean())
+    return total
+
+
+def coded(networks: Any, name: str) -> Array:
+    """The array as it is coded: taps of the upsampling are differences from bicubic ones."""
+    return networks[name] - np.array(model.BICUBIC, np.float32) if name == "upsampling" else networks[name]
 
 
 def _adam(recipe: Recipe, fit: Fit, gradients: Any, rates: Any, number: Array) -> Fit:
@@ -177,19 +199,23 @@ def train(
     seed: int,
     recipe: Recipe = DEFAULT,
     progress: Progress | None = None,
-) -> Fit:
-    """`steps` steps of loss = mean squared error (of [0, 1]) + rate_weight * bits per pixel."""
+    control: RateControl | None = None,
+) -> tuple[Fit, float]:
+    """`steps` steps of loss = mean squared error (of [0, 1]) + rate_weight * bits per pixel, networks' bits included.
+
+    `control` may change the weight after each chunk; the last one is returned with the fit.
+    """
     layout = Layout(*picture.shape, grids)
     target = jnp.asarray(np.moveaxis(picture, -1, 0) / np.float32(255), jnp.float32)
     key = jax.random.fold_in(jax.random.key(seed), 1)
     for first in range(0, steps, CHUNK_STEPS):
         last = min(first + CHUNK_STEPS, steps)
-        fit, means = _train_chunk(
-            recipe, layout, fit, target, rate_weight, gain(rate_weight), key, first, last, steps
-        )
+        fit, means = _train_chunk(layout, recipe, fit, target, rate_weight, gain(rate_weight), key, first, last, steps)
         if progress is not None:
             progress(last, steps, -10 * math.log10(max(float(means["squared_error"]), 1e-12)))
-    return fit
+        if control is not None:
+            rate_weight = control(last / steps, rate_weight, float(means["bits_per_pixel"]))
+    return fit, rate_weight
 
 
 def rounded(fit: Fit, layout: Layout) -> list[Int[np.ndarray, "rows columns"]]:

@@ -57,14 +57,6 @@ class Costs:
         return float(_squared_error(self.layout, networks, self.latents, self.target))
 
 
-def _centred(networks: dict[str, Any]) -> dict[str, np.ndarray]:
-    """float64 arrays as they are coded: taps as differences from bicubic ones."""
-    arrays = {name: np.asarray(value, np.float64) for name, value in networks.items()}
-    if "upsampling" in arrays:
-        arrays["upsampling"] = arrays["upsampling"] - np.array(model.BICUBIC)
-    return arrays
-
-
 def dequantized(quantized: Quantized, layout: Layout) -> dict[str, np.ndarray]:
     """float32 networks, as model.py takes them."""
     arrays = {}
@@ -78,7 +70,8 @@ def dequantized(quantized: Quantized, layout: Layout) -> dict[str, np.ndarray]:
 
 def quantize(costs: Costs, fit: Fit, rounds: int = 0) -> Quantized:
     """Integer networks of a fit: a step for each group, then `rounds` passes that move single integers towards 0."""
-    arrays, layout = _centred(fit.networks), costs.layout
+    layout = costs.layout
+    arrays = {name: np.asarray(fitting.coded(fit.networks, name), np.float64) for name in fit.networks}
     present = quantization.groups(layout)
     exponents = {group: GROUPS[group][1] for group in present}
     integers: Integers = {}
