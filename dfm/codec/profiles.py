@@ -20,8 +20,11 @@ from jaxtyping import UInt8
 from dfm.config import nearest
 from dfm.errors import UserError
 
-PROFILES = {"weights": "dfm.codec.weights.profile:weights_profile"}
-PROFILE_NUMBERS = {"weights": 0}  # in files: never changed, never used again
+PROFILES = {
+    "weights": "dfm.codec.weights.profile:weights_profile",
+    "latents": "dfm.codec.latents.profile:latents_profile",
+}
+PROFILE_NUMBERS = {"weights": 0, "latents": 1}  # in files: never changed, never used again
 
 Picture = UInt8[np.ndarray, "height width channel"]
 Shape = tuple[int, int, int]  # height, width, channels

@@ -29,7 +29,7 @@ def encode_grid(encoder: entropy.Encoder, model: Context, number: int, grid: Gri
             encoder.put_each(escaped + shapes.LATENT_LIMIT, _uniform(len(escaped)))
         return latents
 
-    _walk(Surroundings(*grid.shape, coarse, np.float64), model, number, put)
+    _walk(Surroundings(grid.shape, coarse, np.float64), model, number, put)
 
 
 def decode_grid(
@@ -41,13 +41,13 @@ def decode_grid(
         symbols = decoder.get_each(tables.coder_rows()[rows])
         latents = symbols + (nearest - tables.REACH)
         escaped = symbols == tables.ESCAPE
-        count = np.count_nonzero(escaped)
+        count = int(np.count_nonzero(escaped))
         if count:
             latents[escaped] = decoder.get_each(_uniform(count)) - shapes.LATENT_LIMIT
         # a damaged stream may leave the range; what is used stays within it
         return np.clip(latents, -shapes.LATENT_LIMIT, shapes.LATENT_LIMIT - 1)
 
-    surroundings = Surroundings(*shape, coarse, model.weights[0].dtype.type)
+    surroundings = Surroundings(shape, coarse, model.weights[0].dtype.type)
     _walk(surroundings, model, number, get)
     return surroundings.grid()
 
@@ -55,7 +55,7 @@ def decode_grid(
 def code_lengths(model: Context, number: int, grid: Grid, coarse: Grid | None) -> float:
     """Bits that `encode_grid` takes, from the tables."""
     rows, columns = grid.shape
-    surroundings = Surroundings(rows, columns, coarse, np.float64)
+    surroundings = Surroundings(grid.shape, coarse, np.float64)
     y, x = (place.ravel() for place in np.mgrid[:rows, :columns])
     surroundings.values[surroundings.positions(x, y)] = grid.ravel()
     total, points = 0.0, 2**14

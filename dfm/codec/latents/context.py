@@ -5,7 +5,7 @@ at 16: a sum of 14 products stays below 2^36, so that float64 holds it exactly i
 """
 
 from collections.abc import Mapping
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from jaxtyping import Int
@@ -25,11 +25,11 @@ class Context(NamedTuple):
     grid_scale: Int[np.ndarray, "grids"]  # ACTIVATION_BITS fractional bits
 
 
-def context(integers: Mapping[str, Int[np.ndarray, "..."]], dtype: type = np.float64) -> Context:
+def context(integers: Mapping[str, Int[np.ndarray, "..."]], dtype: Any = np.float64) -> Context:
     """From arrays with WEIGHT_BITS fractional bits."""
-    weights = tuple(np.ascontiguousarray(integers[f"context_weights_{n}"], dtype) for n in (1, 2, 3))
-    biases = tuple(integers[f"context_bias_{n}"].astype(dtype)[:, None] * 2**ACTIVATION_BITS for n in (1, 2, 3))
-    return Context(weights, biases, integers["grid_scale"] >> (WEIGHT_BITS - ACTIVATION_BITS))  # type: ignore[arg-type]
+    weights: Any = tuple(np.ascontiguousarray(integers[f"context_weights_{n}"], dtype) for n in (1, 2, 3))
+    biases: Any = tuple(integers[f"context_bias_{n}"].astype(dtype)[:, None] * 2**ACTIVATION_BITS for n in (1, 2, 3))
+    return Context(weights, biases, integers["grid_scale"] >> (WEIGHT_BITS - ACTIVATION_BITS))
 
 
 def predict(
@@ -58,12 +58,12 @@ class Surroundings:
     `values` is the grid within margins of zeros, flat; a latent's neighbours lie at fixed offsets.
     """
 
-    def __init__(self, rows: int, columns: int, coarse: Int[np.ndarray, "rows_ columns_"] | None, dtype: type):
-        self.rows, self.columns = rows, columns
+    def __init__(self, shape: tuple[int, ...], coarse: Int[np.ndarray, "rows_ columns_"] | None, dtype: Any):
+        self.rows, self.columns = rows, columns = shape
         self.stride = columns + shapes.REACH_LEFT + shapes.REACH_RIGHT
-        self.values = np.zeros((rows + shapes.REACH_UP) * self.stride, dtype)
+        self.values: Numbers = np.zeros((rows + shapes.REACH_UP) * self.stride, dtype)
         self.offsets = np.array([dy * self.stride + dx for dx, dy in shapes.NEIGHBOURS])[:, None]
-        self.parents = parents(coarse, rows, columns).reshape(shapes.PARENTS, -1).astype(dtype)
+        self.parents: Numbers = parents(coarse, rows, columns).reshape(shapes.PARENTS, -1).astype(dtype)
 
     def positions(self, x: Int[np.ndarray, "n"], y: Int[np.ndarray, "n"]) -> Int[np.ndarray, "n"]:
         return (y + shapes.REACH_UP) * self.stride + x + shapes.REACH_LEFT

@@ -95,7 +95,7 @@ def initial_networks(layout: Layout, mean: np.ndarray, key: PRNGKeyArray) -> dic
 
 def start(picture: UInt8[np.ndarray, "height width channels"], grids: int, seed: int) -> Fit:
     """Latents of zero under fresh networks."""
-    layout = Layout(*picture.shape, grids)
+    layout = shapes.layout_of(picture.shape, grids)
     mean = picture.reshape(-1, picture.shape[-1]).mean(0) / 255
     networks = initial_networks(layout, mean, jax.random.key(seed))
     return from_networks(jnp.zeros(layout.latents, jnp.float32), networks)
@@ -118,7 +118,7 @@ def split(latents: Any, layout: Layout) -> list[Any]:
 
 
 def soft_round(x: Array, temperature: Array) -> Array:
-    """floor(x) + 1/2 + tanh((x - floor(x) - 1/2) / T) / (2 tanh(1 / 2T)): the identity for large T, rounding for small."""
+    """floor(x) + 1/2 + tanh((x - floor(x) - 1/2) / T) / (2 tanh(1 / 2T)): the identity for large T, round(x) for 0."""
     floor = jnp.floor(x)
     return floor + 0.5 + jnp.tanh((x - floor - 0.5) / temperature) / (2 * jnp.tanh(0.5 / temperature))
 
@@ -205,7 +205,7 @@ def train(
 
     `control` may change the weight after each chunk; the last one is returned with the fit.
     """
-    layout = Layout(*picture.shape, grids)
+    layout = shapes.layout_of(picture.shape, grids)
     target = jnp.asarray(np.moveaxis(picture, -1, 0) / np.float32(255), jnp.float32)
     key = jax.random.fold_in(jax.random.key(seed), 1)
     for first in range(0, steps, CHUNK_STEPS):

@@ -6,7 +6,6 @@ from dfm.codec import container
 from dfm.codec.latents import payload, quantization, shapes
 from dfm.codec.latents.payload import Content
 from dfm.codec.latents.quantization import Quantized
-from dfm.codec.latents.shapes import Layout
 from dfm.codec.profiles import Picture, Shape
 
 COLOUR_EXPONENT = 10  # 1.0 is 1024, and levels are hit to an eighth
@@ -14,7 +13,7 @@ COLOUR_EXPONENT = 10  # 1.0 is 1024, and levels are hit to an eighth
 
 def flat_content(picture: Picture) -> Content:
     """The mean colour, rounded to whole levels."""
-    layout = Layout(*picture.shape, shapes.usual_grids(*picture.shape[:2]))
+    layout = shapes.layout_of(picture.shape)
     integers = {name: np.zeros(shape, np.int64) for name, shape in shapes.array_shapes(layout).items()}
     exponents = {group: quantization.GROUPS[group][1] for group in quantization.groups(layout)}
     exponents |= {"bias": COLOUR_EXPONENT, "context_bias": 0}

@@ -21,7 +21,7 @@ BICUBIC = (-0.03515625, 0.26171875, 0.87890625, -0.10546875)  # half a step up, 
 BILINEAR = (0.0, 0.25, 0.75, 0.0)
 
 
-def upsample(grids: Sequence[Array], taps: Array) -> Float[Array, "grids height width"]:
+def upsample(grids: Sequence[Array], taps: Array | None) -> Float[Array, "grids height width"]:
     """All grids at the resolution of the finest, finest first.
 
     A cascade from coarse to fine: what came from coarser grids is doubled together, by a symmetric filter with four
@@ -29,6 +29,7 @@ def upsample(grids: Sequence[Array], taps: Array) -> Float[Array, "grids height 
     """
     stack = grids[-1][None]
     for k in range(len(grids) - 2, -1, -1):
+        assert taps is not None
         rows, columns = grids[k].shape
         stack = _double(_double(stack, taps[k], 1)[:, :rows], taps[k], 2)[:, :, :columns]
         stack = jnp.concatenate([grids[k][None], stack])
@@ -158,7 +159,7 @@ def convolve(kernel: Array, y: Array) -> Array:
 @typechecked
 def paint(networks: Networks, grids: Sequence[Array]) -> Float[Array, "channels height width"]:
     """The picture in [0, 1] (not clamped) of these latents."""
-    features = upsample(grids, networks["upsampling"] if len(grids) > 1 else None)
+    features = upsample(grids, networks.get("upsampling"))
     y = mix(networks, features.reshape(len(grids), -1))
     return filtered(networks, y.reshape(-1, *grids[0].shape))
 

@@ -7,7 +7,7 @@ integers; every sum of products is an integer below 2^53. Points are painted a f
 import functools
 import math
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from jaxtyping import Int, UInt8
@@ -101,7 +101,7 @@ class Mixing(NamedTuple):
     factors: Numbers  # [channels, features, features + 1]: quadratic form in the Fourier features, and the linear one
 
 
-def mixing(integers: Integers, grids: int, first: int, dtype: type) -> Mixing:
+def mixing(integers: Integers, grids: int, first: int, dtype: Any) -> Mixing:
     """Of grids first ... grids - 1; the others count as zero: their cosines are 1, their sines 0."""
     channels = integers["linear"].shape[0]
     form = np.zeros((channels, 2 * grids, 2 * grids + 1), np.int64)
@@ -141,18 +141,18 @@ def mix(mixing: Mixing, features: Int[np.ndarray, "grids points"], first: int, s
     return clip(ramp + wave, COLOUR_LIMIT)
 
 
-def filtered(integers: Integers, y: Int[np.ndarray, "channels height width"], dtype: type) -> UInt8[np.ndarray, "h w c"]:
+def filtered(integers: Integers, y: Int[np.ndarray, "channels height width"], dtype: Any) -> UInt8[np.ndarray, "h w c"]:
     """The picture: two residual 3x3 filters, the bias, and rounding to 0 ... 255; a few rows at a time."""
     channels, height, width = y.shape
     bias = integers["bias"].astype(dtype)[:, None, None] * 2 ** (COLOUR_BITS - WEIGHT_BITS)
     between = integers["filter_bias"].astype(dtype)[:, None, None] * 2 ** (COLOUR_BITS - WEIGHT_BITS)
-    kernels = [integers[f"filter_{n}"].reshape(channels, -1).astype(dtype) for n in (1, 2)]
+    kernels: list[Numbers] = [integers[f"filter_{n}"].reshape(channels, -1).astype(dtype) for n in (1, 2)]
     picture = np.empty((height, width, channels), np.uint8)
     block = max(1, POINTS // width)
     for first in range(0, height, block):
         last = min(first + block, height)
         rows = np.clip(np.arange(first - 1, last + 1), 0, height - 1)
-        near = y[:, np.clip(np.arange(rows[0] - 1, rows[-1] + 2), 0, height - 1)].astype(dtype)
+        near: Numbers = y[:, np.clip(np.arange(rows[0] - 1, rows[-1] + 2), 0, height - 1)].astype(dtype)
         once = clip(near[:, 1:-1] + _convolve(kernels[0], near), COLOUR_LIMIT)
         once = once[:, rows - rows[0]]
         twice = once[:, 1:-1] + _convolve(kernels[1], np.maximum(once + between, 0)) + bias
@@ -171,7 +171,7 @@ def _convolve(kernel: Numbers, y: Numbers) -> Numbers:
 
 
 def paint(
-    integers: Integers, grids: Sequence[Int[np.ndarray, "rows columns"]], first: int = 0, dtype: type = np.float64
+    integers: Integers, grids: Sequence[Int[np.ndarray, "rows columns"]], first: int = 0, dtype: Any = np.float64
 ) -> UInt8[np.ndarray, "height width channels"]:
     """The picture of grids first, first + 1, ... at the resolution of grid `first`.
 
@@ -183,7 +183,7 @@ def paint(
     taps = tap_integers(integers["upsampling"])[first:] if "upsampling" in integers else np.zeros((0, 4), int)
     rows, columns = grids[0].shape
     matrices = mixing(integers, first + len(grids), first, dtype)
-    sines = sine_table().astype(dtype)
+    sines: Numbers = sine_table().astype(dtype)
     y = np.empty((matrices.output.shape[0], rows * columns), np.int32)
     for start, features in _features(grids, taps):
         part = features.reshape(len(grids), -1)

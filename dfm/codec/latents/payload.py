@@ -72,7 +72,7 @@ def pack(content: Content) -> bytes:
         streams.append(encoder.finish())
     coarse, fine = streams
     start = struct.pack(START, content.layout.grids, len(coarse))
-    return start + _checksum(content.layout, start, coarse) + coarse + fine
+    return start + checksum(content.layout, start, coarse) + coarse + fine
 
 
 def unpack(payload: bytes, shape: tuple[int, int, int]) -> Content:
@@ -131,7 +131,8 @@ def estimated_bytes(content: Content) -> float:
     return bits / 8 + FIXED_BYTES
 
 
-def _checksum(layout: Layout, start: bytes, coarse: bytes) -> bytes:
+def checksum(layout: Layout, start: bytes, coarse: bytes) -> bytes:
+    """Of the shape, the fields before, and the coarse section."""
     said = ",".join(map(str, layout[:3])).encode()
     return zlib.crc32(said + start + coarse).to_bytes(4, "little")
 
@@ -148,7 +149,7 @@ def _open(payload: bytes, shape: tuple[int, int, int]) -> tuple[Layout, bytes, b
     coarse = payload[first : first + length]
     _check(len(coarse) == length, "the file ends within its coarse section")
     found = payload[size:first]
-    _check(found == _checksum(layout, payload[:size], coarse), "the coarse section's checksum does not match")
+    _check(found == checksum(layout, payload[:size], coarse), "the coarse section's checksum does not match")
     return layout, coarse, payload[first + length :]
 
 

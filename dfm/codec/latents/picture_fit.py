@@ -1,14 +1,14 @@
 """A picture to the content of a file: fit, integers, and the weight of the rate that meets a size."""
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
 from dfm.codec import container
 from dfm.codec.latents import fitting, flat, payload, refinement, shapes
+from dfm.codec.latents.choices import Choice, Settings
 from dfm.codec.latents.fitting import AGAIN, DEFAULT, Fit, Progress
 from dfm.codec.latents.payload import Content
-from dfm.codec.latents.shapes import Layout
 from dfm.codec.profiles import Picture
 
 AGAIN_SHARE, FEWEST_STEPS = 0.3, 50  # of the steps, when a fit goes on at another weight
@@ -18,7 +18,7 @@ CLOSE_ENOUGH = 0.97  # of a target in bytes
 MOST_AGAIN = 5
 RATE_EXPONENT = 1.8  # the rate falls a little faster than with the root of its weight
 MARGIN = 0.99
-NETWORK_BYTES = 500  # about
+MOST_WEIGHT_RATIO = 4.0  # between fits of which the second goes on where the first ended
 
 
 class State(NamedTuple):
@@ -29,21 +29,16 @@ class State(NamedTuple):
 
 
 def fit_picture(
-    picture: Picture,
-    choice: Any,
-    steps: int,
-    seed: int,
-    shrinking: int,
-    state: State | None,
-    progress: Progress | None,
+    picture: Picture, choice: Choice, settings: Settings, state: State | None, progress: Progress | None
 ) -> tuple[Content, State]:
     """Content of a file, within `choice.target_bytes` where they are given; and a state to go on from."""
     grids = shapes.usual_grids(*picture.shape[:2])
+    steps, seed, shrinking = settings
     target = choice.target_bytes
-    if state is None:
+    if state is None or not 1 / MOST_WEIGHT_RATIO <= choice.rate_weight / state.rate_weight <= MOST_WEIGHT_RATIO:
         if progress is not None:
             progress(0, steps, np.nan)  # compiling takes seconds, in which nothing else can be said
-        control = None if target is None else _control(picture, target)
+        control = None if target is None else _control(picture, target, choice.network_bytes)
         fit = fitting.start(picture, grids, seed)
         fit, weight = fitting.train(picture, fit, grids, choice.rate_weight, steps, seed, DEFAULT, progress, control)
     else:
@@ -70,10 +65,10 @@ def file_bytes(content: Content, picture: Picture) -> int:
     return container.shared_bytes(picture.shape) + len(payload.pack(content))
 
 
-def _control(picture: Picture, target_bytes: int) -> fitting.RateControl:
+def _control(picture: Picture, target_bytes: int, network_bytes: float) -> fitting.RateControl:
     """Leads the rate to the target's in the middle of the fit."""
     pixels = picture.shape[0] * picture.shape[1]
-    wanted = 8 * max(target_bytes - NETWORK_BYTES, 0.4 * target_bytes) / pixels
+    wanted = 8 * max(target_bytes - network_bytes, 0.4 * target_bytes) / pixels
 
     def control(done: float, rate_weight: float, rate: float) -> float:
         if not CONTROLLED[0] <= done <= CONTROLLED[1]:
@@ -93,7 +88,7 @@ def _again(
 
 
 def _content(picture: Picture, fit: Fit, grids: int, rate_weight: float, shrinking: int) -> Content:
-    layout = Layout(*picture.shape, grids)
+    layout = shapes.layout_of(picture.shape, grids)
     latents = refinement.latents_vector(fit)
     networks = refinement.quantize(refinement.Costs(picture, layout, latents, rate_weight), fit, shrinking)
     return Content(layout, networks, dict(enumerate(fitting.split(latents.astype(np.int64), layout))))

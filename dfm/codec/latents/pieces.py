@@ -5,7 +5,6 @@ price of a step. Here a few thousand points at a time go forward and backward, a
 inputs and the networks. Each function has only that gradient: of the first order, in reverse mode.
 """
 
-import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -196,9 +195,7 @@ def _convolve_inner(kernel: Array, y: Array) -> Array:
     return product.reshape(channels, rows - 2, columns)
 
 
-squared_error.defvjp(
-    _error_forward, lambda gradients, cotangent: (*_scaled(gradients, cotangent), None)
-)
+squared_error.defvjp(_error_forward, lambda gradients, cotangent: (*_scaled(gradients, cotangent), None))
 
 
 def loss(
@@ -209,8 +206,7 @@ def loss(
     bits = context_bits(
         subset(networks, CONTEXT_NAMES), model.context_inputs(grids), model.grid_scales(networks, grids), y
     )
-    taps = networks["upsampling"] if len(grids) > 1 else None
-    features = model.upsample(grids, taps).reshape(len(grids), -1)
+    features = model.upsample(grids, networks.get("upsampling")).reshape(len(grids), -1)
     mixed = mix(networks, features).reshape(target.shape)
     error = squared_error(subset(networks, FILTER_NAMES), mixed, target) / target.size
     bits_per_pixel = bits / (target.shape[1] * target.shape[2])

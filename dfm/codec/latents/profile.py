@@ -4,12 +4,13 @@ import hashlib
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, ClassVar
 
 import numpy as np
 
 from dfm.codec import container
 from dfm.codec.latents import flat, payload, shapes
+from dfm.codec.latents.choices import Choice, Settings
 from dfm.codec.latents.payload import Content
 from dfm.codec.profiles import Fitted, Picture, Plan, ProgressReport, Shape
 from dfm.codec.weights import recipes
@@ -20,15 +21,8 @@ RATE_WEIGHTS = (2e-2, 1e-4)  # at quality 0 and 100: weights of a bit per pixel 
 LADDER_WEIGHTS = (0.3, 1e-6)
 LADDER_STEPS_AN_OCTAVE = 4
 USUAL_RATE, USUAL_WEIGHT = 0.5, 1e-3  # bits per pixel of a photograph's latents, at this weight
-NETWORK_BYTES = 500.0
+NETWORK_BYTES, NETWORK_PIXELS, NETWORK_EXPONENT = 500.0, 2**16, 0.3  # of the networks; fewer in small pictures
 MOST_BYTES = 2**40  # no limit
-
-
-class Choice(NamedTuple):
-    """Weight of the rate; at first only where a size is asked for."""
-
-    rate_weight: float
-    target_bytes: int | None = None
 
 
 def latents_profile(*, effort: int | None = None, seed: int = 0) -> "LatentsProfile":
@@ -79,7 +73,7 @@ class LatentsProfile:
             height, width, _ = shape
             raise UserError(f"{target_bytes} bytes are too few for {width} x {height} pixels: {least} at least")
         weight = usual_weight(shape, target_bytes)
-        return Plan(Choice(weight, target_bytes), float(target_bytes), target_bytes)
+        return Plan(Choice(weight, usual_network_bytes(shape), target_bytes), float(target_bytes), target_bytes)
 
     def ladder(self, shape: Shape) -> list[Plan]:
         """Weights of the rate, four an octave."""
@@ -88,7 +82,7 @@ class LatentsProfile:
         return [self._plan(shape, first * 2.0 ** (-step / LADDER_STEPS_AN_OCTAVE)) for step in range(count + 1)]
 
     def _plan(self, shape: Shape, rate_weight: float) -> Plan:
-        return Plan(Choice(rate_weight), usual_bytes(shape, rate_weight), MOST_BYTES)
+        return Plan(Choice(rate_weight, usual_network_bytes(shape)), usual_bytes(shape, rate_weight), MOST_BYTES)
 
     def fit(
         self, pictures: Sequence[Picture], plans: Sequence[Plan], progress: ProgressReport | None
@@ -101,9 +95,8 @@ class LatentsProfile:
             report = progress and _offset(progress, number * self.total_steps, total)
             digest = hashlib.sha256(picture.tobytes()).digest()
             state = self.latest.get(digest)
-            content, state = fit_picture(
-                picture, plan.choice, self.total_steps, self.seed, self.shrinking, state, report
-            )
+            settings = Settings(self.total_steps, self.seed, self.shrinking)
+            content, state = fit_picture(picture, plan.choice, settings, state, report)
             self.latest.clear()
             self.latest[digest] = state
             painted = self.paint(content, picture.shape)
@@ -134,17 +127,22 @@ class LatentsProfile:
         return payload.describe(content)
 
 
+def usual_network_bytes(shape: Shape) -> float:
+    """Of the networks of a picture of this shape: with fewer pixels to share them, a fit prunes them."""
+    return NETWORK_BYTES * min(1.0, (shape[0] * shape[1] / NETWORK_PIXELS) ** NETWORK_EXPONENT)
+
+
 def usual_bytes(shape: Shape, rate_weight: float) -> float:
     """Bytes of a file of a photograph: the rate falls with the root of its weight."""
     pixels = shape[0] * shape[1]
     rate = USUAL_RATE * math.sqrt(USUAL_WEIGHT / rate_weight)
-    return container.shared_bytes(shape) + NETWORK_BYTES + rate * pixels / 8
+    return container.shared_bytes(shape) + usual_network_bytes(shape) + rate * pixels / 8
 
 
 def usual_weight(shape: Shape, target_bytes: float) -> float:
     """The weight at which a photograph's file has about so many bytes."""
     pixels = shape[0] * shape[1]
-    rate = 8 * max(target_bytes - NETWORK_BYTES, target_bytes / 3) / pixels
+    rate = 8 * max(target_bytes - usual_network_bytes(shape), target_bytes / 3) / pixels
     return min(max(USUAL_WEIGHT * (USUAL_RATE / rate) ** 2, LADDER_WEIGHTS[1]), LADDER_WEIGHTS[0])
 
 

@@ -39,6 +39,12 @@ class Layout(NamedTuple):
         return sum(rows * columns for rows, columns in self.grid_shapes)
 
 
+def layout_of(shape: tuple[int, ...], grids: int | None = None) -> Layout:
+    """Of a picture [height, width, channels]; the usual number of grids where none is given."""
+    height, width, channels = shape
+    return Layout(height, width, channels, usual_grids(height, width) if grids is None else grids)
+
+
 def usual_grids(height: int, width: int) -> int:
     """Grids of a picture: down to about 4 latents on the longer side, 7 at most, and more above a megapixel."""
     most = 7 if height * width < 2**20 else 8 if height * width < 3 * 2**20 else MOST_GRIDS
@@ -95,4 +101,3 @@ def array_shapes(layout: Layout) -> dict[str, tuple[int, ...]]:
 
 def parameter_count(layout: Layout) -> int:
     return sum(math.prod(shape) for shape in array_shapes(layout).values())
-
