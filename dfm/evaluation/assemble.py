@@ -95,7 +95,7 @@ def open_autoencoder(args: argparse.Namespace, pictures: Source) -> "RunData":
     from ml_collections import ConfigDict
 
     from dfm.conversion.pretrained import model_config
-    from dfm.models.latent_vectors import LatentVectors
+    from dfm.models import for_pictures
     from dfm.sampling import RunData
     from dfm.sampling.autoencoder_files import load_autoencoder
     from dfm.training.runs import Run
@@ -106,8 +106,7 @@ def open_autoencoder(args: argparse.Namespace, pictures: Source) -> "RunData":
         raise UserError(f"{pictures.id}: has {channels} channels, and the model is for {model.in_channels}")
     nothing = {"name": "none", "split": "none", "label": -1}
     config = ConfigDict({"model": {"name": "autoencoder_kl", **model_config(model)}, "dataset": nothing})
-    painted = LatentVectors(model, height, width, channels)
-    run = Run(config, Path(args.vae), 0, painted, None, params, None)
+    run = Run(config, Path(args.vae), 0, for_pictures(model, (height, width)), None, params, None)
     check_finite_parameters(run)
     return RunData(run, args.data_dir, batch_size=max(1, RECONSTRUCTED_PIXELS // (height * width)))
 

@@ -1,5 +1,6 @@
 """What FID does not say: are samples copies of training pictures, and do the latents fill the prior?"""
 
+import functools
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,6 +15,7 @@ from dfm.errors import UserError
 from dfm.evaluation.metrics import Value
 from dfm.metrics.lipschitz import ITERATIONS, local_lipschitz
 from dfm.metrics.sliced import squared_sliced_wasserstein
+from dfm.models import latent_vectors
 from dfm.picture_files import save_picture
 from dfm.shapes import typechecked
 
@@ -63,7 +65,7 @@ def smoothness(data: "RunData", seed: int) -> dict[str, Value]:
     """
     rows = np.arange(min(STRETCHED, len(data.train)))
     latents, run = data.latents_of_training(rows), data.run
-    decode = lambda z: run.model.apply({"params": run.params}, z, method="decode")  # noqa: E731
+    decode = functools.partial(latent_vectors.decode, run.model, run.variables)
     found = np.asarray(local_lipschitz(decode, jnp.asarray(latents), jax.random.key(seed)))
     pictures = to_float(data.pictures(data.train, rows))
     relative = float(found.mean() * latents.std() / max(float(pictures.std()), 1e-12))

@@ -215,10 +215,10 @@ class Evaluation:
 
 
 def run_facts(run: "Run") -> Line:
-    """Which model a line speaks of: workdir, step, config, and a hash of parameters and latents."""
+    """Which model a line speaks of: workdir, step, config, and a hash of parameters, latents and statistics."""
     import jax
 
-    leaves = jax.tree_util.tree_flatten_with_path((run.params, run.latents))[0]
+    leaves = jax.tree_util.tree_flatten_with_path((run.params, run.latents, run.statistics))[0]
     sha256 = hash_arrays({jax.tree_util.keystr(path): np.asarray(leaf) for path, leaf in leaves})
     return {
         "run": {

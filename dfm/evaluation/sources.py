@@ -243,7 +243,7 @@ def check_finite_parameters(run: "Run") -> None:
     """A run that has diverged paints garbage without a word; this says so."""
     import jax
 
-    for path, leaf in jax.tree_util.tree_flatten_with_path((run.params, run.latents))[0]:
+    for path, leaf in jax.tree_util.tree_flatten_with_path((run.params, run.latents, run.statistics))[0]:
         if not np.all(np.isfinite(np.asarray(leaf, np.float32))):
             raise UserError(f"{run.workdir}: the parameters of step {run.step} hold NaN ({jax.tree_util.keystr(path)})")
 

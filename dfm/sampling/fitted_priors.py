@@ -15,6 +15,7 @@ import numpy as np
 
 from dfm import priors
 from dfm.errors import UserError
+from dfm.models.latent_vectors import latent_size
 from dfm.priors import Prior
 from dfm.sampling.run_data import RunData
 
@@ -67,7 +68,7 @@ def stored_or_fitted(data: RunData, name: str, note: Callable[[str], None] = lam
     """The stored prior of this checkpoint; fitted first, and said so in a note, where there is none."""
     run, family = data.run, priors.find(name)
     if family is priors.Normal:
-        return priors.Normal(run.model.latent_size)  # nothing to fit
+        return priors.Normal(latent_size(run.model))  # nothing to fit
     path = prior_path(run, name)
     options: dict[str, Any] = {}
     if path.exists():
@@ -84,7 +85,7 @@ def stored_or_fitted(data: RunData, name: str, note: Callable[[str], None] = lam
 def run_checksum(run: "Run") -> str:
     """CRC32 of the bytes of all parameters and latents, in the order of the tree."""
     checksum = 0
-    for leaf in jax.tree.leaves((run.params, run.latents)):
+    for leaf in jax.tree.leaves((run.params, run.latents, run.statistics)):
         checksum = zlib.crc32(np.ascontiguousarray(leaf).tobytes(), checksum)
     return f"{checksum:08x}"
 

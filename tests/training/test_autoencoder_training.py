@@ -19,6 +19,7 @@ from dfm.data import Batches, load
 from dfm.errors import UserError
 from dfm.models.autoencoder_kl import scale_latents
 from dfm.objectives.autoencoder import Autoencoder
+from dfm.objectives.protocol import group_of
 from dfm.training import optimizers
 from dfm.training import step as steps
 from dfm.training.latent_cache import is_constant
@@ -171,7 +172,7 @@ def test_previews_measure_the_scale_of_latents_and_the_exported_config_has_it(wh
     batches = Batches(load("digits", "train"), 8, 0)
     state = TrainState(0, None, run.params, None, None, None)
     shown = jax.device_put(state.params)
-    Previews(run.model, batches, whole).write(TrainState(0, None, shown, None, None, None), 6)
+    Previews(run.objective, batches, whole).write(TrainState(0, None, shown, None, None, None), 6)
     assert len(list((whole / "pictures").iterdir())) == 2
     scale = json.loads((whole / "latent_scale.json").read_text())
     assert convert([str(whole), str(tmp_path / "vae")]) == 0
@@ -245,12 +246,12 @@ def test_every_word_takes_a_step_at_its_quick_setting(argument):
     assert sum(sizes.values()) < 6_000_000
     side = 32 if "cifar10" in argument else 64
     images = jax.ShapeDtypeStruct((config.batch_size, side, side, 3), np.float32)
-    statistics = jax.eval_shape(objective.init_statistics)
+    statistics = jax.eval_shape(objective.init_statistics, jax.random.key(0))
     step = functools.partial(objective.gradients, phase="adversarial", compute_dtype=config.compute_dtype)
     _, gradients, _ = jax.eval_shape(
         lambda p, s, x, key: step(p, s, {"image": x}, key), shapes, statistics, images, jax.random.key(0)
     )
-    learning = {name: shapes[name] for name in shapes if name not in objective.frozen_groups}
+    learning = {name: shapes[name] for name in shapes if group_of(objective, name).learns}
     wanted = jax.tree.map(lambda leaf: leaf.shape, learning)
     assert jax.tree.map(lambda leaf: leaf.shape, gradients) == wanted
     frozen = "decoder_only" in argument
