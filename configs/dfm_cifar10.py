@@ -52,6 +52,7 @@ def tuned(config: ConfigDict) -> None:
         {
             "activation": "silu",
             "input_scale": 0.5,
+            "input_shift": 0.125,
             "coefficient_rate": 0.06,
             "encoder_widths": (),
             "first_scale": 0.45,

@@ -46,7 +46,7 @@ def get_config(arg: str = "") -> ConfigDict:
 
 def tuned(config: ConfigDict) -> None:
     """Ours, as for MNIST: a smooth decoder over a table that starts from PCA, half a period, warm-up and cosine."""
-    config.model.update({"activation": "silu", "input_scale": 0.5})
+    config.model.update({"activation": "silu", "input_scale": 0.5, "input_shift": 0.125})
     config.objective = {"name": "reconstruction", "latent_penalty": 2e-4, "latent_start": "pca", "latent_noise": 0.3}
     config.optimizer.update(
         {"learning_rate": 4e-3, "schedule": "cosine", "warmup_steps": 200, "b2": 0.99, "gradient_clip_norm": 1.0}

@@ -45,7 +45,7 @@ def get_config(arg: str = "") -> ConfigDict:
 
 def tuned(config: ConfigDict, total_steps: int) -> None:
     """Ours: shared coefficients + deviations, rates a layer, half a period, a table that starts from PCA, cosine."""
-    config.model.update({"activation": "silu", "input_scale": 0.5})
+    config.model.update({"activation": "silu", "input_scale": 0.5, "input_shift": 0.125})
     config.objective = {
         "name": "reconstruction",
         "latent_penalty": 2e-4,

@@ -7,11 +7,13 @@ import zipfile
 import zlib
 from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from dfm.errors import UserError
 from dfm.files import write_atomically
+from dfm.safetensors_files import SUFFIX, list_tensors
 
 Arrays = dict[str, np.ndarray]
 
@@ -20,13 +22,15 @@ def read_arrays(path: str | os.PathLike) -> Arrays:
     """All arrays of an .npz or .safetensors file; UserError, in one line that names the path, for everything else."""
     name = os.fspath(path)
     suffix = Path(path).suffix.lower()
-    if suffix not in (".npz", ".safetensors"):
+    if suffix not in (".npz", SUFFIX):
         raise UserError(f"{name}: only .npz and .safetensors files are read here; pickles never are")
+    if suffix == SUFFIX:
+        if not Path(path).exists():
+            raise UserError(f"{name}: no such file")
+        return {key: tensor.read() for key, tensor in list_tensors(Path(path)).items()}
     try:
-        if suffix == ".npz":
-            with np.load(path, allow_pickle=False) as file:
-                return {key: file[key] for key in file.files}
-        return _read_safetensors(path)
+        with np.load(path, allow_pickle=False) as file:
+            return {key: file[key] for key in file.files}
     except FileNotFoundError:
         raise UserError(f"{name}: no such file") from None
     except OSError as error:
@@ -34,18 +38,6 @@ def read_arrays(path: str | os.PathLike) -> Arrays:
     except (ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error, AttributeError) as error:
         reason = " ".join(str(error).split()) or type(error).__name__
         raise UserError(f"{name}: damaged, or not of the kind its name says ({reason})") from None
-
-
-def _read_safetensors(path: str | os.PathLike) -> Arrays:
-    try:
-        from safetensors import SafetensorError
-        from safetensors.numpy import load
-    except ImportError:
-        raise UserError(f"{path}: .safetensors needs the package of that name (pip install safetensors)") from None
-    try:
-        return load(Path(path).read_bytes())
-    except SafetensorError as error:
-        raise ValueError(str(error)) from None
 
 
 def write_npz(path: str | os.PathLike, arrays: Mapping[str, np.ndarray]) -> None:
@@ -65,6 +57,14 @@ def hash_arrays(arrays: Mapping[str, np.ndarray]) -> str:
         digest.update(f"{name}|{array.dtype.str}|{list(array.shape)}|".encode())
         digest.update(array.tobytes())
     return digest.hexdigest()
+
+
+def hash_parameters(tree: Any) -> str:
+    """`hash_arrays` of the leaves of a tree of parameters, latents among them where a model has a table."""
+    import jax
+
+    leaves = jax.tree_util.tree_flatten_with_path(tree)[0]
+    return hash_arrays({jax.tree_util.keystr(path): np.asarray(leaf) for path, leaf in leaves})
 
 
 def hash_pictures(digests: Iterable[bytes]) -> str:

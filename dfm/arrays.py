@@ -1,8 +1,10 @@
-"""Pictures between their two forms, uint8 and float32 in [-1, 1], and many of them as one grid."""
+"""Pictures between their two forms, uint8 and float32 in [-1, 1]; many of them as one grid; batches of one size."""
+
+from collections.abc import Iterator
 
 import jax
 import numpy as np
-from jaxtyping import UInt8
+from jaxtyping import Shaped, UInt8
 
 from dfm.shapes import typechecked
 
@@ -37,3 +39,19 @@ def grid(
         top, left = position // columns * (height + margin), position % columns * (width + margin)
         page[top : top + height, left : left + width] = image
     return page
+
+
+def pad_batch(batch: Shaped[np.ndarray, "n ..."], size: int) -> Shaped[np.ndarray, "size ..."]:
+    """The rows and then the last one again and again: one compilation serves all batches, the last one too."""
+    if not 0 < len(batch) <= size:
+        raise ValueError(f"a batch of {len(batch)} rows cannot be filled up to {size}")
+    if len(batch) == size:
+        return batch
+    return np.concatenate([batch, np.repeat(batch[-1:], size - len(batch), axis=0)])
+
+
+def padded_batches(array: Shaped[np.ndarray, "n ..."], size: int) -> Iterator[tuple[np.ndarray, int]]:
+    """Batches of `size` rows, in order, each with the number of its rows that are no padding."""
+    for first in range(0, len(array), size):
+        batch = array[first : first + size]
+        yield pad_batch(batch, size), len(batch)

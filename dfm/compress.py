@@ -3,6 +3,7 @@
 import argparse
 import contextlib
 import json
+import math
 import sys
 import time
 from collections.abc import Iterator, Sequence
@@ -125,9 +126,17 @@ def run_encode(args: argparse.Namespace) -> int:
     images = [picture_files.load_picture(path) for path in inputs]
 
     from dfm import codec
+    from dfm.progress import Progress
 
     start = time.perf_counter()
-    with _ProgressBar(args.quiet) as bar:
+    with Progress(unit="step", quiet=args.quiet) as bar:
+
+        def report(done: int, total: int, decibels: float) -> None:
+            if math.isnan(decibels):
+                bar.reach(done, total, label="compiling")
+            else:
+                bar.reach(done, total, f"PSNR {decibels:.2f} dB", label="fitting")
+
         files = codec.encode_batch(
             images,
             quality=args.quality,
@@ -139,7 +148,7 @@ def run_encode(args: argparse.Namespace) -> int:
             precision=args.precision,
             basis=args.basis,
             widths=args.widths,
-            progress=bar.update,
+            progress=report,
         )
     seconds = (time.perf_counter() - start) / len(files)  # pictures of a folder are fitted together
     reports = []
@@ -265,35 +274,6 @@ def _widths(text: str) -> tuple[int, ...]:
         return tuple(int(word) for word in text.split(","))
     except ValueError:
         raise argparse.ArgumentTypeError(f"{text!r} is not a list of integers such as 6,6,5") from None
-
-
-class _ProgressBar:
-    """Step, PSNR so far and time left, on standard error."""
-
-    def __init__(self, quiet: bool):
-        self.quiet = quiet
-        self.bar: Any = None
-
-    def __enter__(self) -> "_ProgressBar":
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        if self.bar is not None:
-            self.bar.close()
-
-    def update(self, done: int, total: int, decibels: float) -> None:
-        if self.quiet:
-            return
-        if self.bar is None:
-            from tqdm import tqdm
-
-            self.bar = tqdm(total=total, unit="step", file=sys.stderr, dynamic_ncols=True)
-        self.bar.set_description("compiling" if decibels != decibels else "fitting", refresh=False)
-        self.bar.total = total
-        if decibels == decibels:
-            self.bar.set_postfix_str(f"PSNR {decibels:.2f} dB", refresh=False)
-        self.bar.update(done - self.bar.n)
-        self.bar.refresh()
 
 
 if __name__ == "__main__":

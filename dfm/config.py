@@ -21,6 +21,8 @@ from dfm.results import dump
 # a run may be continued with other values of these: they shape no number
 CADENCE = ("log_every_steps", "checkpoint_every_steps", "sample_every_steps", "keep_last", "keep_best")
 ADDED = ("accumulation_steps", "pretrained")  # runs older than these keys were trained with their defaults
+# the same for keys of a model, which only its config file sets
+ADDED_TO_MODELS = {"model.input_shift": 0.0}
 SECTIONS = ("dataset", "optimizer", "pretrained")  # whose keys are known; others depend on what they name
 COMPUTE_DTYPES = ("float32", "bfloat16")
 
@@ -139,6 +141,9 @@ def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
     """
     added = {key: value for key, value in flatten(defaults()).items() if key.partition(".")[0] in ADDED}
     before, after = (json.loads(dump({**added, **flatten(config)})) for config in (old, new))
+    for key, value in ADDED_TO_MODELS.items():
+        if key in before or key in after:
+            before, after = {key: value, **before}, {key: value, **after}
     return [
         f"{key}: {_shown(before, key)} -> {_shown(after, key)}"
         for key in sorted({*before, *after})

@@ -7,8 +7,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from dfm.command_line import Parser, run_command
+from dfm.command_line import Parser, checkpoint, run_command
 from dfm.errors import UserError
+from dfm.files import refuse_same_file
 
 if TYPE_CHECKING:
     from dfm.models.autoencoder_kl import AutoencoderKL
@@ -32,8 +33,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _run(arguments: Sequence[str] | None) -> None:
-    from dfm.sample import checkpoint
-
     parser = Parser(
         prog="dfm.convert", description=__doc__, epilog=EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -49,23 +48,23 @@ def _run(arguments: Sequence[str] | None) -> None:
     if args.shard_megabytes is not None and args.shard_megabytes < 1:
         raise UserError(f"--shard_megabytes must be at least 1, not {args.shard_megabytes}")
 
-    from dfm.conversion.pretrained import load_pretrained, save_pretrained
+    from dfm.conversion import save_pretrained
+    from dfm.training.pretrained import load_autoencoder
     from dfm.training.run_folder import holds_run
 
     is_run = holds_run(args.input)
     target = args.to or ("safetensors" if is_run else "checkpoint")
     _refuse_what_has_no_meaning(args, is_run, target)
-    if is_run:
-        model, params = load_run_model(args.input, args.which or "latest")
-    else:
-        model, params = load_pretrained(args.input, args.config)
-        file = Path(args.input)
-        if args.config is None and file.is_file() and not (file.parent / "config.json").exists():
-            print(
-                f"note: scaling_factor {model.scaling_factor:g} and norm_num_groups {model.norm_num_groups} are "
-                "those of Stable Diffusion 1; no tensor shows them, --config does",
-                file=sys.stderr,
-            )
+    if target == "safetensors":  # a run is never written over
+        refuse_same_file(args.output, [args.input])
+    model, params = load_autoencoder(args.input, args.which or "latest", args.config)
+    file = Path(args.input)
+    if not is_run and args.config is None and file.is_file() and not (file.parent / "config.json").exists():
+        print(
+            f"note: scaling_factor {model.scaling_factor:g} and norm_num_groups {model.norm_num_groups} are "
+            "those of Stable Diffusion 1; no tensor shows them, --config does",
+            file=sys.stderr,
+        )
     if target == "safetensors":
         shard_bytes = args.shard_megabytes and args.shard_megabytes * 10**6
         save_pretrained(model, params, args.output, args.dtype or "float32", shard_bytes)
@@ -92,30 +91,6 @@ def _refuse_what_has_no_meaning(args: argparse.Namespace, is_run: bool, target: 
             raise UserError(f"--{name} is for {what}")
 
 
-def load_run_model(workdir: str | Path, which: Any = "latest") -> "tuple[AutoencoderKL, dict[str, Any]]":
-    """(model, params) of a run that trains an autoencoder; the moving average where there is one.
-
-    The model's scaling_factor and shift_factor are those that the run has measured on its data, where it has.
-
-    Raises:
-        UserError: no such run or checkpoint, or one of another model.
-    """
-    from dfm import models
-    from dfm.conversion.pretrained import parameter_shapes
-    from dfm.models.autoencoder_kl import AutoencoderKL
-    from dfm.training.latent_scale import read_latent_scale
-    from dfm.training.run_folder import read_config
-    from dfm.training.runs import load_run
-
-    config = read_config(workdir)
-    model = models.build(config.model)
-    if not isinstance(model, AutoencoderKL):
-        raise UserError(f"{workdir}: its model is {config.model['name']!r}, not autoencoder_kl")
-    run = load_run(workdir, which)
-    model = model.clone(**read_latent_scale(workdir))
-    return model, {group: run.params[group] for group in parameter_shapes(model)}
-
-
 def save_checkpoint(model: "AutoencoderKL", params: Mapping[str, Any], workdir: str | Path) -> None:
     """A folder like that of a run, at step 0 and without an optimizer's state: to evaluate, and to start from.
 
@@ -124,7 +99,7 @@ def save_checkpoint(model: "AutoencoderKL", params: Mapping[str, Any], workdir: 
     """
     from dfm import results
     from dfm.config import resolve
-    from dfm.conversion.pretrained import model_config
+    from dfm.conversion.config_files import model_config
     from dfm.files import write_atomically
     from dfm.training.checkpoints import Checkpoints
     from dfm.training.run_folder import RUN, claim

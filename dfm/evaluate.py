@@ -5,8 +5,10 @@ import math
 import sys
 from collections.abc import Sequence
 
+from dfm import registry
 from dfm.command_line import Parser, join_processes, run_command
 from dfm.errors import UserError
+from dfm.priors import DEFAULT_PRIOR, PRIORS
 
 EXAMPLES = """metrics on samples (against --reference, but for is):
   fid, fid_infinity, kid, is, precision_recall, density_coverage, mmd, mind    features of FID's Inception
@@ -28,7 +30,6 @@ examples:
   python -m dfm.evaluate --make_stats=cifar10:train --output=cifar10-train.npz
 """
 LARGEST_SIZE = 2**14
-PRIORS = ("normal", "gaussian", "gmm")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -99,7 +100,7 @@ def _parser() -> Parser:
 
     group = parser.add_argument_group("of a run")
     group.add_argument("--which", default="latest", metavar="latest|best|STEP", help="checkpoint; default latest")
-    group.add_argument("--prior", default="gaussian", metavar="NAME,...", help=f"of {', '.join(PRIORS)}")
+    group.add_argument("--prior", default=DEFAULT_PRIOR, metavar="NAME,...", help=f"of {', '.join(PRIORS)}")
     group.add_argument("--seed", type=int, default=0, metavar="N", help="sample i depends on seed and i alone")
     group.add_argument("--repeats", type=int, default=1, metavar="R", help="seeds N, N+1, ...: mean and spread")
     group.add_argument("--temperature", type=float, default=1.0, metavar="T", help="factor of the latents' deviations")
@@ -134,8 +135,7 @@ def _check(args: argparse.Namespace) -> None:
         raise UserError(f"--temperature must be a number from 0 on, not {args.temperature}")
     args.prior = [word.strip() for word in args.prior.split(",") if word.strip()]
     for word in args.prior:
-        if word not in PRIORS:
-            raise UserError(f"unknown prior {word!r}: known are {', '.join(PRIORS)}")
+        registry.check("prior", word, PRIORS)
     if args.size is not None and not (args.reference or args.make_stats):
         raise UserError("--size is of the pictures of --reference or --make_stats")
     if args.make_stats and not (args.output or "").endswith(".npz"):
@@ -145,9 +145,10 @@ def _check(args: argparse.Namespace) -> None:
     if args.which not in ("latest", "best") and not args.which.isdecimal():
         raise UserError(f"--which must be latest, best or a step, not {args.which!r}")
     if args.output:
-        from dfm.files import check_writable
+        from dfm.files import check_writable, refuse_same_file
 
         check_writable(args.output)
+        refuse_same_file(args.output, filter(None, (args.samples, args.reference, args.make_stats)))
 
 
 def _make_statistics(args: argparse.Namespace) -> None:

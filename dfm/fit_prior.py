@@ -5,9 +5,9 @@ import sys
 import time
 from collections.abc import Sequence
 
-from dfm.command_line import Parser, run_command
+from dfm.command_line import Parser, check_seed, checkpoint, run_command
 from dfm.errors import UserError
-from dfm.sample import PRIORS, check_seed, checkpoint
+from dfm.priors import DEFAULT_PRIOR, PRIORS
 
 EXAMPLES = """The latents are those of the training pictures: the table, or what the encoder says. One JSON line on
 standard output gives the mean log-likelihood in nats a picture: of the training latents, and of the test split's where
@@ -27,9 +27,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _run(arguments: Sequence[str] | None) -> None:
     args = _parser().parse_args(arguments)
-    if args.components is not None and args.prior != "gmm":
-        raise UserError(f"--components is for --prior=gmm, not for {args.prior}")
-    check_seed(args.seed)
+    for name in ("components", "seed"):
+        if getattr(args, name) is not None and args.prior != "gmm":
+            raise UserError(f"--{name} is for --prior=gmm, not for {args.prior}")
+    if args.seed is not None:
+        check_seed(args.seed)
 
     from dfm import results
     from dfm.sampling import RunData, fit_prior
@@ -39,7 +41,8 @@ def _run(arguments: Sequence[str] | None) -> None:
     run = load_run(args.workdir, args.which)
     start = time.perf_counter()
     data = RunData(run, args.data_dir, args.batch_size)
-    _, facts = fit_prior(data, args.prior, args.components, args.seed)
+    given = {"components": args.components, "seed": args.seed}
+    _, facts = fit_prior(data, args.prior, **{name: value for name, value in given.items() if value is not None})
     if facts["count"] <= facts["dimension"] and not args.quiet:
         print(
             f"note: only {facts['count']} latents for {facts['dimension']} dimensions: samples stay in their span, "
@@ -56,9 +59,9 @@ def _parser() -> Parser:
     )
     add = parser.add_argument
     add("--workdir", required=True, help="folder of the run")
-    add("--prior", default="gmm", choices=PRIORS, help="default gmm")
+    add("--prior", default=DEFAULT_PRIOR, choices=PRIORS, help=f"default {DEFAULT_PRIOR}")
     add("--components", type=int, metavar="N", help="of the mixture; default 10")
-    add("--seed", type=int, default=0, metavar="N", help="of the mixture's start")
+    add("--seed", type=int, metavar="N", help="of the mixture's start; default 0")
     add("--which", type=checkpoint, default="latest", metavar="latest|best|STEP", help="checkpoint; default latest")
     add("--data_dir", help="prepared data; default $DFM_DATA_DIR, or ~/.cache/dfm/data")
     add("--batch_size", type=int, metavar="N", help="pictures that the encoder sees at once")

@@ -25,10 +25,15 @@ def nearest(name: str, known: Iterable[str]) -> str:
     return f"{guess} (known: {', '.join(known) or 'none'})"
 
 
-def find(what: str, name: str, known: Mapping[str, Value]) -> Value:
-    """known[name]; UserError "unknown <what> '<name>'", with the nearest, where there is none."""
+def check(what: str, name: str, known: Iterable[str]) -> None:
+    """UserError "unknown <what> '<name>'", with the nearest, for a name that is not known."""
     if name not in known:
         raise UserError(f"unknown {what} '{name}'{nearest(name, known)}")
+
+
+def find(what: str, name: str, known: Mapping[str, Value]) -> Value:
+    """known[name], after `check`."""
+    check(what, name, known)
     return known[name]
 
 

@@ -3,14 +3,15 @@ pictures through an autoencoder.
 """
 
 import argparse
-import difflib
 import math
 import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from dfm.command_line import Parser, run_command
+from dfm.command_line import Parser, check_seed, checkpoint, run_command
 from dfm.errors import UserError
+from dfm.priors import DEFAULT_PRIOR, PRIORS
+from dfm.registry import nearest
 
 if TYPE_CHECKING:
     from dfm.training.runs import Run
@@ -35,7 +36,6 @@ examples:
   python -m dfm.sample --vae=FOLDER --decode=photo.npz --output=again.png
 """
 WHATS = ("samples", "reconstructions", "interpolation", "traversal", "invert", "morph")
-PRIORS = ("normal", "gaussian", "gmm")
 PICTURE_OPTIONS = ("vae", "encode", "decode", "pad_to", "output", "which", "quiet")  # those that --vae knows
 
 
@@ -71,15 +71,17 @@ def _run(arguments: Sequence[str] | None) -> None:
 
 def _convert_picture(args: argparse.Namespace) -> None:
     """--encode and --decode: one file in, one file out."""
-    from dfm.files import check_writable
+    from dfm.files import check_writable, refuse_same_file
     from dfm.picture_files import picture_format
-    from dfm.sampling.autoencoder_files import decode_file, encode_file, load_autoencoder
+    from dfm.sampling.autoencoder_files import decode_file, encode_file
+    from dfm.training.pretrained import load_autoencoder
 
     if args.encode and not args.output.endswith(".npz"):
         raise UserError(f"{args.output}: latents are written as .npz")
     if args.decode:
         picture_format(args.output)
     check_writable(args.output)
+    refuse_same_file(args.output, [args.encode or args.decode])
     model, params = load_autoencoder(args.vae, args.which)
     if args.encode:
         print(encode_file(model, params, args.encode, args.output, args.pad_to))
@@ -103,7 +105,9 @@ def _parser() -> Parser:
     add("--quiet", action="store_true", help="no progress bars and no notes")
 
     group = parser.add_argument_group("samples, morph")
-    group.add_argument("--prior", default="gaussian", choices=PRIORS, help="default gaussian; fitted when needed")
+    group.add_argument(
+        "--prior", default=DEFAULT_PRIOR, choices=PRIORS, help=f"default {DEFAULT_PRIOR}; fitted when needed"
+    )
     group.add_argument("--seed", type=int, default=0, metavar="N", help="sample i depends on seed and i alone")
     count = "samples (64), pictures reconstructed (32) or inverted (16), stations of a morph (6)"
     group.add_argument("--count", type=int, metavar="N", help=count)
@@ -196,11 +200,6 @@ def _check_class(label: int | None, run: "Run") -> None:
         )
 
 
-def check_seed(seed: int) -> None:
-    if not 0 <= seed < 2**32:
-        raise UserError(f"--seed must be 0 to {2**32 - 1}, not {seed}")
-
-
 def _size(text: str | None, run: "Run") -> tuple[int, int]:
     """Height and width in pixels that `--size` asks for; one number is the longest side, proportions kept."""
     height, width = run.model.height, run.model.width
@@ -215,15 +214,6 @@ def _size(text: str | None, run: "Run") -> tuple[int, int]:
     return max(1, round(longest * height / max(height, width))), max(1, round(longest * width / max(height, width)))
 
 
-def checkpoint(text: str) -> str | int:
-    """`--which`: latest, best or the number of a step."""
-    if text in ("latest", "best"):
-        return text
-    if not text.isdecimal():
-        raise argparse.ArgumentTypeError(f"{text!r} is neither latest, best nor a step")
-    return int(text)
-
-
 def _whats(text: str) -> tuple[str, ...]:
     return _known(text, WHATS)
 
@@ -236,9 +226,7 @@ def _known(text: str, known: Sequence[str]) -> tuple[str, ...]:
     words = tuple(word.strip() for word in text.split(",") if word.strip())
     for word in words:
         if word not in known:
-            nearest = difflib.get_close_matches(word, known, n=1)
-            hint = f"; did you mean {nearest[0]}?" if nearest else ""
-            raise argparse.ArgumentTypeError(f"unknown {word!r}: known are {', '.join(known)}{hint}")
+            raise argparse.ArgumentTypeError(f"unknown {word!r}{nearest(word, known)}")
     if not words:
         raise argparse.ArgumentTypeError(f"names none of {', '.join(known)}")
     return words

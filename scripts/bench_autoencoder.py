@@ -30,9 +30,8 @@ import numpy as np
 from figure_5_1 import exit_in_words
 
 from dfm.conversion.autoencoder_kl_names import from_canonical, to_our_layout
-from dfm.conversion.pretrained import parameter_shapes
 from dfm.errors import UserError
-from dfm.models.autoencoder_kl import AutoencoderKL, published_variants
+from dfm.models.autoencoder_kl import AutoencoderKL, parameter_shapes, published_variants
 from dfm.results import record
 
 CLOCKS = {"wall": time.perf_counter, "processor": time.process_time}

@@ -32,7 +32,6 @@ from matplotlib.colors import ListedColormap
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 from PIL import Image
-from tqdm import tqdm
 
 from dfm.codec import container
 from dfm.codec.weights import fitting, painting
@@ -42,6 +41,7 @@ from dfm.files import write_atomically
 from dfm.metrics.picture_quality import psnr
 from dfm.models.fourier import coefficient_count, fourier_net
 from dfm.picture_files import central_crop, load_picture
+from dfm.progress import Progress
 from dfm.results import finite, read_lines, record
 
 Picture = np.ndarray  # uint8 [height, width, channel]
@@ -123,33 +123,21 @@ def percent_of_raw(widths: Sequence[int], picture: Picture) -> float:
     return 100 * 4 * coefficient_count(widths, picture.shape[-1]) / picture.size
 
 
-class ProgressBar:
+class ProgressBar(Progress):
     """Progress over several fits of known relative cost, on standard error, with the time left."""
 
     def __init__(self, total_cost: float):
-        layout = "{percentage:3.0f}% |{bar}| {elapsed} so far, {remaining} left{postfix}"
-        self.bar = tqdm(total=total_cost, bar_format=layout, file=sys.stderr, dynamic_ncols=True, mininterval=0.5)
-
-    def __enter__(self) -> "ProgressBar":
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.bar.close()
+        super().__init__(100.0, unit="%")
+        self._scale = 100.0 / total_cost
 
     def of_fit(self, name: str, cost: float) -> Callable[[int, int, float], None]:
         """The progress function of one fit, which is `cost` of the total."""
-        before = self.bar.n
+        before = self.done
 
         def update(done: int, total: int, decibels: float) -> None:
-            self.bar.set_postfix_str(f"{name}: {decibels:.2f} dB", refresh=False)
-            self.bar.update(before + cost * done / total - self.bar.n)
+            self.reach(before + self._scale * cost * done / total, note=f"{name}: {decibels:.2f} dB")
 
         return update
-
-    def write(self, line: str) -> None:
-        """A line on standard output, above the bar."""
-        self.bar.write(line, file=sys.stdout)
-        sys.stdout.flush()
 
 
 def find_row(rows: Sequence[dict], config: dict) -> dict | None:
@@ -357,7 +345,7 @@ def main() -> None:
                 seconds=time.perf_counter() - start,
                 metrics=metrics,
             )
-            bar.write(f"{label}: {metrics['percent']:.1f} %, loss {metrics['loss']:.4g}, {metrics['psnr']:.2f} dB")
+            bar.print(f"{label}: {metrics['percent']:.1f} %, loss {metrics['loss']:.4g}, {metrics['psnr']:.2f} dB")
     save_figure(arguments.plot, draw(rows, arguments, name))
     print(f"drawn: {arguments.plot}")
 

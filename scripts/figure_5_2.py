@@ -132,7 +132,7 @@ def main() -> None:
         for words, row in chosen:
             numbers, painted = fit_again(row, picture, bar.of_fit(words, cost(row)))
             strip.append(({"interval": words, **numbers}, painted))
-            bar.write(f"{words}: loss {numbers['loss']:.4g}, {numbers['psnr']:.2f} dB, {numbers['bytes']:,} bytes")
+            bar.print(f"{words}: loss {numbers['loss']:.4g}, {numbers['psnr']:.2f} dB, {numbers['bytes']:,} bytes")
     quick = "QUICK SETTING: " if arguments.quick else ""
     title = f"{quick}{name}, {arguments.side} x {arguments.side} pixels, {arguments.steps:,} steps, float32 weights"
     record(

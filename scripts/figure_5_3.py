@@ -229,7 +229,7 @@ def main() -> None:
                 seconds=time.perf_counter() - start,
                 metrics=metrics,
             )
-            bar.write(f"{name}: {metrics['finding']}")
+            bar.print(f"{name}: {metrics['finding']}")
             columns.append((name, picture, metrics, shown))
     gaps = [metrics["jpeg"]["psnr"] - metrics["thesis"]["psnr"] for _, _, metrics, _ in columns]
     print(f"JPEG of no more bytes minus thesis net, mean of {len(gaps)} pictures: {np.mean(gaps):+.2f} dB")

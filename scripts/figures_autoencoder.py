@@ -26,6 +26,7 @@ from PIL import Image
 from dfm.arrays import grid
 from dfm.data import Dataset
 from dfm.errors import UserError
+from dfm.metrics.principal_components import principal_components
 from dfm.models.autoencoder_kl import AutoencoderKL
 from dfm.models.latent_vectors import latent_size
 from dfm.results import read_lines, record
@@ -56,10 +57,7 @@ def blocks_of(pictures: Pictures, side: int) -> Float[np.ndarray, "blocks number
 def block_pca_psnr(fitted: Pictures, judged: Pictures, side: int, numbers: int) -> float:
     """PSNR of `judged` from this many principal components of each block, those of `fitted`."""
     known, wanted = blocks_of(fitted, side), blocks_of(judged, side)
-    mean = known.mean(0)
-    _, vectors = np.linalg.eigh((known - mean).T @ (known - mean))
-    basis = vectors[:, -numbers:]
-    return psnr(wanted, mean + (wanted - mean) @ basis @ basis.T)
+    return psnr(wanted, principal_components(known, numbers).restored(wanted))
 
 
 def picture_pca_psnr(fitted: Pictures, judged: Pictures, numbers: int) -> float | None:

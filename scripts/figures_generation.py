@@ -31,6 +31,7 @@ import numpy as np
 from dfm import results, sample
 from dfm.command_line import run_command
 from dfm.errors import UserError
+from dfm.metrics.principal_components import principal_components
 from dfm.sampling.painter import Painter
 from dfm.sampling.run_data import RunData
 from dfm.training.runs import Run, load_run
@@ -116,8 +117,6 @@ def training_facts(workdir: str) -> dict:
 
 def quality(run: Run, data_dir: str | None) -> dict:
     """PSNR of the run and of PCA over the same training pictures."""
-    from sklearn.decomposition import PCA
-
     data = RunData(run, data_dir)
     rows = np.arange(min(JUDGED, len(data.train)))
     originals = _floats(data.train.take(rows))
@@ -125,8 +124,8 @@ def quality(run: Run, data_dir: str | None) -> dict:
     latents = data.latents_of_training(rows)
     painted = _floats(painter.paint(latents))
     chosen = np.arange(len(data.train))[:: -(-len(data.train) // PCA_PICTURES)]
-    pca = PCA(run.model.latent_size, svd_solver="covariance_eigh").fit(_floats(data.train.take(chosen)))
-    linear = pca.inverse_transform(pca.transform(originals))
+    components = principal_components(_floats(data.train.take(chosen)), run.model.latent_size)
+    linear = components.restored(originals)
     return {"psnr": _psnr(painted, originals), "pca_psnr": _psnr(linear, originals), "pictures": len(rows)}
 
 

@@ -21,9 +21,8 @@ import numpy as np
 from bench_autoencoder import inputs, random_weights
 from figure_5_1 import exit_in_words
 
-from dfm.conversion.pretrained import parameter_shapes
 from dfm.errors import UserError
-from dfm.models.autoencoder_kl import AutoencoderKL, published_variants
+from dfm.models.autoencoder_kl import AutoencoderKL, parameter_shapes, published_variants
 from dfm.models.tiled_autoencoder import STRIP_BYTES, tiled_decode
 from dfm.results import record
 

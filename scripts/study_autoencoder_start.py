@@ -29,6 +29,7 @@ from ml_collections import ConfigDict
 
 from dfm import models
 from dfm.config import config_module, flatten, resolve
+from dfm.conversion import save_pretrained
 from dfm.errors import UserError
 from dfm.metrics.lpips import LpipsFile
 from dfm.results import read_lines, record
@@ -78,7 +79,7 @@ def measure(start: str, config: ConfigDict, arguments: argparse.Namespace) -> di
     with tempfile.TemporaryDirectory() as folder:
         if start != "ours":
             config.pretrained.path = f"{folder}/start"
-            models.build(config.model).save_pretrained(config.pretrained.path, first_params(config, start))
+            save_pretrained(models.build(config.model), first_params(config, start), config.pretrained.path)
         with contextlib.redirect_stdout(io.StringIO()):  # the resolved config, every time
             train(config, f"{folder}/run", arguments.data_dir, lpips=LpipsFile(arguments.lpips_weights))
         lines = [json.loads(line) for line in Path(f"{folder}/run/metrics.jsonl").read_text().splitlines()]

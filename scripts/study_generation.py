@@ -17,6 +17,7 @@ Each run is one JSON line; those already there with the same config are not run 
 
 import argparse
 import contextlib
+import functools
 import io
 import math
 import sys
@@ -35,7 +36,9 @@ from ml_collections import ConfigDict
 from dfm.config import config_module, flatten, resolve
 from dfm.data import Dataset, load
 from dfm.errors import UserError
+from dfm.metrics.moments import Moments
 from dfm.metrics.picture_quality import PEAK
+from dfm.metrics.principal_components import principal_components
 from dfm.results import read_lines, record
 from dfm.sampling.run_data import RunData
 from dfm.train import train
@@ -108,24 +111,20 @@ def pca_psnr(dataset: Dataset, rows: Int[np.ndarray, " n"], size: int) -> dict[s
 
     {"pca_psnr": as PCA gives them, "pca_psnr_8_bits": after rounding to 0 ... 255, as pictures are}.
     """
-    count, total, products = len(dataset), 0.0, 0.0
-    for first in range(0, count, CHUNK):
-        flat = _flat(dataset, np.arange(first, min(first + CHUNK, count)))
-        total, products = total + flat.sum(0, dtype=np.float64), products + (flat.T @ flat).astype(np.float64)
-    mean = np.asarray(total) / count
-    _, vectors = np.linalg.eigh(products / count - np.outer(mean, mean))
-    basis, errors, rounded_errors = vectors[:, -size:], [], []
+    chunks = np.array_split(np.arange(len(dataset)), -(-len(dataset) // CHUNK))
+    moments = functools.reduce(Moments.merge, (Moments.of(_flat(dataset, rows)) for rows in chunks))
+    components = principal_components(moments, size)
+    errors, rounded_errors = [], []
     for part in np.array_split(rows, -(-len(rows) // CHUNK)):
         flat = _flat(dataset, part)
-        restored = mean + (flat - mean) @ basis @ basis.T
+        restored = components.restored(flat)
         errors.append(np.square(restored - flat).sum())
         rounded_errors.append(np.square(np.clip(np.rint(restored), 0, PEAK) - flat).sum())
-    numbers = len(rows) * len(mean)
+    numbers = len(rows) * len(components.mean)
     return {"pca_psnr": _decibels(sum(errors) / numbers), "pca_psnr_8_bits": _decibels(sum(rounded_errors) / numbers)}
 
 
 def _flat(dataset: Dataset, rows: np.ndarray) -> np.ndarray:
-    # float32 products of 8-bit numbers are exact, and sums of a chunk of them nearly
     return dataset.take(rows).reshape(len(rows), -1).astype(np.float32)
 
 

@@ -268,7 +268,7 @@ def run(arguments: argparse.Namespace) -> None:
                         metrics=numbers,
                     )
             mean = np.mean([numbers["psnr"] for numbers in measured])
-            bar.write(f"{label}: mean {mean:.2f} dB of {', '.join(group)}")
+            bar.print(f"{label}: mean {mean:.2f} dB of {', '.join(group)}")
 
 
 def _key(settings: dict, picture: dict) -> str:

@@ -8,8 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from dfm.conversion.autoencoder_kl_names import from_canonical, to_our_layout
-from dfm.conversion.pretrained import parameter_shapes
-from dfm.models.autoencoder_kl import AutoencoderKL
+from dfm.models.autoencoder_kl import AutoencoderKL, parameter_shapes
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "scripts"))
 import make_autoencoder_kl_vectors as vectors  # noqa: E402, F401

@@ -2,7 +2,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from dfm.arrays import grid, to_float, to_uint8
+from dfm.arrays import grid, pad_batch, padded_batches, to_float, to_uint8
 
 EVERY = np.arange(256, dtype=np.uint8)
 
@@ -36,3 +36,15 @@ def test_a_grid_is_no_wider_than_its_pictures_and_needs_some():
     assert grid(np.zeros((2, 4, 4, 3), np.uint8), columns=8, margin=0).shape == (4, 8, 3)
     with pytest.raises(ValueError):
         grid(np.zeros((0, 4, 4, 3), np.uint8), columns=8)
+
+
+def test_batches_have_one_size_and_the_last_says_what_is_its_own():
+    rows = np.arange(14).reshape(7, 2)
+    batches = list(padded_batches(rows, 3))
+    assert [(batch.shape, count) for batch, count in batches] == [((3, 2), 3), ((3, 2), 3), ((3, 2), 1)]
+    np.testing.assert_array_equal(np.concatenate([batch[:count] for batch, count in batches]), rows)
+    np.testing.assert_array_equal(batches[-1][0], rows[[6, 6, 6]])
+    assert list(padded_batches(rows[:0], 3)) == []
+    for wrong in (rows, rows[:0]):
+        with pytest.raises(ValueError):
+            pad_batch(wrong, 3)

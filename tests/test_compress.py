@@ -16,7 +16,7 @@ import pytest
 from PIL import Image
 
 import dfm
-from dfm import codec
+from dfm import codec, progress
 from dfm.codec import container, encoder
 from dfm.codec.weights import architectures, fitting
 from dfm.compress import main
@@ -119,7 +119,8 @@ def test_encode(inside, pixels, capsys):
     assert report["encode_seconds"] > 0
 
 
-def test_encode_in_words_with_a_progress_bar(inside, capsys):
+def test_encode_in_words_with_progress(inside, capsys, monkeypatch):
+    monkeypatch.setattr(progress, "LINE_SECONDS", 0)
     assert main(["encode", "photo.png", "-o", "new.dfm", "--widths", WIDTHS]) == 0
     shown = capsys.readouterr()
     assert shown.out.count("\n") == 1

@@ -169,9 +169,9 @@ def test_the_command_line_explains_itself(capsys, pictures, tmp_path):
     both = [f"--samples={pictures}", "--reference=digits:test"]
     cases = [
         ([], "one of the arguments"),
-        ([*both, "--metrics=fjd"], "unknown metric 'fjd'; did you mean fid?"),
+        ([*both, "--metrics=fjd"], "unknown metric 'fjd'; did you mean 'fid'?"),
         ([*both, "--metrics=,"], "names none"),
-        ([*both, "--protocol=rae-2021"], "did you mean rae-2020?"),
+        ([*both, "--protocol=rae-2021"], "did you mean 'rae-2020'?"),
         ([*both, "--num_samples=0"], "at least 1"),
         ([*both, "--num_samples=121", "--metrics=fd-digits"], "has 120 pictures, not 121"),
         ([*both, "--repeats=2"], "needs --workdir"),

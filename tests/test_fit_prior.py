@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from tiny_runs import tiny_run
 
-from dfm import priors
 from dfm.fit_prior import main
+from dfm.priors import files
 from dfm.training import runs
 
 
@@ -39,7 +39,7 @@ def test_the_line_and_the_file(fit, tmp_path, table):
     assert (line["prior"], line["step"], line["components"], line["seed"]) == ("gmm", 20, 4, 2)
     assert (line["count"], line["dimension"]) == (1500, 3)
     assert (line["test_log_likelihood"] is None) == table
-    prior, facts = priors.load(line["file"])
+    prior, facts = files.load(line["file"])
     assert prior.means.shape == (4, 3) and facts["step"] == 20
     if table:
         expected = np.mean(np.asarray(prior.log_prob(run.latents)))
@@ -60,9 +60,10 @@ def test_few_latents_are_noted(fit, tmp_path):
     [
         (["--prior=flow"], "invalid choice: 'flow'"),
         (["--prior=gaussian", "--components=3"], "--components is for --prior=gmm, not for gaussian"),
-        (["--components=0"], "0 components for 1500 latents: take 1 to 1500"),
-        (["--components=2000"], "2000 components for 1500 latents: take 1 to 1500"),
-        (["--seed=-1"], "--seed must be 0 to 4294967295, not -1"),
+        (["--seed=3"], "--seed is for --prior=gmm, not for gaussian"),
+        (["--prior=gmm", "--components=0"], "0 components for 1500 latents: take 1 to 1500"),
+        (["--prior=gmm", "--components=2000"], "2000 components for 1500 latents: take 1 to 1500"),
+        (["--prior=gmm", "--seed=-1"], "--seed must be 0 to 4294967295, not -1"),
     ],
 )
 def test_mistakes_are_one_line(fit, tmp_path, arguments, message):

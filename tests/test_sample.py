@@ -11,9 +11,10 @@ import pytest
 from PIL import Image
 from tiny_runs import LinearMachine, TinyMachine, tiny_run
 
-from dfm import priors, sample, train
+from dfm import progress, sample, train
 from dfm.errors import UserError
 from dfm.metrics.picture_quality import psnr
+from dfm.priors import PRIORS, files, find
 from dfm.sample import main
 from dfm.sampling import RunData, figures, inversion
 from dfm.training import runs
@@ -131,7 +132,7 @@ def test_everything_for_both_kinds_of_run(run, show):
 def test_samples_are_those_of_the_stored_prior(table, show):
     line = show("--count=5", "--seed=3", "--temperature=0.5")["samples-gaussian"]
     assert (line["prior"], line["seed"], line["temperature"]) == ("gaussian", 3, 0.5)
-    prior, _ = priors.load(table.workdir / "priors" / "gaussian.npz")
+    prior, _ = files.load(table.workdir / "priors" / "gaussian.npz")
     latents = prior.sample(jax.random.key(3), 5, temperature=0.5)
     expected = RunData(table).painter.paint(np.asarray(latents))
     np.testing.assert_allclose(cells(line).astype(int), expected[..., 0], atol=1)
@@ -139,7 +140,7 @@ def test_samples_are_those_of_the_stored_prior(table, show):
     np.testing.assert_allclose(cells(again)[:5].astype(int), expected[..., 0], atol=1)
 
 
-@pytest.mark.parametrize("prior", sample.PRIORS)
+@pytest.mark.parametrize("prior", PRIORS)
 def test_every_prior(table, show, prior):
     assert show("--count=2", f"--prior={prior}")[f"samples-{prior}"]["prior"] == prior
 
@@ -260,12 +261,12 @@ def test_morph_through_test_pictures(run, show):
 
 
 def test_notes_and_progress_go_to_standard_error(table, tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr(figures, "PROGRESS_DELAY_SECONDS", 0)
+    monkeypatch.setattr(progress, "LINE_SECONDS", 0)
     code = main([f"--workdir={tmp_path / 'run'}", f"--output={tmp_path / 'out'}", "--count=3"])
     captured = capsys.readouterr()
     assert code == 0 and len(captured.out.splitlines()) == 1
     assert "prior gaussian is not fitted yet: fitting it to the training latents of step 20" in captured.err
-    assert "painting: 100%" in captured.err
+    assert "painting: 3/3 (100 %) pictures" in captured.err
 
 
 def test_json_beside_the_picture_has_command_and_hardware(table, show, tmp_path):
@@ -280,8 +281,8 @@ def test_json_beside_the_picture_has_command_and_hardware(table, show, tmp_path)
     [
         (
             ["--what=sampels"],
-            "unknown 'sampels': known are samples, reconstructions, interpolation, traversal, invert, "
-            "morph; did you mean samples?",
+            "unknown 'sampels'; did you mean 'samples'? (known: samples, reconstructions, interpolation, traversal, "
+            "invert, morph)",
         ),
         (["--what=,"], "names none of samples"),
         (["--which=newest"], "'newest' is neither latest, best nor a step"),
@@ -328,7 +329,7 @@ def test_no_run_in_the_folder(tmp_path, capsys):
 def test_lists_of_names_agree_with_what_they_name():
     """They are written out, so that --help need not wait for JAX."""
     assert tuple(figures.FIGURES) == sample.WHATS
-    assert tuple(priors.PRIORS) == sample.PRIORS
+    assert [find(name).name for name in PRIORS] == list(PRIORS)
 
 
 def test_help_needs_no_jax():

@@ -1,13 +1,11 @@
 """AutoencoderKL from and to the files of diffusers: config.json beside .safetensors, and single files of LDM."""
 
-import dataclasses
 import json
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 from flax.traverse_util import flatten_dict, unflatten_dict
@@ -21,16 +19,13 @@ from dfm.conversion.autoencoder_kl_names import (
     to_canonical,
     to_our_layout,
 )
-from dfm.conversion.safetensors_files import DTYPES, INDEX_SUFFIX, SUFFIX, Tensor, list_tensors, write_tensors
+from dfm.conversion.config_files import CONFIG, build_model, model_config, read_model
 from dfm.errors import UserError
 from dfm.files import write_atomically
-from dfm.models.autoencoder_kl import AutoencoderKL
+from dfm.models.autoencoder_kl import AutoencoderKL, parameter_shapes
+from dfm.safetensors_files import FLOATS, INDEX_SUFFIX, SUFFIX, Tensor, list_tensors, write_tensors
 
-CONFIG, STEM, CLASS_NAME = "config.json", "diffusion_pytorch_model", "AutoencoderKL"
-OURS_ALONE = ("dtype", "remat", "fold_upsampling", "other_keys")  # attributes of the module that no config.json holds
-KNOWN_KEYS = tuple(
-    field.name for field in dataclasses.fields(AutoencoderKL) if field.name not in ("parent", "name", *OURS_ALONE)
-)
+STEM = "diffusion_pytorch_model"
 KINDS = {"float32": "F32", "float16": "F16", "bfloat16": "BF16"}
 
 
@@ -66,66 +61,12 @@ def load_pretrained(path: str | Path, config: str | Path | None = None, **change
     return model, _read_params(model, own, weights)
 
 
-def read_model(path: Path, **changes: Any) -> AutoencoderKL:
-    """The model of a config.json; keys that nothing here knows are kept in `other_keys`."""
-    try:
-        config = json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise UserError(f"{path}: cannot be read ({error.strerror})") from None
-    except ValueError as error:
-        raise UserError(f"{path}: is no JSON ({error})") from None
-    if not isinstance(config, dict):
-        raise UserError(f"{path}: is no config: {type(config).__name__} in place of an object")
-    found = config.pop("_class_name", CLASS_NAME)
-    if found != CLASS_NAME:
-        raise UserError(f"{path}: is of the class {found}, not {CLASS_NAME}")
-    others = {key: value for key, value in config.items() if key not in KNOWN_KEYS}
-    known = {key: value for key, value in config.items() if key in KNOWN_KEYS}
-    for key, value in known.items():
-        if not _is_of_kind(key, value):
-            raise UserError(f"{path}: {key} cannot be {json.dumps(value)}")
-    return _build({**known, "other_keys": json.dumps(others, sort_keys=True)}, changes, path)
-
-
-def _is_of_kind(key: str, value: Any) -> bool:
-    """Whether a value of JSON is of the type that this key has."""
-    flags = ("force_upcast", "use_quant_conv", "use_post_quant_conv", "mid_block_add_attention")
-    optional = ("shift_factor", "latents_mean", "latents_std", "decoder_block_out_channels")
-    if value is None:
-        return key in optional
-    if key in flags:
-        return isinstance(value, bool)
-    if key in ("down_block_types", "up_block_types"):
-        return isinstance(value, list) and all(isinstance(item, str) for item in value)
-    if key == "act_fn":
-        return isinstance(value, str)
-    widths = ("block_out_channels", "decoder_block_out_channels")
-    if key in widths or (key == "sample_size" and isinstance(value, list)):
-        return isinstance(value, list) and all(type(item) is int for item in value)
-    if key in ("latents_mean", "latents_std"):
-        return isinstance(value, list) and all(type(item) in (int, float) for item in value)
-    return type(value) is int or (type(value) is float and key in ("scaling_factor", "shift_factor"))
-
-
 def _inferred(path: Path, tensors: Mapping[str, Tensor], changes: dict[str, Any]) -> AutoencoderKL:
     try:
         config = infer_config({name: tensor.shape for name, tensor in tensors.items()})
     except KeyError as error:
         raise UserError(f"{path}: tensor {error.args[0]} is missing, or no convolution's") from None
-    return _build(config, changes, path)
-
-
-def _build(config: dict[str, Any], changes: dict[str, Any], path: Path) -> AutoencoderKL:
-    for key in changes:
-        if key not in (*KNOWN_KEYS, *OURS_ALONE):
-            raise TypeError(f"AutoencoderKL has no attribute {key}")
-    fixed: dict[str, Any] = {
-        key: tuple(value) if isinstance(value, list) else value for key, value in (config | changes).items()
-    }
-    try:
-        return AutoencoderKL(**fixed)
-    except (TypeError, ValueError) as error:
-        raise UserError(f"{path}: {error}") from None
+    return build_model(config, changes, path)
 
 
 def _weight_file(folder: Path) -> Path:
@@ -142,12 +83,6 @@ def _weight_file(folder: Path) -> Path:
         raise UserError(f"{folder}: holds no {CONFIG}: not a model's folder")
     several = f"several {SUFFIX} files, none of them named {STEM}{SUFFIX}" if found else f"no {SUFFIX} file"
     raise UserError(f"{folder}: holds {several}")
-
-
-def parameter_shapes(model: AutoencoderKL) -> dict[str, Any]:
-    """The tree of parameters as shapes and types, without computing any."""
-    image = jax.ShapeDtypeStruct((1, model.stride, model.stride, model.in_channels), jnp.float32)
-    return jax.eval_shape(model.init, jax.random.key(0), image)["params"]
 
 
 def _read_params(model: AutoencoderKL, tensors: Mapping[str, Tensor], source: Path) -> dict[str, Any]:
@@ -167,6 +102,8 @@ def _read_params(model: AutoencoderKL, tensors: Mapping[str, Tensor], source: Pa
             raise UserError(
                 f"{source}: tensor {tensor.name} is {list(tensor.shape)}, and the config means {list(shape)}"
             )
+        if tensor.kind not in FLOATS:
+            raise UserError(f"{source}: tensor {tensor.name} is of type {tensor.kind}, not one of {', '.join(FLOATS)}")
         # float32 or wider: what a file was rounded to is no reason to compute or to train in it
         values = tensor.read().reshape(shape)
         params[path] = jnp.asarray(to_our_layout(values.astype(np.promote_types(values.dtype, np.float32))))
@@ -218,7 +155,7 @@ def save_pretrained(
 def _rounded(name: str, values: np.ndarray, dtype: str) -> np.ndarray:
     """UserError where a number is too large for this type."""
     with np.errstate(over="ignore"):
-        rounded = values.astype(DTYPES[KINDS[dtype]])
+        rounded = values.astype(FLOATS[KINDS[dtype]])
     if np.any(np.isinf(rounded)) and not np.any(np.isinf(values)):
         raise UserError(f"tensor {name}: its numbers are too large for {dtype}")
     return rounded
@@ -234,20 +171,6 @@ def _check_target(folder: Path) -> None:
             raise UserError(f"{path}: is no part of a model, and nothing else is overwritten")
     if (folder / CONFIG).exists():
         read_model(folder / CONFIG)
-
-
-def model_config(model: AutoencoderKL) -> dict[str, Any]:
-    """config.json as a dict: the known keys, and those that were kept. Lists of block types are never left to guess."""
-    levels = len(model.block_out_channels)
-    config: dict[str, Any] = {"_class_name": CLASS_NAME, **json.loads(model.other_keys)}
-    for key in KNOWN_KEYS:
-        value = getattr(model, key)
-        if key == "decoder_block_out_channels" and value in (None, model.block_out_channels):
-            continue  # not a key that diffusers' class knows
-        config[key] = list(value) if isinstance(value, tuple) else value
-    config["down_block_types"] = config["down_block_types"] or ["DownEncoderBlock2D"] * levels
-    config["up_block_types"] = config["up_block_types"] or ["UpDecoderBlock2D"] * levels
-    return config
 
 
 def _check_params(model: AutoencoderKL, params: Mapping[str, Any]) -> None:

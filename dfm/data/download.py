@@ -20,7 +20,7 @@ def fetch(urls: dict[str, Any], folder: Path, progress: Callable[..., Any]) -> N
     Args:
         urls: address -> size, checksum (SHA-256) and filename that are expected there.
         folder: a file that is there already is left as it is; tensorflow-datasets compares its checksum later.
-        progress: makes a tqdm-like bar from total and desc.
+        progress: makes a dfm.progress.Progress of this many bytes and this label.
     """
     missing = {url: expected for url, expected in urls.items() if not (folder / expected.filename).exists()}
     try:
@@ -90,7 +90,7 @@ def _fetch_one(url: str, expected: Any, path: Path, progress: Callable[..., Any]
     try:
         with (
             requests.get(url, stream=True, timeout=(CONNECT_SECONDS, READ_SECONDS)) as answer,
-            progress(total=int(expected.size), desc=path.name) as bar,
+            progress(int(expected.size), path.name) as bar,
             open(temporary, "wb") as file,
         ):
             answer.raise_for_status()
@@ -98,7 +98,7 @@ def _fetch_one(url: str, expected: Any, path: Path, progress: Callable[..., Any]
                 file.write(chunk)
                 digest.update(chunk)
                 size += len(chunk)
-                bar.update(len(chunk))
+                bar.advance(len(chunk))
         if (digest.hexdigest(), size) != (expected.checksum, int(expected.size)):
             raise _NotFetched(f"{url} sent {size:,} bytes that are not the expected file (its checksum differs)")
         os.replace(temporary, path)

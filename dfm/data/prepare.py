@@ -9,7 +9,8 @@ import contextlib
 import io
 import re
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from dfm.data import download, originals, prepared, records
 from dfm.data.datasets import check_known, default_data_dir, is_public
 from dfm.data.folder import PREFIX
 from dfm.errors import UserError
+from dfm.progress import Progress
 
 CHUNK = 1000  # records read at a time
 SPLITS = ("train", "test")
@@ -38,7 +40,7 @@ EXAMPLES = """examples:
   python -m dfm.data.prepare imagenet2012 --data_dir=/data/tensorflow_datasets
 """
 
-Progress = Callable[..., Any]
+MakeProgress = Callable[..., Progress]  # of total, label and unit
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -71,7 +73,7 @@ def run(arguments: Sequence[str] | None) -> int:
 
 def prepare(name: str, data_dir: Path, quiet: bool = False) -> str:
     """Makes one data set ready for `load`; returns a line that says what there is."""
-    progress = _progress(quiet)
+    progress = partial(Progress, quiet=quiet)
     have = [prepared.read_arrays(data_dir, name, split) is not None for split in SPLITS]
     builder = records.find_builder(data_dir, name) if not all(have) else None
     if all(have) or (any(have) and builder is None and not is_public(name)):
@@ -86,7 +88,7 @@ def prepare(name: str, data_dir: Path, quiet: bool = False) -> str:
     return _report(name, data_dir)
 
 
-def _make_records(name: str, data_dir: Path, progress: Progress, quiet: bool) -> None:
+def _make_records(name: str, data_dir: Path, progress: MakeProgress, quiet: bool) -> None:
     from absl import logging
 
     logging.set_verbosity(logging.ERROR)  # warns of the very folder that is about to be filled
@@ -103,12 +105,16 @@ def _make_records(name: str, data_dir: Path, progress: Progress, quiet: bool) ->
         builder.download_and_prepare(file_format="array_record")
 
 
-def _make_from_originals(name: str, data_dir: Path, progress: Progress) -> None:
+def _make_from_originals(name: str, data_dir: Path, progress: MakeProgress) -> None:
     import tensorflow_datasets as tfds
 
+    def each(items: Any, label: str) -> Iterator[Any]:
+        with progress(len(items), label, "picture") as bar:
+            yield from bar.over(items)
+
     manual = data_dir / "downloads" / "manual"
-    builder = originals.builder_of(name, data_dir, lambda items, text: progress(items, desc=text, unit=" pictures"))
-    download.fetch(builder.originals(), manual, lambda **options: progress(**options, unit="B", unit_scale=True))
+    builder = originals.builder_of(name, data_dir, each)
+    download.fetch(builder.originals(), manual, lambda total, label: progress(total, label, "B", scale=True))
     tfds.disable_progress_bar()  # ours says it in one line
     with _explained(name, data_dir):
         builder.download_and_prepare(file_format="array_record")
@@ -134,7 +140,7 @@ def _explained(name: str, data_dir: Path):
         raise UserError(f"{name}: cannot be prepared: {reason}") from None
 
 
-def _decode(builder: Any, name: str, split: str, data_dir: Path, progress: Progress) -> None:
+def _decode(builder: Any, name: str, split: str, data_dir: Path, progress: MakeProgress) -> None:
     """Turns the records of one split into arrays; there is nothing to do where they exist or the split does not."""
     part = records.split_of(builder, split)
     images_path = prepared.images_path(data_dir, name, split)
@@ -152,14 +158,14 @@ def _decode(builder: Any, name: str, split: str, data_dir: Path, progress: Progr
         if source.shape is not None:
             images = stack.enter_context(prepared.writing(images_path, (count, *source.shape)))
         labels = stack.enter_context(prepared.writing(labels_path, (count,), np.int32))
-        bar = stack.enter_context(progress(total=count, desc=f"{name} {split}: decoding", unit=" pictures"))
+        bar = stack.enter_context(progress(count, f"{name} {split}: decoding", "picture"))
         for start in range(0, count, CHUNK):
             rows = range(start, min(start + CHUNK, count))
             places = order[start : rows.stop]
             data, labels[places] = source.read(rows)
             if images is not None:
                 images[places] = source.decode(data, rows)
-            bar.update(len(rows))
+            bar.advance(len(rows))
 
 
 def _report(name: str, data_dir: Path) -> str:
@@ -175,12 +181,6 @@ def _report(name: str, data_dir: Path) -> str:
         else:
             parts.append(f"no {split} split")
     return f"{name}: {', '.join(parts)} in {data_dir / name}"
-
-
-def _progress(quiet: bool) -> Progress:
-    from tqdm import tqdm
-
-    return lambda *items, **options: tqdm(*items, **options, disable=quiet, file=sys.stderr, dynamic_ncols=True)
 
 
 if __name__ == "__main__":

@@ -25,7 +25,7 @@ from dfm.evaluation.sources import (
 from dfm.metrics.networks import WeightFiles
 
 if TYPE_CHECKING:
-    from dfm.priors import Prior
+    from dfm.priors.prior import Prior
     from dfm.sampling import RunData
 
 DEFAULT_COUNT = 10_000
@@ -94,10 +94,10 @@ def open_autoencoder(args: argparse.Namespace, pictures: Source) -> "RunData":
     """The autoencoder as a run of no training that paints pictures of this size."""
     from ml_collections import ConfigDict
 
-    from dfm.conversion.pretrained import model_config
+    from dfm.conversion.config_files import model_config
     from dfm.models import for_pictures
     from dfm.sampling import RunData
-    from dfm.sampling.autoencoder_files import load_autoencoder
+    from dfm.training.pretrained import load_autoencoder
     from dfm.training.runs import Run
 
     height, width, channels = pictures.shape

@@ -20,7 +20,7 @@ from dfm.picture_files import save_picture
 from dfm.shapes import typechecked
 
 if TYPE_CHECKING:
-    from dfm.priors import Prior
+    from dfm.priors.prior import Prior
     from dfm.sampling import RunData
 
 ACTIVE_VARIANCE = 0.01  # Burda et al. 2016

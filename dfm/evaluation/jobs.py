@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from dfm import results
-from dfm.array_files import hash_arrays
 from dfm.evaluation.measure import Measured, measure
 from dfm.evaluation.metrics import FEW_SAMPLES, METRICS, Job, Value, result_name
 from dfm.evaluation.plan import Plan
@@ -25,7 +24,7 @@ from dfm.metrics.frechet import frechet_distance
 from dfm.metrics.networks import WeightFiles
 
 if TYPE_CHECKING:
-    from dfm.priors import Prior
+    from dfm.priors.prior import Prior
     from dfm.sampling import RunData
     from dfm.training.runs import Run
 
@@ -216,15 +215,11 @@ class Evaluation:
 
 def run_facts(run: "Run") -> Line:
     """Which model a line speaks of: workdir, step, config, and a hash of parameters, latents and statistics."""
-    import jax
-
-    leaves = jax.tree_util.tree_flatten_with_path((run.params, run.latents, run.statistics))[0]
-    sha256 = hash_arrays({jax.tree_util.keystr(path): np.asarray(leaf) for path, leaf in leaves})
     return {
         "run": {
             "workdir": Path(run.workdir).resolve().name,
             "step": int(run.step),
-            "params_sha256": sha256,
+            "params_sha256": run.sha256,
             "config": run.config.to_dict(),
         }
     }

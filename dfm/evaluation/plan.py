@@ -1,6 +1,5 @@
 """What is to be computed, and why some of it cannot be: decided before any work."""
 
-import difflib
 from dataclasses import dataclass, field
 
 from dfm.errors import UserError
@@ -9,6 +8,7 @@ from dfm.evaluation.references import Statistics
 from dfm.evaluation.sources import Shape, Source
 from dfm.metrics import networks
 from dfm.metrics.features import FeatureNetwork
+from dfm.registry import nearest
 
 RECONSTRUCTION = ("psnr", "ssim", "ms_ssim", "lpips", "rfid")
 HONESTY = ("memorisation", "latents", "smoothness")
@@ -77,9 +77,7 @@ def _parse(word: str) -> Wish:
         return Wish(result_name(metric, network), metric, network)
     if not dash and base not in ours and (known or base in RECONSTRUCTION or base in HONESTY):
         return Wish(word, metric, "inception" if known else None)
-    nearest = difflib.get_close_matches(word, known_names(), n=1)
-    hint = f"did you mean {nearest[0]}? " if nearest else ""
-    raise UserError(f"unknown metric {word!r}; {hint}known are {', '.join(known_names())}")
+    raise UserError(f"unknown metric '{word}'{nearest(word, known_names())}")
 
 
 def make_plan(wishes: list[Wish], means: Means) -> Plan:

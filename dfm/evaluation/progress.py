@@ -1,8 +1,9 @@
-"""How far an evaluation is: pictures, pictures a second and time left, on standard error."""
+"""How far an evaluation is, on standard error."""
 
 import contextlib
-import sys
 from collections.abc import Callable, Iterator
+
+from dfm import progress
 
 
 class Progress:
@@ -14,10 +15,6 @@ class Progress:
     @contextlib.contextmanager
     def bar(self, label: str, total: int) -> Iterator[Callable[[int], None]]:
         """A function to be called with the number of pictures done since the last call."""
-        if self._quiet or total == 0:
-            yield lambda done: None
-            return
-        from tqdm import tqdm
-
-        with tqdm(total=total, desc=label, unit="picture", file=sys.stderr, dynamic_ncols=True, leave=False) as bar:
-            yield lambda done: None if bar.update(done) else None
+        quiet = self._quiet or total == 0
+        with progress.Progress(total, label, "picture", quiet=quiet, keep=False) as bar:
+            yield bar.advance

@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from dfm.arrays import pad_batch
 from dfm.errors import UserError
 from dfm.evaluation.measure import all_processes_bytes, share
 from dfm.evaluation.metrics import Value
@@ -127,8 +128,7 @@ def _lpips_of_pairs(source: ReconstructionSource, lpips: Lpips, start: int, stop
     found, pairs = [], list(source.pairs(start, stop))
     for first in range(0, len(pairs), LPIPS_BATCH):
         some = pairs[first : first + LPIPS_BATCH]
-        padded = some + [some[-1]] * (LPIPS_BATCH - len(some))
-        a, b = (jnp.asarray(np.stack(pictures)) for pictures in zip(*padded, strict=True))
+        a, b = (jnp.asarray(pad_batch(np.stack(pictures), LPIPS_BATCH)) for pictures in zip(*some, strict=True))
         found.append(np.asarray(distance(a, b))[: len(some)])
     return np.concatenate(found).astype(np.float64)
 

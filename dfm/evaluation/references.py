@@ -16,6 +16,7 @@ from dfm.evaluation.sources import DatasetSource, Source, open_source
 from dfm.files import write_atomically
 from dfm.metrics.features import Extractor, FeatureNetwork
 from dfm.metrics.moments import Moments
+from dfm.metrics.principal_components import moments_of
 
 SCHEMA = 1
 FOREIGN_NAMES = (("mu", "sigma"), ("m", "s"))  # pytorch-fid's and TTUR's; RAE's
@@ -144,13 +145,6 @@ def hash_source(source: Source) -> str:
 def cache_path(folder: Path, source: Source, network: FeatureNetwork, sha256: str) -> Path:
     key = hashlib.sha256(json.dumps([SCHEMA, sha256, network.describe()], sort_keys=True).encode()).hexdigest()[:16]
     return folder / f"{source.id.replace(':', '-').replace('/', '-')}-{network.name}-{key}.npy"
-
-
-def moments_of(features: np.ndarray) -> Moments:
-    total = Moments.nothing(features.shape[1])
-    for start in range(0, len(features), 1024):
-        total = total.merge(Moments.of(np.asarray(features[start : start + 1024])))
-    return total
 
 
 def _read_features(path: Path, count: int, size: int) -> np.ndarray | None:

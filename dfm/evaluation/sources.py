@@ -15,7 +15,7 @@ from dfm.picture_files import load_picture
 
 if TYPE_CHECKING:
     from dfm.data import Dataset
-    from dfm.priors import Prior
+    from dfm.priors.prior import Prior
     from dfm.training.runs import Run
 
 Shape = tuple[int, int, int]

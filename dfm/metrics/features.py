@@ -13,6 +13,8 @@ import jax
 import numpy as np
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
+from dfm.arrays import pad_batch
+
 # A jit option of XLA's CPU backend (jaxlib 0.10): convolutions leave the fusion that makes them half as fast.
 CPU_OPTIONS = {"xla_cpu_experimental_ynn_fusion_type": "LIBRARY_FUSION_TYPE_DOT"}
 DEVICE_BATCH = {"cpu": 32}
@@ -59,9 +61,8 @@ class Extractor:
         """Features [n, size] of batches of any length, n at most `batch_size`; one batch is computed ahead."""
         waiting: tuple[jax.Array, int] | None = None
         for batch in rebatch(batches, self.batch_size):
-            padding = self.batch_size - len(batch)
-            padded = np.pad(batch, [(0, padding)] + [(0, 0)] * 3, mode="edge") if padding else batch
-            started = self._apply(self._params, jax.device_put(padded, self._split)), len(batch)
+            padded = jax.device_put(pad_batch(batch, self.batch_size), self._split)
+            started = self._apply(self._params, padded), len(batch)
             if waiting:
                 yield _fetch(*waiting)
             waiting = started

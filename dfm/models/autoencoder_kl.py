@@ -5,10 +5,10 @@ The architecture, its names and its config keys are those of diffusers' Autoenco
 the others there are `pad_to_stride` and `crop`. At `sample_size` it is a model of dfm/models/protocol.py.
 """
 
-from collections.abc import Mapping, Sequence
-from pathlib import Path
+from collections.abc import Sequence
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import linen as nn
@@ -185,18 +185,11 @@ class AutoencoderKL(nn.Module):
         """The decoder's last convolution."""
         return _wide(self.decoder.conv_out(features))
 
-    @staticmethod
-    def from_pretrained(folder: str | Path, **changes: Any) -> tuple["AutoencoderKL", dict[str, Any]]:
-        """(model, params) of a diffusers folder or a single-file checkpoint; see dfm.conversion.pretrained."""
-        from dfm.conversion.pretrained import load_pretrained
 
-        return load_pretrained(folder, **changes)
-
-    def save_pretrained(self, folder: str | Path, params: Mapping[str, Any]) -> None:
-        """Writes a folder that diffusers opens; see dfm.conversion.pretrained."""
-        from dfm.conversion.pretrained import save_pretrained
-
-        save_pretrained(self, params, folder)
+def parameter_shapes(model: AutoencoderKL) -> dict[str, Any]:
+    """The tree of parameters as shapes and types, without computing any."""
+    image = jax.ShapeDtypeStruct((1, model.stride, model.stride, model.in_channels), jnp.float32)
+    return jax.eval_shape(model.init, jax.random.key(0), image)["params"]
 
 
 def _wide(x: Array) -> Array:

@@ -2,6 +2,28 @@
 
 Asadi 2022, sections 4.2.2 and 5.2. The latents of the training pictures are the output of an MLP encoder (Algorithm 3),
 or, without one, a learnable table that the training owns (Algorithm 2). Satisfies dfm/models/protocol.py.
+
+**Which part of the period a picture covers.** The first layer sees a point x only through u = input_scale x +
+input_shift, and with the basis "cas" only through cas(2 pi k.u) for k = 10, 01, 11. As cas(t) = cos t + sin t =
+sqrt(2) cos(t - pi/4) is even about pi/4, cas(2 pi v) = cas(2 pi w) where v = w or v + w = 1/4 (mod 1). Going through
+the eight cases, two different points have the same features, and the same colour whatever the coefficients, exactly on
+
+    u1 + u2 = 1/4 or 3/4:  (u1, u2) and (1/4 - u1, 1/4 - u2)
+    u2 = 0 or 1/2:         (u1, u2) and (1/4 - u1, u2)
+    u1 = 0 or 1/2:         (u1, u2) and (u1, 1/4 - u2)        (all mod 1).
+
+Near such a line the picture is folded: a crease. At scale 1 all of them cross the picture, wherever it is shifted to.
+At 1/2 without a shift they are the border and x1 + x2 = 1/2, where (x1, x2) meets (x2, x1): a line through pixel
+centres. cas is one-to-one on [1/8, 5/8] and on nothing longer, so a picture has no such pair where the scale is at
+most 1/2 and the shift puts its middle at 3/8 of the period:
+
+    input_shift = 3/8 - input_scale / 2, at half a period 1/8.
+
+There, features stand still (their derivative has rank one) in the four corners, and on the left and right border at
+x2 = 3/4, on the upper and lower one at x1 = 3/4; with a smaller scale nowhere. With "cos_sin", which knows cos and sin
+of each phase, features tell u mod 1 exactly: nothing is folded at any scale below 1, at 1 opposite borders are tied,
+and a shift changes nothing but the coefficients. In the first layer alone it would double that layer's coefficients,
+and the thesis' counts, 352 and 3,672, would be left. scripts/study_crease.py compares scales, shifts and bases.
 """
 
 from collections.abc import Sequence
@@ -76,6 +98,8 @@ class DeepFourierMachine(nn.Module):
         coefficient_rate: rates are coefficient_rate * 2^(2 - m), times 1/3 and 2/3 in the first and the last layer:
             the more coefficients move an output together, the smaller the move of each.
         input_scale: positions in [0, 1] are multiplied by it. The net has period 1: at 1, opposite borders are tied.
+        input_shift: added to them then; 3/8 - input_scale / 2 keeps "cas" free of creases (above). 0: the thesis, and
+            runs older than this key.
     """
 
     height: int
@@ -95,6 +119,7 @@ class DeepFourierMachine(nn.Module):
     deviation_scale: float = 0.1
     coefficient_rate: float = 0.1
     input_scale: float = 1.0
+    input_shift: float = 0.0
 
     def __post_init__(self):
         for name, known in (("activation", ACTIVATIONS), ("basis", COEFFICIENT_NAMES)):
@@ -208,7 +233,7 @@ class DeepFourierMachine(nn.Module):
     ) -> Float[Array, "batch points channels"]:
         """The nets of these coefficient vectors at points in [0, 1]^2, (x1, x2) = (across, down)."""
         layers = split_coefficients(vectors, self.hidden, self.channels, self.basis)
-        return fourier_net_batch(layers, points * self.input_scale)
+        return fourier_net_batch(layers, points * self.input_scale + self.input_shift)
 
     def _shared_start(self) -> tuple[np.ndarray, np.ndarray]:
         """(standard deviation at the start, rate) of each coefficient."""

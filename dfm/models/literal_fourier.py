@@ -14,11 +14,21 @@ def frequency_vectors(m: int) -> list[list[int]]:
     return [[row >> j & 1 for j in range(m)] for row in range(2**m)]
 
 
+def phases(x: jax.Array) -> jax.Array:
+    """2 pi k.x for all k: [points, m] -> [points, 2^m]."""
+    return 2 * jnp.pi * x @ jnp.asarray(frequency_vectors(x.shape[-1]), x.dtype).T
+
+
+def basis_functions(x: jax.Array, basis: str) -> jax.Array:
+    """What the coefficients of one output multiply: [points, m] -> [points, 2^m], or twice as many for "cos_sin"."""
+    cosine, sine = jnp.cos(phases(x)), jnp.sin(phases(x))
+    return cosine + sine if basis == "cas" else jnp.concatenate([cosine, sine], -1)
+
+
 def literal_layer(x: jax.Array, coefficients: Mapping[str, jax.Array]) -> jax.Array:
     """y = sum_k a_k cos(2 pi k.x) + b_k sin(2 pi k.x), plus x where m = n: [points, m] -> [points, n] (Eq. 4.5)."""
     a, b = (coefficients[name] for name in (("cas", "cas") if "cas" in coefficients else ("cos", "sin")))
-    phases = 2 * jnp.pi * x @ jnp.asarray(frequency_vectors(x.shape[-1]), x.dtype).T
-    y = jnp.cos(phases) @ a + jnp.sin(phases) @ b
+    y = jnp.cos(phases(x)) @ a + jnp.sin(phases(x)) @ b
     return y + x if x.shape[-1] == y.shape[-1] else y
 
 

@@ -28,6 +28,10 @@ class Normal(Prior):
     def fit(cls, latents: Float[ArrayLike, "n d"], **options: Any) -> Self:
         return cls(checked_latents(latents).shape[1])
 
+    @classmethod
+    def from_arrays(cls, arrays: dict[str, np.ndarray]) -> Self:
+        return cls(int(arrays["size"]))
+
     def sample_one(self, key: PRNGKeyArray, temperature: Float[ArrayLike, ""] = 1.0) -> Float[Array, " d"]:
         return jnp.asarray(temperature) * jax.random.normal(key, (self.dimension,))
 

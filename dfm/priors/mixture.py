@@ -22,6 +22,7 @@ class Mixture(Prior):
     """sum_k weight_k N(means_k, L_k L_k^T) with L_k = scale_trils[k], lower triangular."""
 
     name: ClassVar[str] = "gmm"
+    options: ClassVar[dict[str, Any]] = {"components": COMPONENTS, "seed": 0}
     log_weights: Float[Array, " k"]
     means: Float[Array, "k d"]
     scale_trils: Float[Array, "k d d"]

@@ -24,6 +24,7 @@ class Prior(abc.ABC):
     """A density on latents z in R^d."""
 
     name: ClassVar[str]
+    options: ClassVar[dict[str, Any]] = {}  # of `fit`, with their defaults
 
     @property
     @abc.abstractmethod
@@ -70,6 +71,11 @@ class Prior(abc.ABC):
     def arrays(self) -> dict[str, np.ndarray]:
         """The fields by name, as they are stored."""
         return {field.name: np.asarray(getattr(self, field.name)) for field in dataclasses.fields(self)}  # type: ignore[arg-type]
+
+    @classmethod
+    def from_arrays(cls, arrays: dict[str, np.ndarray]) -> Self:
+        """The prior of these fields; TypeError where they are not those of this family."""
+        return cls(**{name: jnp.asarray(array, jnp.float32) for name, array in arrays.items()})
 
 
 def checked_latents(latents: Float[ArrayLike, "n d"]) -> Float[np.ndarray, "n d"]:

@@ -1,6 +1,5 @@
 """Single pictures through an AutoencoderKL: a picture file to an .npz of latents and back."""
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -15,19 +14,6 @@ if TYPE_CHECKING:
     from dfm.models.autoencoder_kl import AutoencoderKL
 
 WHOLE_PIXELS = 2**20  # larger pictures go strip by strip, with the same result in less memory
-
-
-def load_autoencoder(path: str | Path, which: Any = "latest") -> "tuple[AutoencoderKL, dict[str, Any]]":
-    """(model, params) of a run, of a folder of diffusers or of a single .safetensors file."""
-    from dfm.conversion.pretrained import load_pretrained
-    from dfm.convert import load_run_model
-    from dfm.training.run_folder import holds_run
-
-    if holds_run(path):
-        return load_run_model(path, which)
-    if which != "latest" and Path(path).exists():
-        raise UserError(f"--which is for a run, and {path} is none")
-    return load_pretrained(path)
 
 
 def encode_file(model: "AutoencoderKL", params: Any, picture: str, output: str, multiple: int | None = None) -> str:

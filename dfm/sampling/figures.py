@@ -13,7 +13,8 @@ from jaxtyping import Float, Int
 
 from dfm.errors import UserError
 from dfm.metrics.picture_quality import PEAK, mse, psnr
-from dfm.priors import Prior
+from dfm.priors.prior import Prior
+from dfm.progress import Progress
 from dfm.sampling import interpolation
 from dfm.sampling.fitted_priors import stored_or_fitted
 from dfm.sampling.inversion import Inversion, decibels, invert
@@ -25,7 +26,6 @@ if TYPE_CHECKING:
     from dfm.training.runs import Run
 
 SAMPLES, RECONSTRUCTIONS, INVERSIONS, STATIONS = 64, 32, 16, 6  # how many, unless asked otherwise
-PROGRESS_DELAY_SECONDS = 0.5
 CLASSES = 10  # of an interpolation between classes; data sets with more show their first ones
 
 
@@ -60,7 +60,7 @@ class Studio:
         with self.progress("painting", "picture") as bar:
             for batch in painter.paint_pieces(latents):
                 images.append(batch)
-                bar.update(sum(map(len, images)), count)
+                bar.reach(sum(map(len, images)), count)
         return np.concatenate(images)
 
     def sampling_facts(self) -> dict[str, Any]:
@@ -79,34 +79,13 @@ class Studio:
                 steps=self.args.steps,
                 starts=self.args.starts,
                 optimizer=self.args.optimizer,
-                progress=bar.update,
+                progress=lambda done, total, psnr: bar.reach(
+                    done, total, "" if math.isnan(psnr) else f"PSNR {psnr:.2f} dB"
+                ),
             )
 
-    def progress(self, text: str, unit: str) -> "ProgressBar":
-        return ProgressBar(text, unit, self.args.quiet)
-
-
-class ProgressBar:
-    """On standard error, with the PSNR so far where there is one; nothing for work that is done at once."""
-
-    def __init__(self, text: str, unit: str, quiet: bool):
-        from tqdm import tqdm
-
-        self.bar = tqdm(
-            desc=text, unit=unit, file=sys.stderr, dynamic_ncols=True, disable=quiet, delay=PROGRESS_DELAY_SECONDS
-        )
-
-    def __enter__(self) -> "ProgressBar":
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.bar.close()
-
-    def update(self, done: int, total: int, decibels: float = math.nan) -> None:
-        self.bar.total = total
-        if not math.isnan(decibels):
-            self.bar.set_postfix_str(f"PSNR {decibels:.2f} dB", refresh=False)
-        self.bar.update(done - self.bar.n)
+    def progress(self, label: str, unit: str) -> Progress:
+        return Progress(None, label, unit, quiet=self.args.quiet)
 
 
 def samples(studio: Studio) -> None:

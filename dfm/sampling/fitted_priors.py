@@ -5,54 +5,50 @@ belongs to another one it is fitted again, with the options it was fitted with, 
 lost, since a fit is determined by the checkpoint and these options.
 """
 
-import zlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import jax
-import numpy as np
-
 from dfm import priors
 from dfm.errors import UserError
 from dfm.models.latent_vectors import latent_size
-from dfm.priors import Prior
+from dfm.priors import files
+from dfm.priors.gaussian import Normal
+from dfm.priors.prior import Prior, mean_log_likelihood
 from dfm.sampling.run_data import RunData
 
 if TYPE_CHECKING:
     from dfm.training.runs import Run
-
-OPTIONS = ("components", "seed")
 
 
 def prior_path(run: "Run", name: str) -> Path:
     return Path(run.workdir) / "priors" / f"{name}.npz"
 
 
-def fit_prior(data: RunData, name: str, components: int | None = None, seed: int = 0) -> tuple[Prior, dict[str, Any]]:
+def fit_prior(data: RunData, name: str, **options: Any) -> tuple[Prior, dict[str, Any]]:
     """Fits a prior to the training latents of a run and stores it.
 
     Args:
-        components: of a mixture; None: the default of `priors.mixture`.
-        seed: of the mixture's start.
+        options: of the fit, as the family has them (`Prior.options`); those left out have its defaults.
 
     Returns:
         The prior and the facts stored with it, mean log-likelihoods in nats a picture among them; that of the test
         split only where an encoder gives latents to its pictures, and None otherwise.
     """
     run, family = data.run, priors.find(name)
-    options = {}
-    if name == "gmm":
-        options = {"components": priors.COMPONENTS if components is None else components, "seed": seed}
+    for option in options:
+        if option not in family.options:
+            raise UserError(f"the prior {name} has no option {option!r}{_known(family.options)}")
+    options = family.options | options
     latents = data.training_latents
     prior = family.fit(latents, **options)
     facts = {
         "step": int(run.step),
-        "checksum": run_checksum(run),
+        "checksum": run.sha256,
         "count": len(latents),
         "dimension": prior.dimension,
         **options,
-        "train_log_likelihood": priors.mean_log_likelihood(prior, latents),
+        "train_log_likelihood": mean_log_likelihood(prior, latents),
         "test_log_likelihood": _test_log_likelihood(data, prior),
     }
     path = prior_path(run, name)
@@ -60,34 +56,30 @@ def fit_prior(data: RunData, name: str, components: int | None = None, seed: int
         path.parent.mkdir(exist_ok=True)
     except OSError as error:
         raise UserError(f"{path.parent}: cannot be made ({error.strerror})") from None
-    priors.save(path, prior, facts)
+    files.save(path, prior, facts)
     return prior, facts
 
 
 def stored_or_fitted(data: RunData, name: str, note: Callable[[str], None] = lambda line: None) -> Prior:
     """The stored prior of this checkpoint; fitted first, and said so in a note, where there is none."""
     run, family = data.run, priors.find(name)
-    if family is priors.Normal:
-        return priors.Normal(latent_size(run.model))  # nothing to fit
+    if family is Normal:
+        return Normal(latent_size(run.model))  # nothing to fit
     path = prior_path(run, name)
     options: dict[str, Any] = {}
     if path.exists():
-        prior, facts = priors.load(path)
-        if prior.name == name and facts.get("checksum") == run_checksum(run):
+        prior, facts = files.load(path)
+        if prior.name == name and facts.get("checksum") == run.sha256:
             return prior
-        options = {option: facts[option] for option in OPTIONS if option in facts}
+        options = {option: facts[option] for option in family.options if option in facts}
         note(f"prior {name} belongs to another checkpoint (step {facts.get('step')}): fitting it again")
     else:
         note(f"prior {name} is not fitted yet: fitting it to the training latents of step {run.step}")
     return fit_prior(data, name, **options)[0]
 
 
-def run_checksum(run: "Run") -> str:
-    """CRC32 of the bytes of all parameters and latents, in the order of the tree."""
-    checksum = 0
-    for leaf in jax.tree.leaves((run.params, run.latents, run.statistics)):
-        checksum = zlib.crc32(np.ascontiguousarray(leaf).tobytes(), checksum)
-    return f"{checksum:08x}"
+def _known(options: dict[str, Any]) -> str:
+    return f": it has {', '.join(options)}" if options else ": it has none"
 
 
 def _test_log_likelihood(data: RunData, prior: Prior) -> float | None:
@@ -98,4 +90,4 @@ def _test_log_likelihood(data: RunData, prior: Prior) -> float | None:
         test = data.test
     except UserError:  # a folder of pictures need not have a test split
         return None
-    return priors.mean_log_likelihood(prior, data.encode(test))
+    return mean_log_likelihood(prior, data.encode(test))

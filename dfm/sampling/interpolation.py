@@ -6,6 +6,7 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from dfm.errors import UserError
+from dfm.metrics.principal_components import principal_components
 
 Latent = Float[np.ndarray, " d"]
 
@@ -86,20 +87,14 @@ def directions(
     Args:
         kind: "principal": principal directions of the latents; "coordinates": the latent's own dimensions.
     """
-    deviations = latents - latents.mean(0, dtype=np.float64)
-    covariance = deviations.T @ deviations / len(latents)
     if kind == "principal":
-        variances, vectors = np.linalg.eigh(covariance)
-        variances, vectors = variances[::-1], vectors.T[::-1]
-        # the sign of an eigenvector is arbitrary: its largest entry is made positive
-        largest = np.abs(vectors).argmax(1)
-        vectors = vectors * np.sign(vectors[np.arange(len(vectors)), largest])[:, None]
-    elif kind == "coordinates":
-        order = np.argsort(-np.diag(covariance), kind="stable")
-        variances, vectors = np.diag(covariance)[order], np.eye(len(covariance))[order]
-    else:
+        found = principal_components(latents)
+        return found.directions, np.sqrt(found.variances)
+    if kind != "coordinates":
         raise UserError(f"unknown directions {kind!r}: known are principal, coordinates")
-    return vectors, np.sqrt(np.maximum(variances, 0))
+    deviations = latents.std(0, dtype=np.float64, ddof=1)
+    order = np.argsort(-deviations, kind="stable")
+    return np.eye(len(deviations))[order], deviations[order]
 
 
 def traversals(

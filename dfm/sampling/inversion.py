@@ -11,7 +11,8 @@ import numpy as np
 import optax
 from jaxtyping import Array, Float
 
-from dfm.arrays import to_float
+from dfm import registry
+from dfm.arrays import padded_batches, to_float
 from dfm.errors import UserError
 from dfm.models import latent_vectors
 from dfm.models.protocol import Model
@@ -67,22 +68,18 @@ def invert(
     """
     if steps < 0 or starts < 1 or len(pictures) == 0:
         raise UserError(f"no inversion of {len(pictures)} pictures with {steps} steps from {starts} starts")
-    if optimizer not in OPTIMIZERS:
-        raise UserError(f"unknown optimizer {optimizer!r}: known are {', '.join(OPTIMIZERS)}")
+    registry.check("optimizer", optimizer, OPTIMIZERS)
     group = min(len(pictures), max(1, ROWS // starts))
     groups = -(-len(pictures) // group)
     found = []
-    for number in range(groups):
-        some = pictures[number * group : (number + 1) * group]
-        # one size for all groups, so that the step is compiled once
-        padded = np.concatenate([some, np.repeat(some[-1:], group - len(some), axis=0)])
+    for number, (padded, count) in enumerate(padded_batches(pictures, group)):
 
         def report(done: int, decibels: float, before: int = number * steps) -> None:
             if progress is not None:
                 progress(before + done, groups * steps, decibels)
 
         result = _invert_group(data, padded, _starts(data, padded, starts), optimizer, steps, report)
-        found.append([part[: len(some)] for part in result])
+        found.append([part[:count] for part in result])
     return Inversion(*(np.concatenate(parts) for parts in zip(*found, strict=True)))
 
 

@@ -10,11 +10,11 @@ import numpy as np
 from jax.sharding import Mesh, NamedSharding
 from jaxtyping import Array, Float, Int, UInt8
 
-from dfm.arrays import to_float, to_uint8
+from dfm.arrays import padded_batches, to_float, to_uint8
 from dfm.errors import UserError
 from dfm.models import latent_vectors
 from dfm.models.protocol import Model
-from dfm.priors import Prior
+from dfm.priors.prior import Prior
 
 if TYPE_CHECKING:
     from dfm.training.runs import Run
@@ -150,10 +150,8 @@ class Painter:
 
     def _padded(self, array: np.ndarray) -> Iterator[tuple[Array, int]]:
         """Batches of one size on the devices, and how many rows of each are no padding."""
-        for first in range(0, len(array), self.batch_size):
-            batch = array[first : first + self.batch_size]
-            padding = [(0, self.batch_size - len(batch))] + [(0, 0)] * (array.ndim - 1)
-            yield jax.device_put(np.pad(batch, padding, mode="edge"), self._batched), len(batch)
+        for batch, count in padded_batches(array, self.batch_size):
+            yield jax.device_put(batch, self._batched), count
 
 
 def _dividing(devices: Sequence[jax.Device] | None, batch_size: int) -> list[jax.Device]:

@@ -1,21 +1,20 @@
 """The posterior's moments of every training picture, computed once: for trainings in which the encoder is frozen."""
 
-import sys
-import zlib
 from collections.abc import Callable, Generator
 from pathlib import Path
 
 import jax
 import numpy as np
-from tqdm import tqdm
 
-from dfm.arrays import to_float
+from dfm.array_files import hash_parameters
+from dfm.arrays import pad_batch, to_float
 from dfm.data import Batches
 from dfm.data.batches import AHEAD, Batch
 from dfm.data.prefetch import read_ahead
 from dfm.data.prepared import writing
 from dfm.models.autoencoder_kl import AutoencoderKL, pad_to_stride
 from dfm.objectives.protocol import Params
+from dfm.progress import Progress
 
 CHUNK = 64
 
@@ -47,28 +46,20 @@ def cached(batches: Batches, model: AutoencoderKL, params: Params, folder: Path)
     as float32 would take at f = 8 with four channels. Its name holds a checksum of the encoder's parameters.
     """
     encoder = {name: values for name, values in params.items() if name in ("encoder", "quant_conv")}
-    path = folder / f"moments-{checksum(encoder)}.npy"
+    path = folder / f"moments-{hash_parameters(encoder)[:16]}.npy"
     count = len(batches.dataset)
     encode = jax.jit(lambda images: model.apply({"params": encoder}, images, method="moments"))
     if not path.exists():
         first = pad_to_stride(batches.dataset.take(np.arange(1)), model.stride)[0]
         shape = jax.eval_shape(encode, to_float(first)).shape[1:]
-        with writing(path, (count, *shape), np.float32) as moments:
-            for start in tqdm(range(0, count, CHUNK), desc="encoding", file=sys.stderr, disable=None):
+        total = len(range(0, count, CHUNK))
+        with writing(path, (count, *shape), np.float32) as moments, Progress(total, "encoding", "batch") as progress:
+            for start in progress.over(range(0, count, CHUNK)):
                 rows = np.arange(start, min(start + CHUNK, count))
                 moments[rows] = _encode(encode, batches.dataset.take(rows), model.stride)
     return CachedBatches(batches, np.load(path, mmap_mode="r"))
 
 
 def _encode(encode: Callable, images: np.ndarray, stride: int) -> np.ndarray:
-    # filled up, so that one compilation serves all
-    padded = np.concatenate([images, np.repeat(images[-1:], CHUNK - len(images), axis=0)])
+    padded = pad_batch(images, CHUNK)
     return np.asarray(encode(to_float(pad_to_stride(padded, stride)[0])))[: len(images)]
-
-
-def checksum(params: Params) -> str:
-    """CRC32 of the bytes of all arrays, in the order of the tree."""
-    value = 0
-    for leaf in jax.tree.leaves(params):
-        value = zlib.crc32(np.ascontiguousarray(leaf).tobytes(), value)
-    return f"{value:08x}"

@@ -6,6 +6,7 @@ from jaxtyping import Array, Float
 
 from dfm.data import Dataset
 from dfm.errors import UserError
+from dfm.metrics.principal_components import principal_components as components
 
 FITTED_PICTURES = 20_000  # enough for the components, and the covariance of all would take minutes
 
@@ -16,14 +17,14 @@ def principal_components(dataset: Dataset, size: int, variance: float) -> Float[
     Pictures that look alike start side by side, so the decoder's first task is nearly linear: from a Gaussian table it
     takes MNIST many epochs to get where this starts.
     """
-    from sklearn.decomposition import PCA
-
     examples = len(dataset)
     chosen = np.arange(examples)[:: -(-examples // FITTED_PICTURES)]
-    pca = PCA(size, whiten=True, svd_solver="covariance_eigh").fit(_flat(dataset, chosen))
+    found = components(_flat(dataset, chosen), size)
     parts = np.array_split(np.arange(examples), -(-examples // FITTED_PICTURES))
-    scores = np.concatenate([pca.transform(_flat(dataset, part)) for part in parts])
-    return jnp.asarray(scores * variance**0.5, jnp.float32)
+    scores = np.concatenate([found.scores(_flat(dataset, part)).astype(np.float32) for part in parts])
+    # a component without variance, as of pictures that are all equal, has scores of zero
+    deviations = np.sqrt(np.maximum(found.variances, np.finfo(np.float32).tiny))
+    return jnp.asarray(scores * (variance**0.5 / deviations), jnp.float32)
 
 
 def check_components(examples: int, numbers: int, size: int) -> None:

@@ -1,16 +1,52 @@
-"""Parameters to start from: those of another run, or of a folder that diffusers or this package has written."""
+"""Trained models opened, of a run or of files of diffusers and LDM; and their parameters to start another run from."""
 
+from pathlib import Path
 from typing import Any
 
 import jax
 from ml_collections import ConfigDict
 
+from dfm.conversion import load_pretrained
 from dfm.errors import UserError
+from dfm.models.autoencoder_kl import AutoencoderKL, parameter_shapes
 from dfm.objectives.protocol import Objective, Params, group_of
 from dfm.training.latent_scale import read_latent_scale
-from dfm.training.run_folder import holds_run
+from dfm.training.run_folder import holds_run, read_config
+from dfm.training.runs import load_run
 
 UNSEEN = ("norm_num_groups", "act_fn")  # change what parameters mean, and no shape shows them
+
+
+def load_autoencoder(
+    path: str | Path, which: Any = "latest", config: str | Path | None = None
+) -> tuple[AutoencoderKL, Params]:
+    """(model, params) of a run, of a folder of diffusers or of a single .safetensors file.
+
+    Args:
+        which: checkpoint of a run: latest, best or its step.
+        config: config.json of a single file, see `load_pretrained`.
+
+    Raises:
+        UserError: nothing there to read, a run of another model, or `which` or `config` where it has no meaning.
+    """
+    is_run = holds_run(path)
+    if is_run and (name := read_config(path).model["name"]) != "autoencoder_kl":
+        raise UserError(f"{path}: its model is {name!r}, not autoencoder_kl")
+    if is_run and config is not None:
+        raise UserError(f"--config is for a single file, and {path} is a run")
+    if not is_run and which != "latest" and Path(path).exists():
+        raise UserError(f"--which is for a run, and {path} is none")
+    model, params = _load_run_model(path, which) if is_run else load_pretrained(path, config)
+    return model, {group: params[group] for group in parameter_shapes(model)}
+
+
+def _load_run_model(path: str | Path, which: Any = "latest") -> tuple[Any, Params]:
+    """(model, parameters) of any run; the moving average where there is one.
+
+    An autoencoder's scaling_factor and shift_factor are those that the run has measured on its data, where it has.
+    """
+    run = load_run(path, which)
+    return run.model.clone(**read_latent_scale(path)), run.params  # type: ignore[attr-defined]  # a Flax module's
 
 
 def load_groups(settings: ConfigDict, like: Params, objective: Objective) -> tuple[Params, Any]:
@@ -25,7 +61,7 @@ def load_groups(settings: ConfigDict, like: Params, objective: Objective) -> tup
         UserError: nothing there to read, a group that is not there, a tensor of another shape, by its name, or
             other settings that change what the parameters mean.
     """
-    source, found = _read(settings.path)
+    source, found = (_load_run_model if holds_run(settings.path) else load_pretrained)(settings.path)
     for key in UNSEEN:
         theirs, ours = (getattr(side, key, None) for side in (source, objective.model))
         if theirs != ours:
@@ -42,18 +78,6 @@ def load_groups(settings: ConfigDict, like: Params, objective: Objective) -> tup
     _check(groups, {name: like[name] for name in chosen}, settings.path)
     wanted = {name: like[name] for name in chosen}
     return jax.tree.map(lambda leaf, wanted: leaf.astype(wanted.dtype), groups, wanted), source
-
-
-def _read(path: str) -> tuple[Any, Params]:
-    """(model, parameters); of a workdir the moving average where there is one."""
-    if holds_run(path):
-        from dfm.training.runs import load_run
-
-        run = load_run(path)
-        return run.model.clone(**read_latent_scale(path)), run.params  # type: ignore[attr-defined]  # a Flax module's
-    from dfm.conversion.pretrained import load_pretrained
-
-    return load_pretrained(path)
 
 
 def _check(found: Params, wanted: Params, path: str) -> None:

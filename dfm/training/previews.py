@@ -7,8 +7,9 @@ import jax
 import numpy as np
 from jaxtyping import Float, UInt8
 
-from dfm.arrays import grid, to_float, to_uint8
+from dfm.arrays import grid, padded_batches, to_float, to_uint8
 from dfm.data import Batches
+from dfm.metrics.principal_components import principal_components
 from dfm.models import latent_vectors
 from dfm.models.autoencoder_kl import AutoencoderKL
 from dfm.objectives.protocol import Objective
@@ -91,11 +92,10 @@ class Previews:
 @typechecked
 def sample_gaussian(latents: Float[np.ndarray, "n size"], count: int, seed: int) -> Float[np.ndarray, "count size"]:
     """Draws from the Gaussian with the mean and the full covariance of these latents."""
-    mean, covariance = latents.mean(0), np.atleast_2d(np.cov(latents, rowvar=False))
-    # by eigenvalues: with few pictures, or latents that nothing uses, the covariance is singular
-    values, vectors = np.linalg.eigh(covariance)
+    # by components: with few pictures, or latents that nothing uses, the covariance is singular
+    found = principal_components(latents)
     noise = np.random.default_rng(seed).standard_normal((count, latents.shape[1]))
-    return (mean + noise * np.sqrt(np.maximum(values, 0)) @ vectors.T).astype(np.float32)
+    return (found.mean + noise * np.sqrt(found.variances) @ found.directions).astype(np.float32)
 
 
 @typechecked
@@ -109,8 +109,6 @@ def beside_each_other(
 
 
 def _in_chunks(function, *arrays: np.ndarray) -> np.ndarray:
-    """The function of CHUNK rows at a time; the last chunk is filled up, so that one compilation serves all."""
-    count = len(arrays[0])
-    padded = [np.concatenate([array, np.repeat(array[-1:], -count % CHUNK, axis=0)]) for array in arrays]
-    starts = range(0, len(padded[0]), CHUNK)
-    return np.concatenate([function(*(array[start : start + CHUNK] for array in padded)) for start in starts])[:count]
+    """The function of CHUNK rows at a time."""
+    chunks = zip(*(padded_batches(array, CHUNK) for array in arrays), strict=True)
+    return np.concatenate([function(*(batch for batch, _ in chunk))[: chunk[0][1]] for chunk in chunks])

@@ -1,5 +1,6 @@
 """Finished and running trainings, read back: the model and its parameters from a workdir, without data or optimizer."""
 
+import functools
 import json
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -8,6 +9,7 @@ from typing import Any, Literal
 import jax
 from ml_collections import ConfigDict
 
+from dfm.array_files import hash_parameters
 from dfm.errors import UserError
 from dfm.models.protocol import Model
 from dfm.objectives.protocol import Objective, group_of
@@ -41,6 +43,11 @@ class Run:
     def variables(self) -> dict[str, Any]:
         """What `model.apply` takes first."""
         return {"params": self.params, **self.statistics}
+
+    @functools.cached_property
+    def sha256(self) -> str:
+        """Of the parameters, the table of latents and the statistics: what a sample depends on."""
+        return hash_parameters((self.params, self.latents, self.statistics))
 
 
 def load_run(workdir: str | Path, which: Literal["latest", "best"] | int = "latest", averaged: bool = True) -> Run:

@@ -14,11 +14,11 @@ from random_autoencoders import our_outputs, vectors
 from safetensors.numpy import load_file, save_file
 
 from dfm import convert
+from dfm.conversion import load_pretrained, save_pretrained
 from dfm.conversion.autoencoder_kl_names import canonical_names, from_canonical, to_canonical
-from dfm.conversion.pretrained import load_pretrained, parameter_shapes, save_pretrained
-from dfm.conversion.safetensors_files import list_tensors
 from dfm.errors import UserError
-from dfm.models.autoencoder_kl import AutoencoderKL
+from dfm.models.autoencoder_kl import AutoencoderKL, parameter_shapes
+from dfm.safetensors_files import list_tensors
 
 CONFIG = vectors.CONFIGS["kl-f16"]  # attention in the middle and in the blocks
 WEIGHTS = "diffusion_pytorch_model.safetensors"
@@ -139,13 +139,13 @@ def test_round_trip_keeps_config_keys_and_bytes(tmp_path, tensors):
     path = write_folder(tmp_path / "vae", tensors, _diffusers_version="0.6.0", latents_mean=[0.5] * 6, mystery=[1, {}])
     model, params = load_pretrained(path, dtype="bfloat16")
     hash(model)  # a static argument of jit
-    model.save_pretrained(tmp_path / "again", params)
+    save_pretrained(model, params, tmp_path / "again")
     before, after = (json.loads((folder / "config.json").read_text()) for folder in (path, tmp_path / "again"))
     assert {key: after[key] for key in before} == before
     written = load_file(tmp_path / "again" / WEIGHTS)
     assert written.keys() == tensors.keys()
     assert all(np.array_equal(written[name], tensors[name]) for name in tensors)
-    assert AutoencoderKL.from_pretrained(tmp_path / "again", dtype="bfloat16")[0] == model
+    assert load_pretrained(tmp_path / "again", dtype="bfloat16")[0] == model
 
 
 def test_a_run_and_back(tmp_path, capsys):

@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from dfm import progress
 from dfm.data import Batches, download, load, originals
 from dfm.data.prepare import main, prepare
 from dfm.errors import UserError
@@ -131,8 +132,10 @@ def assert_prepared(data_dir, name, arrays):
         assert found.shape == expected.shape and (found == expected).all(), key
 
 
-def test_mnist_from_files_that_a_user_put_there(tmp_path, manual, register, capsys):
+def test_mnist_from_files_that_a_user_put_there(tmp_path, manual, register, capsys, monkeypatch):
     from tensorflow_datasets.image_classification import mnist
+
+    monkeypatch.setattr(progress, "LINE_SECONDS", 0)
 
     files, arrays = mnist_files((23, 7))
     for name, data in files.items():

@@ -3,11 +3,11 @@ import pytest
 import tiny_runs
 from PIL import Image
 
-from dfm import priors
 from dfm.errors import UserError
 from dfm.evaluation import sources
 from dfm.evaluation.protocols import pad_to_32, stretch
 from dfm.evaluation.sources import ArraySource, SampleSource, Subset, Transformed, open_source
+from dfm.priors.gaussian import Normal
 
 
 def random_pictures(count, shape=(8, 8, 1), seed=0):
@@ -154,7 +154,7 @@ def test_subset_has_each_picture_once_in_order_and_is_not_the_beginning():
 
 def test_samples_depend_on_seed_and_number_alone(tmp_path):
     run = tiny_runs.tiny_run(tmp_path, table=True)
-    prior = priors.Normal(3)
+    prior = Normal(3)
     first = SampleSource(run, lambda: prior, seed=1, count=20)
     whole = all_of(first)
     assert whole.shape == (20, 8, 8, 1) == (first.count, *first.shape)

@@ -8,8 +8,10 @@ from jax.scipy.stats import multivariate_normal
 
 from dfm import priors
 from dfm.errors import UserError
-from dfm.priors import Gaussian, Mixture, Normal
-from dfm.priors.prior import RIDGE
+from dfm.priors import files, find
+from dfm.priors.gaussian import Gaussian, Normal
+from dfm.priors.mixture import Mixture
+from dfm.priors.prior import RIDGE, mean_log_likelihood
 
 DIMENSION = 4
 
@@ -34,7 +36,7 @@ def latents():
 
 @pytest.fixture(scope="module")
 def fitted(latents):
-    return {name: family.fit(latents, components=3) for name, family in priors.PRIORS.items()}
+    return {name: find(name).fit(latents, components=3) for name in priors.PRIORS}
 
 
 def test_normal_is_the_standard_normal_density(latents):
@@ -58,7 +60,7 @@ def test_mean_log_likelihood_of_the_fitted_gaussian_has_its_closed_form(fitted, 
     """Under its own maximum-likelihood fit the mean log density is -(d log 2 pi + log det S + d) / 2."""
     covariance = np.cov(latents.astype(np.float64).T, bias=True)
     expected = -0.5 * (DIMENSION * np.log(2 * np.pi) + np.linalg.slogdet(covariance)[1] + DIMENSION)
-    assert priors.mean_log_likelihood(fitted["gaussian"], latents) == pytest.approx(expected, abs=1e-3)
+    assert mean_log_likelihood(fitted["gaussian"], latents) == pytest.approx(expected, abs=1e-3)
 
 
 def test_mixture_agrees_with_scikit_learn(fitted, latents):
@@ -82,14 +84,14 @@ def test_one_component_is_the_gaussian(fitted, latents):
 
 
 def test_mixture_of_separate_clouds_is_likelier_than_one_gaussian(fitted, latents):
-    likelihood = {name: priors.mean_log_likelihood(prior, latents) for name, prior in fitted.items()}
+    likelihood = {name: mean_log_likelihood(prior, latents) for name, prior in fitted.items()}
     assert likelihood["gmm"] > likelihood["gaussian"] + 1 > likelihood["normal"] + 1
 
 
 @pytest.mark.parametrize("name", priors.PRIORS)
 def test_density_integrates_to_one(name):
     latents = np.random.default_rng(2).normal(size=(100, 2)) @ np.array([[1.0, 0.4], [0, 0.5]])
-    prior = priors.PRIORS[name].fit(latents, components=2)
+    prior = find(name).fit(latents, components=2)
     axis = np.linspace(-8, 8, 401)
     grid = np.stack(np.meshgrid(axis, axis), -1).reshape(-1, 2).astype(np.float32)
     total = np.exp(np.asarray(prior.log_prob(grid), np.float64)).sum() * (axis[1] - axis[0]) ** 2
@@ -129,8 +131,8 @@ def test_temperature_scales_deviations(fitted, name):
 @pytest.mark.parametrize("name", priors.PRIORS)
 def test_stored_prior_is_the_same(fitted, name, tmp_path):
     path = tmp_path / f"{name}.npz"
-    priors.save(path, fitted[name], {"step": 7, "components": 3})
-    prior, facts = priors.load(path)
+    files.save(path, fitted[name], {"step": 7, "components": 3})
+    prior, facts = files.load(path)
     assert facts == {"step": 7, "components": 3}
     assert prior.dimension == DIMENSION
     key = jax.random.key(0)
@@ -147,7 +149,7 @@ def test_fit_is_deterministic(latents):
 @pytest.mark.parametrize("name", ["gaussian", "gmm"])
 def test_scale_of_the_latents_does_not_matter(name, latents):
     """A thousandfold smaller table gives the thousandfold smaller samples: the ridge is relative."""
-    large, small = (priors.PRIORS[name].fit(factor * latents, components=3) for factor in (1.0, 1e-3))
+    large, small = (find(name).fit(factor * latents, components=3) for factor in (1.0, 1e-3))
     key = jax.random.key(0)
     np.testing.assert_allclose(small.sample(key, 6), 1e-3 * large.sample(key, 6), rtol=1e-3, atol=1e-6)
 
@@ -156,7 +158,7 @@ class TestDegenerateLatents:
     @pytest.mark.parametrize("name", ["gaussian", "gmm"])
     def test_fewer_latents_than_dimensions(self, name):
         latents = np.random.default_rng(0).normal(size=(5, 12)).astype(np.float32)
-        prior = priors.PRIORS[name].fit(latents, components=2)
+        prior = find(name).fit(latents, components=2)
         samples = np.asarray(prior.sample(jax.random.key(0), 100))
         assert np.isfinite(samples).all() and np.isfinite(np.asarray(prior.log_prob(latents))).all()
         # they stay in the span of the latents, up to the ridge
@@ -168,7 +170,7 @@ class TestDegenerateLatents:
     @pytest.mark.parametrize("name", ["gaussian", "gmm"])
     def test_constant_columns(self, name, latents):
         with_constant = np.column_stack([latents, np.full(len(latents), 3.0)]).astype(np.float32)
-        prior = priors.PRIORS[name].fit(with_constant, components=2)
+        prior = find(name).fit(with_constant, components=2)
         samples = np.asarray(prior.sample(jax.random.key(0), 100))
         assert np.abs(samples[:, -1] - 3).max() < 0.01 * latents.std()
         assert np.isfinite(np.asarray(prior.log_prob(with_constant))).all()
@@ -184,13 +186,13 @@ class TestDegenerateLatents:
         broken = latents.copy()
         broken[3, 1], broken[9, 0] = np.nan, np.inf
         with pytest.raises(UserError, match="2 of 600 latents are not finite"):
-            priors.PRIORS[name].fit(broken)
+            find(name).fit(broken)
 
     @pytest.mark.parametrize("name", ["gaussian", "gmm"])
     @pytest.mark.parametrize("count", [1, 20])
     def test_equal_latents_are_refused(self, name, count):
         with pytest.raises(UserError, match="equal"):
-            priors.PRIORS[name].fit(np.full((count, 3), 0.1, np.float32), components=1)
+            find(name).fit(np.full((count, 3), 0.1, np.float32), components=1)
 
     @pytest.mark.parametrize("components", [0, 601])
     def test_impossible_components_are_refused(self, components, latents):
@@ -203,8 +205,10 @@ class TestDegenerateLatents:
 
 
 def test_unknown_prior_is_named_with_the_nearest():
-    with pytest.raises(UserError, match="known are normal, gaussian, gmm; did you mean gaussian"):
-        priors.find("gausian")
+    with pytest.raises(
+        UserError, match=r"unknown prior 'gausian'; did you mean 'gaussian'\? \(known: normal, gaussian, gmm\)"
+    ):
+        find("gausian")
 
 
 @pytest.mark.parametrize("content", [b"", b"PK\x03\x04 not a zip", b"text"])
@@ -212,20 +216,20 @@ def test_damaged_files_are_refused(tmp_path, content):
     path = tmp_path / "gmm.npz"
     path.write_bytes(content)
     with pytest.raises(UserError, match="not a stored prior, or damaged"):
-        priors.load(path)
+        files.load(path)
 
 
 def test_incomplete_and_missing_files_are_refused(fitted, tmp_path):
     path = tmp_path / "gmm.npz"
     with pytest.raises(UserError, match="no such file"):
-        priors.load(path)
-    priors.save(path, fitted["gmm"], {})
+        files.load(path)
+    files.save(path, fitted["gmm"], {})
     path.write_bytes(path.read_bytes()[:-40])
     with pytest.raises(UserError, match="damaged"):
-        priors.load(path)
+        files.load(path)
     np.savez(path, prior="gmm", facts="{}", means=np.zeros((2, 2)))
     with pytest.raises(UserError, match="damaged"):
-        priors.load(path)
+        files.load(path)
 
 
 def _moments(prior):

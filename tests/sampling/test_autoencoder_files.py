@@ -10,7 +10,7 @@ from random_autoencoders import random_params
 
 from dfm import evaluate, sample
 from dfm.arrays import to_float, to_uint8
-from dfm.conversion.pretrained import save_pretrained
+from dfm.conversion import save_pretrained
 from dfm.models.autoencoder_kl import AutoencoderKL
 from dfm.picture_files import load_picture, save_picture
 from dfm.sampling import autoencoder_files

@@ -8,9 +8,12 @@ import pytest
 from tiny_runs import tiny_run
 
 from dfm import priors
+from dfm.array_files import hash_parameters
 from dfm.errors import UserError
+from dfm.priors import files
+from dfm.priors.prior import mean_log_likelihood
 from dfm.sampling import RunData, fit_prior, stored_or_fitted
-from dfm.sampling.fitted_priors import prior_path, run_checksum
+from dfm.sampling.fitted_priors import prior_path
 
 
 @pytest.fixture(scope="module")
@@ -25,11 +28,11 @@ def encoder(tmp_path_factory):
 
 @pytest.mark.parametrize("name", priors.PRIORS)
 def test_fit_is_stored_with_the_step_and_likelihoods(table, name):
-    prior, facts = fit_prior(RunData(table), name, seed=1)
-    stored, stored_facts = priors.load(prior_path(table, name))
+    prior, facts = fit_prior(RunData(table), name, **({"seed": 1} if name == "gmm" else {}))
+    stored, stored_facts = files.load(prior_path(table, name))
     assert stored.name == name and stored_facts == facts
     assert facts["step"] == 20 and facts["count"] == 1500 and facts["dimension"] == 3
-    assert facts["train_log_likelihood"] == pytest.approx(priors.mean_log_likelihood(prior, table.latents))
+    assert facts["train_log_likelihood"] == pytest.approx(mean_log_likelihood(prior, table.latents))
     assert facts["test_log_likelihood"] is None
     assert facts.get("components") == (10 if name == "gmm" else None)
 
@@ -38,7 +41,7 @@ def test_an_encoder_gives_a_held_out_likelihood(encoder):
     data = RunData(encoder)
     prior, facts = fit_prior(data, "gaussian")
     assert facts["test_log_likelihood"] == pytest.approx(
-        priors.mean_log_likelihood(prior, data.painter.encode(data.test.take(np.arange(297)))), abs=1e-4
+        mean_log_likelihood(prior, data.painter.encode(data.test.take(np.arange(297)))), abs=1e-4
     )
 
 
@@ -64,7 +67,7 @@ class TestStoredOrFitted:
         later = tiny_run(tmp_path, table=True, step=30)
         prior = stored_or_fitted(RunData(later), "gmm", notes.append)
         assert notes == ["prior gmm belongs to another checkpoint (step 20): fitting it again"]
-        facts = priors.load(prior_path(later, "gmm"))[1]
+        facts = files.load(prior_path(later, "gmm"))[1]
         assert (facts["step"], facts["components"], facts["seed"]) == (30, 3, 4)
         assert prior.means.shape == (3, 3)
 
@@ -98,6 +101,6 @@ class TestStoredOrFitted:
 
 def test_checksum_sees_every_leaf(table):
     other = jax.tree.map(np.array, table.params)
-    assert run_checksum(table) == run_checksum(dataclasses.replace(table, params=other))
+    assert hash_parameters(table.params) == hash_parameters(other)
     other["decoder"]["bias"][3] += 1e-3
-    assert run_checksum(table) != run_checksum(dataclasses.replace(table, params=other))
+    assert hash_parameters(table.params) != hash_parameters(other)

@@ -83,7 +83,7 @@ def test_coordinates_come_by_spread():
     latents = np.random.default_rng(3).normal(size=(500, 3)) * [1.0, 3.0, 2.0]
     vectors, scales = directions(latents, "coordinates")
     assert vectors.argmax(1).tolist() == [1, 2, 0]
-    np.testing.assert_allclose(scales, latents.std(0)[[1, 2, 0]])
+    np.testing.assert_allclose(scales, latents.std(0, ddof=1)[[1, 2, 0]])
     with pytest.raises(UserError, match="known are principal, coordinates"):
         directions(latents, "sideways")
 

@@ -6,7 +6,8 @@ import pytest
 from tiny_runs import LATENT_SIZE, LinearMachine, tiny_run
 
 from dfm.errors import UserError
-from dfm.priors import Gaussian, Mixture, Normal
+from dfm.priors.gaussian import Gaussian, Normal
+from dfm.priors.mixture import Mixture
 from dfm.sampling import Painter, draw
 
 SEED = 5

@@ -13,11 +13,11 @@ from test_train import assert_same_state, metrics_without_times, saved_state, st
 from dfm import models, objectives, train
 from dfm.arrays import to_float
 from dfm.config import config_module, defaults, resolve
-from dfm.conversion.pretrained import load_pretrained, parameter_shapes
+from dfm.conversion import load_pretrained, save_pretrained
 from dfm.convert import main as convert
 from dfm.data import Batches, load
 from dfm.errors import UserError
-from dfm.models.autoencoder_kl import scale_latents
+from dfm.models.autoencoder_kl import parameter_shapes, scale_latents
 from dfm.objectives.autoencoder import Autoencoder
 from dfm.objectives.protocol import group_of
 from dfm.training import optimizers
@@ -135,7 +135,7 @@ def test_a_frozen_encoder_keeps_its_bytes_and_another_decoder_learns_from_cached
 def test_latents_of_a_frozen_encoder_keep_their_scale(whole, tmp_path):
     run = load_run(whole)
     source = run.model.model.clone(scaling_factor=0.7, shift_factor=0.1)
-    source.save_pretrained(tmp_path / "source", {group: run.params[group] for group in parameter_shapes(source)})
+    save_pretrained(source, {group: run.params[group] for group in parameter_shapes(source)}, tmp_path / "source")
     changes = {"pretrained.path": str(tmp_path / "source"), "sample_every_steps": 1, "total_steps": 1, "ema_decay": 0.5}
     with pytest.raises(UserError, match="norm_num_groups is 2 there and 1 in this model"):
         train.train(frozen_config(whole, **changes, **{"model.norm_num_groups": 1}), str(tmp_path / "other"))

@@ -16,7 +16,9 @@ import numpy as np
 from dfm.errors import UserError
 from dfm.files import write_atomically
 
-DTYPES = {"F64": np.dtype("<f8"), "F32": np.dtype("<f4"), "F16": np.dtype("<f2"), "BF16": np.dtype(ml_dtypes.bfloat16)}
+FLOATS = {"F64": np.dtype("<f8"), "F32": np.dtype("<f4"), "F16": np.dtype("<f2"), "BF16": np.dtype(ml_dtypes.bfloat16)}
+INTEGERS = {f"{sign}{8 * size}": np.dtype(f"<{sign.lower()}{size}") for sign in "IU" for size in (1, 2, 4, 8)}
+DTYPES = FLOATS | INTEGERS | {"BOOL": np.dtype(bool)}
 SUFFIX, INDEX_SUFFIX = ".safetensors", ".safetensors.index.json"
 LARGEST_HEADER = 100_000_000  # bytes, the format's own limit
 
@@ -33,7 +35,7 @@ class Tensor:
     end: int
 
     def read(self) -> np.ndarray:
-        """Its values; UserError where the file ends before it does, or the type is no float."""
+        """Its values; UserError where the file ends before it does, or the type is not known here."""
         if self.kind not in DTYPES:
             raise UserError(f"{self.path}: tensor {self.name} is of type {self.kind}, not one of {', '.join(DTYPES)}")
         dtype = DTYPES[self.kind]

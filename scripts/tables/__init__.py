@@ -1,0 +1,1 @@
+"""Tables of results as Markdown: one function a table, without arguments."""

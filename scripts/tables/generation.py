@@ -1,0 +1,65 @@
+"""Generators: reconstructions, distances of samples, the training step; FID's network."""
+
+import re
+
+from tables.lines import latest, minutes, rows, table
+
+
+def generation() -> str:
+    body = []
+    for line in latest(rows("figures_generation"), lambda line: line["metrics"]["training_command"]).values():
+        found, training = line["metrics"], line["config"]["training"]
+        command = found["training_command"].replace("python -m ", "")
+        config = re.search(r"--config=(\S+)", command)
+        body.append(
+            [
+                f"`{config[1] if config else command}`",
+                str(training["model"]["latent_size"]),
+                f"{found['step']:,}, {minutes(found['training_seconds'])}",
+                f"{found['psnr']:.2f} dB",
+                f"{found['pca_psnr']:.2f} dB",
+            ]
+        )
+    return table(["training", "numbers a picture", "steps, time on one core", "PSNR", "PCA of as many numbers"], body)
+
+
+def digits_distances() -> str:
+    lines = latest(
+        rows("evaluate"), lambda line: (line["run"]["config"]["dataset"]["name"], line["metric"], line.get("prior"))
+    )
+    priors = list(dict.fromkeys(prior for _, _, prior in lines if prior))
+    body = []
+    for data in dict.fromkeys(data for data, _, _ in lines):
+        for prior in priors:
+            if (data, f"fd-{data}", prior) not in lines:
+                continue
+            cells = [lines.get((data, metric, prior)) for metric in (f"fd-{data}", "memorisation")]
+            floor = lines.get((data, f"rfd-{data}", None))
+            body.append([data, prior, *(f"{cell['value']:.2f}" if cell else "" for cell in (*cells, floor))])
+    return table(
+        ["data", "prior", "FD of samples", "distance to training pictures, ratio", "FD of reconstructions"], body
+    )
+
+
+def train_step() -> str:
+    body = []
+    for row in rows("bench_train")[-1]["metrics"]["rows"]:
+        speed, ratio = row["steps_per_second"], row["speedup"]
+        body.append(
+            [
+                f"{row['what']}, {row['batch_size']} pictures",
+                *(f"{speed[name]:.3g} steps/s" for name in ("one_device", "all_devices", "torch")),
+                f"{ratio['one_device']:.1f}x and {ratio['all_devices']:.1f}x",
+            ]
+        )
+    return table(["", "ours, one device", "ours, two CPU devices", "PyTorch eager", "ratio"], body)
+
+
+def fid_bench() -> str:
+    found = rows("bench_fid")[-1]["metrics"]
+    speed, ratio = found["pictures_per_second"], found["speed_against"]
+    body = [[name, f"{speed[name]:.2f}", f"{ratio[name]:.2f}x" if name in ratio else ""] for name in speed]
+    return table(["features of FID's Inception", "pictures/s of processor time, one core", "ours against it"], body)
+
+
+GENERATION = (generation, digits_distances, train_step, fid_bench)

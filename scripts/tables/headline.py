@@ -1,0 +1,60 @@
+"""README.md's six numbers."""
+
+from tables.codec import summary
+from tables.lines import rows, table
+
+
+def headline() -> str:
+    """Six numbers, losses included, each with its protocol and what it stands beside."""
+    bd_rate = {name: entry["averaged_curve"] for name, entry in summary()["bd_rate"]["codecs"].items()}
+    ours = next(name for name in bd_rate if name.startswith("dfm"))
+    low, high = bd_rate[ours]["psnr_range"]
+    painted = {line["name"]: line["metrics"] for line in rows("figures_generation")}
+    mnist, cifar10 = painted["figure_5_4"], painted["figure_5_8"]
+    autoencoder = [line for line in rows("figures_autoencoder") if line["name"] == "autoencoder_cifar10"][-1]["metrics"]
+    rfid = [line["value"] for line in rows("evaluate_autoencoder") if line["metric"] == "rfid"][-1]
+    step = {row["what"]: row["speedup"] for row in rows("bench_train")[-1]["metrics"]["rows"]}
+    decode = {
+        (row["method"], row["size"]): row["ratio"]
+        for line in rows("bench_autoencoder")
+        for row in line["metrics"]["rows"]
+    }
+    body = [
+        [
+            "picture codec, weights profile: bytes against Pillow's JPEG",
+            f"{bd_rate[ours]['percent']:+.1f} %",
+            f"WebP {bd_rate['webp']['percent']:+.1f} %, AVIF {bd_rate['avif']['percent']:+.1f} %",
+            f"kodak-256, 8 pictures, effort 5, BD-rate from {low:.1f} to {high:.1f} dB only; above, JPEG wins",
+        ],
+        [
+            "MNIST from 55 numbers: reconstruction",
+            f"{mnist['psnr']:.2f} dB",
+            f"PCA {mnist['pca_psnr']:.2f} dB",
+            f"5,000 training pictures, {mnist['step']:,} steps",
+        ],
+        [
+            "CIFAR-10 from 110 numbers: reconstruction",
+            f"{cifar10['psnr']:.2f} dB",
+            f"PCA {cifar10['pca_psnr']:.2f} dB",
+            f"5,000 training pictures, {cifar10['step']:,} steps; samples are blurs, FID not measured",
+        ],
+        [
+            "AutoencoderKL, CIFAR-10, 256 numbers",
+            f"{autoencoder['psnr']:.2f} dB, rFID {rfid:.1f}",
+            f"PCA {autoencoder['picture_pca_psnr']:.2f} dB",
+            f"test split, of the mean squared error; rFID over 2,048 pictures, not good; {autoencoder['step']:,} steps",
+        ],
+        [
+            "training step of the thesis' generators: speed",
+            f"{step['mnist']['all_devices']:.1f}x, {step['cifar10']['all_devices']:.1f}x",
+            "PyTorch eager",
+            "MNIST, CIFAR-10; two CPU cores, one run",
+        ],
+        [
+            "AutoencoderKL of the published size, decode 512x512: time",
+            f"{decode['decode', 512]['torch']:.2f}",
+            f"diffusers = 1 ({decode['decode', 512]['torch channels last']:.2f} of its channels-last form)",
+            "float32, two CPU cores, one run",
+        ],
+    ]
+    return table(["", "dfm", "beside it", "protocol"], body)
