@@ -11,7 +11,7 @@ import pytest
 from dfm import models, objectives, train
 from dfm.config import resolve
 from dfm.data import load
-from dfm.objectives import painting_error
+from dfm.models import fourier_kernels
 from dfm.results import read_lines
 from dfm.training import stopping
 from dfm.training.flags import parse
@@ -65,7 +65,7 @@ def test_it_learns_and_an_interruption_changes_no_bit(config, tmp_path, monkeypa
 
 def test_four_devices_give_the_gradients_of_one(config, monkeypatch):
     """With the batch in chunks, and on each device its own pictures."""
-    monkeypatch.setattr(painting_error, "CHUNK_POINTS", 128)
+    monkeypatch.setattr(fourier_kernels, "CHUNK_POINTS", 128)
     config = resolve(config)
     objective = objectives.build(config.objective, models.build(config.model))
     dataset = load("digits")
