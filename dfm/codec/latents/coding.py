@@ -34,11 +34,14 @@ def encode_grid(encoder: entropy.Encoder, model: Context, number: int, grid: Gri
 
 def decode_grid(
     decoder: entropy.Decoder, model: Context, number: int, shape: tuple[int, int], coarse: Grid | None
-) -> Grid:
-    """The next grid of the stream."""
+) -> tuple[Grid, float]:
+    """The next grid of the stream, and its bits by the tables."""
+    bits = 0.0
 
     def get(x: Symbols, y: Symbols, nearest: Symbols, rows: Symbols) -> Symbols:
+        nonlocal bits
         symbols = decoder.get_each(tables.coder_rows()[rows])
+        bits += tables.bits()[rows, symbols].sum()
         latents = symbols + (nearest - tables.REACH)
         escaped = symbols == tables.ESCAPE
         count = int(np.count_nonzero(escaped))
@@ -49,7 +52,7 @@ def decode_grid(
 
     surroundings = Surroundings(shape, coarse, model.weights[0].dtype.type)
     _walk(surroundings, model, number, get)
-    return surroundings.grid()
+    return surroundings.grid(), float(bits)
 
 
 def code_lengths(model: Context, number: int, grid: Grid, coarse: Grid | None) -> float:

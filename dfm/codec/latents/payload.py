@@ -15,14 +15,14 @@ say nothing: a file of few bytes and many pixels is filled up with them. All err
 import functools
 import struct
 import zlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 from jaxtyping import Int, UInt8
 
-from dfm.codec import entropy
+from dfm.codec import container, entropy
 from dfm.codec.latents import coding, context, painting, quantization, shapes
 from dfm.codec.latents.quantization import Quantized
 from dfm.codec.latents.shapes import Layout
@@ -30,22 +30,24 @@ from dfm.errors import UserError
 
 COARSE_LEVEL = 2  # the coarse section ends behind this grid
 START = "<BI"
-CHECKSUM_BYTES = 4
+START_BYTES = struct.calcsize(START) + 4  # and the checksum
 FIXED_BYTES = 10  # start, checksum, and about half a byte at the end of either stream
 Grid = Int[np.ndarray, "rows columns"]
+Shape = tuple[int, int, int]
 
 
 @dataclass(frozen=True)
 class Content:
     """What a payload holds: networks, and grids by level (0 the finest); of a preview, the coarse ones only.
 
-    `section_bytes` are the lengths of the sections, where it was read from a file.
+    `section_bytes` are the lengths of the sections and `grid_bits` the bits of each grid, where it was read from a file.
     """
 
     layout: Layout
     networks: Quantized
     grids: Mapping[int, Grid]
     section_bytes: tuple[int, ...] = field(default=(), compare=False)
+    grid_bits: Mapping[int, float] = field(default_factory=dict, compare=False)
 
     @functools.cached_property
     def integers(self) -> Mapping[str, Int[np.ndarray, "..."]]:
@@ -71,32 +73,44 @@ def pack(content: Content) -> bytes:
             coding.encode_grid(encoder, model, level, content.grids[level], content.grids.get(level + 1))
         streams.append(encoder.finish())
     coarse, fine = streams
+    shape = content.layout[:3]
+    fine += bytes(max(0, container.least_bytes(shape) - container.shared_bytes(shape) - len(coarse) - len(fine)))
     start = struct.pack(START, content.layout.grids, len(coarse))
     return start + checksum(content.layout, start, coarse) + coarse + fine
 
 
-def unpack(payload: bytes, shape: tuple[int, int, int]) -> Content:
+def unpack(payload: bytes, shape: Shape) -> Content:
     """All of the payload."""
-    layout, coarse, fine = _open(payload, shape)
-    decoder = entropy.Decoder(coarse, mirrored=False)
-    networks = quantization.get(decoder, layout)
-    model = context.context(quantization.fixed_point(networks, layout))
-    grids: dict[int, Grid] = {}
-    for stream, levels in zip((decoder, entropy.Decoder(fine, mirrored=False)), sections(layout.grids), strict=True):
-        _get_grids(stream, levels, model, layout, grids)
-    return Content(layout, networks, grids, (len(coarse), len(fine)))
+    layout, *streams = _open(payload, shape)
+    return _content(layout, streams, 0)
 
 
-def unpack_coarse(payload: bytes, shape: tuple[int, int, int], level: int) -> Content:
+def unpack_coarse(payload: bytes, shape: Shape, level: int) -> Content:
     """Networks and the grids down to `level` >= COARSE_LEVEL, from a payload that may end behind its coarse section."""
     layout, coarse, _ = _open(payload, shape)
     _check(COARSE_LEVEL <= level < layout.grids, f"there is no preview at 1/{2**level} of this picture's resolution")
-    decoder = entropy.Decoder(coarse, mirrored=False)
-    networks = quantization.get(decoder, layout)
+    return _content(layout, [coarse], level)
+
+
+def coarse_end(start: bytes) -> int:
+    """Bytes of a payload up to the end of its coarse section, from its first START_BYTES."""
+    _check(len(start) >= START_BYTES, "the file ends before its coarse section")
+    return START_BYTES + struct.unpack(START, start[: struct.calcsize(START)])[1]
+
+
+def _content(layout: Layout, streams: Sequence[bytes], last_level: int) -> Content:
+    """Networks and grids of the sections, down to `last_level`."""
+    decoders = [entropy.Decoder(stream, mirrored=False) for stream in streams]
+    networks = quantization.get(decoders[0], layout)
     model = context.context(quantization.fixed_point(networks, layout))
     grids: dict[int, Grid] = {}
-    _get_grids(decoder, range(layout.grids - 1, level - 1, -1), model, layout, grids)
-    return Content(layout, networks, grids, (len(coarse),))
+    bits = {}
+    for decoder, levels in zip(decoders, sections(layout.grids), strict=False):
+        for level in levels:
+            if level >= last_level:
+                shape, coarse = layout.grid_shapes[level], grids.get(level + 1)
+                grids[level], bits[level] = coding.decode_grid(decoder, model, level, shape, coarse)
+    return Content(layout, networks, grids, tuple(map(len, streams)), bits)
 
 
 def paint(content: Content, first: int = 0) -> UInt8[np.ndarray, "height width channels"]:
@@ -106,18 +120,12 @@ def paint(content: Content, first: int = 0) -> UInt8[np.ndarray, "height width c
 
 
 def describe(content: Content) -> dict[str, Any]:
-    """Facts for `dfm info`; the bytes of the parts are code lengths, and sum to those of the sections."""
-    model = context.context(content.integers)
-    levels = range(content.layout.grids)
-    bits = {
-        level: coding.code_lengths(model, level, content.grids[level], content.grids.get(level + 1)) for level in levels
-    }
-    parameters = shapes.parameter_count(content.layout)
+    """Facts for `dfm info` of a content that was read; bytes of the parts are code lengths, and sum to the sections'."""
     return {
-        "parameters": parameters,
+        "parameters": shapes.parameter_count(content.layout),
         "grids": [list(shape) for shape in content.layout.grid_shapes],
         "network_bytes": round(quantization.bits(content.networks, content.layout) / 8, 1),
-        "grid_bytes": [round(bits[level] / 8, 1) for level in levels],
+        "grid_bytes": [round(content.grid_bits[level] / 8, 1) for level in range(content.layout.grids)],
         "multiplications_per_pixel": round(shapes.multiplications_per_pixel(content.layout)),
     }
 
@@ -137,29 +145,19 @@ def checksum(layout: Layout, start: bytes, coarse: bytes) -> bytes:
     return zlib.crc32(said + start + coarse).to_bytes(4, "little")
 
 
-def _open(payload: bytes, shape: tuple[int, int, int]) -> tuple[Layout, bytes, bytes]:
+def _open(payload: bytes, shape: Shape) -> tuple[Layout, bytes, bytes]:
     """Layout, coarse and fine section, after a check of the coarse one."""
-    size = struct.calcsize(START)
-    _check(len(payload) >= size + CHECKSUM_BYTES, "the file ends before its coarse section")
-    grids, length = struct.unpack(START, payload[:size])
-    most = shapes.most_grids(*shape[:2])
+    end = coarse_end(payload)
+    said = payload[: struct.calcsize(START)]
+    grids, most = said[0], shapes.most_grids(*shape[:2])
     _check(1 <= grids <= most, f"{grids} grids, outside 1 ... {most}")
-    layout = Layout(*shape, grids)
-    first = size + CHECKSUM_BYTES
-    coarse = payload[first : first + length]
-    _check(len(coarse) == length, "the file ends within its coarse section")
-    found = payload[size:first]
-    _check(found == checksum(layout, payload[:size], coarse), "the coarse section's checksum does not match")
-    return layout, coarse, payload[first + length :]
+    layout, coarse = Layout(*shape, grids), payload[START_BYTES:end]
+    _check(len(payload) >= end, "the file ends within its coarse section")
+    found = payload[len(said) : START_BYTES]
+    _check(found == checksum(layout, said, coarse), "the coarse section's checksum does not match")
+    return layout, coarse, payload[end:]
 
 
 def _check(condition: bool, message: str) -> None:
     if not condition:
         raise UserError(message)
-
-
-def _get_grids(
-    decoder: entropy.Decoder, levels: Any, model: context.Context, layout: Layout, grids: dict[int, Grid]
-) -> None:
-    for level in levels:
-        grids[level] = coding.decode_grid(decoder, model, level, layout.grid_shapes[level], grids.get(level + 1))

@@ -21,7 +21,7 @@ def decoded(data: bytes, content, model) -> dict:
     decoder, grids = entropy.Decoder(data, mirrored=False), {}
     for level in reversed(range(content.layout.grids)):
         shape = content.layout.grid_shapes[level]
-        grids[level] = coding.decode_grid(decoder, model, level, shape, grids.get(level + 1))
+        grids[level], _ = coding.decode_grid(decoder, model, level, shape, grids.get(level + 1))
     return grids
 
 
