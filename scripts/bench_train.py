@@ -44,11 +44,12 @@ from dfm.config import resolve
 from dfm.errors import UserError
 from dfm.experiments import run_script
 from dfm.models.dfm import pixel_centres
+from dfm.objectives.protocol import LATENTS
 from dfm.results import record
 from dfm.training import optimizers
 from dfm.training.sharding import data_mesh, on_each_device, place_batch
 from dfm.training.state import initial_state
-from dfm.training.step import loss_and_gradients, make_step
+from dfm.training.step import make_step, with_floats
 
 CONFIGS = {"mnist": ("dfm_mnist.py", 70_000), "cifar10": ("dfm_cifar10.py", 50_000)}
 BUSY = 0.5  # load average: about half a core taken by others
@@ -97,7 +98,7 @@ class Ours:
         self.config, self.mesh = config, data_mesh(jax.devices()[:devices])
         self.objective = objectives.build(config.objective, models.build(config.model))
         table = not config.model.encoder_widths
-        groups = ("decoder", optimizers.LATENTS) if table else ("decoder", "encoder")
+        groups = ("decoder", LATENTS) if table else ("decoder", "encoder")
         optimizer = optimizers.build(config.optimizer.to_dict(), config.total_steps, groups)
         sharding = on_each_device(self.mesh)
         begin = functools.partial(initial_state, self.objective, optimizer, examples, config.seed, config.ema_decay > 0)
@@ -114,10 +115,13 @@ class Ours:
     def loss_and_gradients(self, batch: Batch) -> dict[str, np.ndarray]:
         """{"loss", "<group>/<layer>/<array>", "latents" (of the batch)} at the weights it begins with."""
         rows = None if self.latents is None else self.latents[batch["index"]]
-        compute = jax.jit(lambda *arrays: loss_and_gradients(self.objective, *arrays, jax.random.key(0)))
-        metrics, gradients, row_gradients = compute(self.params, rows, batch)
-        found = {"loss": metrics["loss"]} | traverse_util.flatten_dict(gradients, sep="/")
-        return found if rows is None else found | {"latents": row_gradients}
+        compute = jax.jit(
+            lambda params, rows, batch: self.objective.gradients(
+                params, None, with_floats(batch), jax.random.key(0), self.objective.phase(0), rows=rows
+            )
+        )
+        metrics, gradients, _ = compute(self.params, rows, batch)
+        return {"loss": metrics["loss"]} | traverse_util.flatten_dict(gradients, sep="/")
 
 
 class Torch:
@@ -138,7 +142,7 @@ class Torch:
         self.table = None
         if latents is not None:
             self.table = torch.nn.Embedding.from_pretrained(torch.tensor(latents), freeze=False, sparse=True)
-            self.optimizers.append(torch.optim.SparseAdam(self.table.parameters(), lr=rates[optimizers.LATENTS]))
+            self.optimizers.append(torch.optim.SparseAdam(self.table.parameters(), lr=rates[LATENTS]))
         self.points = torch.tensor(np.asarray(pixel_centres(self.model.height, self.model.width)))
 
     def step(self, batch: Batch) -> None:
