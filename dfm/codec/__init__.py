@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 __all__ = ["encode", "encode_batch", "encode_each", "decode", "describe", "is_reference_decode"]
 
-DEFAULT_PROFILE = "weights"
+DEFAULT_PROFILE = "auto"
 
 
 def encode(image: UInt8[np.ndarray, "..."], **options: Any) -> bytes:
@@ -50,28 +50,32 @@ def encode_each(
 
     Args:
         images: uint8 [H, W] or [H, W, C] with C = 1 or 3. Equal pictures are fitted once and get equal files.
-        profile: how pictures are coded, a name of `dfm.codec.profiles.PROFILES`.
+        profile: how pictures are coded, a name of `dfm.codec.profiles.PROFILES`, or "auto": for each picture the one
+            that is better at its size and rate, see `dfm.codec.automatic`.
         quality: 0 ... 100 (default 75).
         target_bytes: the file is never larger.
         target_psnr: in dB; the file's picture is never worse.
         progress: called with (steps done, steps in all, PSNR in dB of the latest steps; NaN while compiling).
-        options: the profile's own: those of `dfm.codec.weights.profile.weights_profile`.
+        options: the profile's own: those of `dfm.codec.weights.profile.weights_profile` or of
+            `dfm.codec.latents.profile.latents_profile`; None stands for the default of each.
 
     Raises:
         UserError: contradicting or impossible options, before any fit.
     """
-    made = make_profile(profile, options)
-    from dfm.codec import search
+    given = {name: value for name, value in options.items() if value is not None}
+    from dfm.codec import automatic, search
 
-    return search.encode_each(
-        images, made, quality=quality, target_bytes=target_bytes, target_psnr=target_psnr, progress=progress
-    )
+    targets: dict[str, Any] = {"quality": quality, "target_bytes": target_bytes, "target_psnr": target_psnr}
+    if profile != automatic.NAME:
+        return search.encode_each(images, make_profile(profile, given), **targets, progress=progress)
+    return automatic.encode_each(images, given, targets, progress)
 
 
 def decode(data: bytes) -> UInt8[np.ndarray, "height width channel"]:
     """The picture in a .dfm file: uint8 [H, W, 1 or 3].
 
-    Two decodes on one machine are identical; other machines may differ by one level (`is_reference_decode` tells).
+    Two decodes on one machine are identical. Of the profile weights, other machines may differ by one level
+    (`is_reference_decode` tells); of the profile latents, every machine paints the same.
 
     Raises:
         UserError: not a .dfm file, damaged, or made by a newer version.
@@ -80,13 +84,22 @@ def decode(data: bytes) -> UInt8[np.ndarray, "height width channel"]:
     return profile.paint(content, header.shape)
 
 
+def decode_and_describe(data: bytes) -> tuple[UInt8[np.ndarray, "height width channel"], dict[str, Any]]:
+    """`decode` and `describe`, which read the file once together."""
+    header, profile, content = _open(data)
+    return profile.paint(content, header.shape), _facts(data, header, profile, content)
+
+
 def describe(data: bytes) -> dict[str, Any]:
     """Facts of a .dfm file that JSON can hold, after a check of all of it; nothing is painted.
 
     Raises:
         UserError: as `decode`.
     """
-    header, profile, content = _open(data)
+    return _facts(data, *_open(data))
+
+
+def _facts(data: bytes, header: container.Header, profile: Profile, content: Any) -> dict[str, Any]:
     return {
         "bytes": len(data),
         "bits_per_pixel": 8 * len(data) / (header.width * header.height),

@@ -23,7 +23,11 @@ PLOT_SUFFIXES = (".png", ".svg", ".pdf")
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The arguments of `bench`."""
     parser.add_argument("folder", metavar="FOLDER", help="folder of pictures")
-    parser.add_argument("--codecs", default="dfm,jpeg,webp,avif", help=f"comma-separated: {', '.join(known_codecs())}")
+    parser.add_argument(
+        "--codecs",
+        default="dfm-latents,dfm-weights,jpeg,webp,avif",
+        help=f"comma-separated: {', '.join(known_codecs())}",
+    )
     parser.add_argument(
         "--output",
         required=True,
@@ -37,8 +41,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         choices=PROTOCOLS,
         help="; ".join(f"{name}: {text}" for name, text in PROTOCOLS.items()),
     )
-    parser.add_argument("--rates", default=",".join(map(str, RATES)), help="bits per pixel for dfm and coin")
-    parser.add_argument("--effort", type=int, default=3, help="effort of dfm, 1 to 9")
+    parser.add_argument("--rates", default=",".join(map(str, RATES)), help="bits per pixel for our codecs and coin")
+    parser.add_argument("--effort", type=int, default=3, help="effort of our codecs, 1 to 9")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--pictures", metavar="NAME,NAME", help="only these of the folder")
     parser.add_argument("--published", metavar="CURVES.json", help="also plot these published curves (protocol kodak)")

@@ -12,7 +12,7 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from dfm.codec.latents import shapes
-from dfm.models.fourier import cos_sin_pi
+from dfm.models.fourier_kernels import cos_sin_pi
 from dfm.shapes import typechecked
 
 Networks = Mapping[str, Array]

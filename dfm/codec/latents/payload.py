@@ -40,7 +40,7 @@ Shape = tuple[int, int, int]
 class Content:
     """What a payload holds: networks, and grids by level (0 the finest); of a preview, the coarse ones only.
 
-    `section_bytes` are the lengths of the sections and `grid_bits` the bits of each grid, where it was read from a file.
+    Where it was read from a file, `section_bytes` are the sections' lengths and `grid_bits` the bits of each grid.
     """
 
     layout: Layout
@@ -120,7 +120,7 @@ def paint(content: Content, first: int = 0) -> UInt8[np.ndarray, "height width c
 
 
 def describe(content: Content) -> dict[str, Any]:
-    """Facts for `dfm info` of a content that was read; bytes of the parts are code lengths, and sum to the sections'."""
+    """Facts for `dfm info` of a content that was read; the parts' bytes are code lengths, and sum to the sections'."""
     return {
         "parameters": shapes.parameter_count(content.layout),
         "grids": [list(shape) for shape in content.layout.grid_shapes],

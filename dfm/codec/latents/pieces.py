@@ -14,7 +14,7 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from dfm.codec.latents import model
-from dfm.models.fourier import cos_sin_pi
+from dfm.models.fourier_kernels import cos_sin_pi
 
 POINTS = 2048  # a piece; see scripts/bench_latent_codec.py
 CONTEXT_NAMES = tuple(f"context_{kind}_{layer}" for kind in ("weights", "bias") for layer in (1, 2, 3))

@@ -92,6 +92,9 @@ class LatentsProfile:
 
         total = len(pictures) * self.total_steps
         for number, (picture, plan) in enumerate(zip(pictures, plans, strict=True)):
+            if (picture == picture[0, 0]).all():
+                yield self._better(number, picture, None)
+                continue
             report = progress and _offset(progress, number * self.total_steps, total)
             digest = hashlib.sha256(picture.tobytes()).digest()
             state = self.latest.get(digest)
@@ -99,12 +102,16 @@ class LatentsProfile:
             content, state = fit_picture(picture, plan.choice, settings, state, report)
             self.latest.clear()
             self.latest[digest] = state
+            yield self._better(number, picture, content)
+
+    def _better(self, number: int, picture: Picture, content: Content | None) -> Fitted:
+        """The fit, or one colour where that is no worse or nothing was fitted."""
+        flat_picture = np.broadcast_to(flat.mean_colour(picture), picture.shape)
+        if content is not None:
             painted = self.paint(content, picture.shape)
-            constant = flat.flat_content(picture)
-            constant_picture = self.paint(constant, picture.shape)
-            if _error(constant_picture, picture) <= _error(painted, picture):
-                content, painted = constant, constant_picture
-            yield Fitted(number, content, painted)
+            if _error(painted, picture) < _error(flat_picture, picture):
+                return Fitted(number, content, painted)
+        return Fitted(number, flat.flat_content(picture), flat_picture)
 
     def pack(self, content: Content) -> bytes:
         """dfm/codec/latents/payload.py."""

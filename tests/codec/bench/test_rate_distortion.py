@@ -291,7 +291,10 @@ def test_command_line(tmp_path, folder, capsys):
 @pytest.mark.parametrize(
     "arguments, message",
     [
-        (("--codecs", "jpg"), "unknown codec 'jpg'; known: dfm, jpeg, jpeg-opt, webp, avif, coin; nearest: jpeg"),
+        (
+            ("--codecs", "jpg"),
+            "unknown codec 'jpg'; known: dfm-latents, dfm-weights, jpeg, jpeg-opt, webp, avif, coin; nearest: jpeg",
+        ),
         (("--codecs", ","), "no codec given"),
         (("--rates", "much"), "--rates must be bits per pixel"),
         (("--rates", "-1"), "--rates must be bits per pixel"),

@@ -66,7 +66,8 @@ ERRORS = [
     (["bench", ".", "--output", "new.json", "--codecs", "jpge"], "nearest: jpeg"),
     (["bench", ".", "--output", "new.json", "--rates", "nan"], "--rates"),
     pytest.param(
-        ["bench", ".", "--output", "new.json", "--codecs", "dfm", "--effort", "10", "--pictures", "photo"], "effort 10"
+        ["bench", ".", "--output", "new.json", "--codecs", "dfm-weights", "--effort", "10", "--pictures", "photo"],
+        "effort 10",
     ),
     # outputs
     (["encode", "photo.png", "-o", "nowhere/new.dfm"], "nowhere does not exist"),

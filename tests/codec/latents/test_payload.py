@@ -109,6 +109,16 @@ def test_one_colour_is_exact_and_small(shape, colour):
     assert container.shared_bytes(shape) + len(packed) <= flat.flat_bytes(shape) <= 90
 
 
+def test_files_of_many_pixels_and_few_bytes_are_filled_up(monkeypatch):
+    monkeypatch.setattr(container, "FREE_PIXELS", 0)
+    monkeypatch.setattr(container, "MAX_PIXELS_PER_BYTE", 32)
+    shape = (60, 90, 1)
+    content = flat.flat_content(np.full(shape, 9, np.uint8))
+    packed = payload.pack(content)
+    assert container.shared_bytes(shape) + len(packed) == container.least_bytes(shape) == flat.flat_bytes(shape)
+    assert payload.unpack(packed, shape).networks.exponents == content.networks.exponents
+
+
 IMPORTS = """
 import sys, time
 import numpy
