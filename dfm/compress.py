@@ -1,4 +1,4 @@
-"""Command line of the codec: encode, decode, info and bench. `dfm --help` and `dfm COMMAND --help` show examples."""
+"""Command line of the codec: encode, decode, info, compare, bench. `dfm COMMAND --help` shows examples."""
 
 import argparse
 import json
@@ -28,6 +28,8 @@ EXAMPLES = {
   dfm decode compressed/ -o pictures/""",
     "info": """
   dfm info photo.dfm --json""",
+    "compare": """
+  dfm compare photo.png photo.dfm photo.jpg photo.avif -o compare.html""",
     "bench": """
   dfm bench holiday/ --codecs dfm-latents,dfm-weights,jpeg,webp,avif --output results.json --plot curves.png""",
 }
@@ -142,6 +144,13 @@ def _parser() -> Parser:
     info.add_argument("input", help=".dfm file, or - for standard input")
     info.add_argument("--json", action="store_true", help="one JSON object")
 
+    pages = "One page that works offline: a slider between any two pictures, their difference, bytes and PSNR."
+    compare = command("compare", run_compare, pages)
+    compare.add_argument("original", help="picture")
+    compare.add_argument("files", nargs="+", metavar="file", help=".dfm files and pictures of the same size")
+    compare.add_argument("-o", "--output", required=True, help="HTML file, or - for standard output")
+    compare.add_argument("--background", metavar="COLOUR", help="behind transparent pixels: white, #rrggbb, ...")
+
     from dfm.codec.bench import command as bench
 
     bench.add_arguments(command("bench", bench.run_from_args, "Rate-distortion curves of several codecs on a folder."))
@@ -190,6 +199,13 @@ def run_info(args: argparse.Namespace) -> int:
     else:
         for name, value in facts.items():
             print(f"{name:16} {value:,.4g}" if isinstance(value, float) else f"{name:16} {value}")
+    return 0
+
+
+def run_compare(args: argparse.Namespace) -> int:
+    from dfm.codec.command.compare import compare
+
+    compare(args.original, args.files, args.output, args.background)
     return 0
 
 
