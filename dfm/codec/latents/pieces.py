@@ -6,7 +6,7 @@ inputs and the networks. Each function has only that gradient: of the first orde
 """
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -85,23 +85,25 @@ def _in_pieces(one_piece: Callable, networks: dict, columns: tuple[Array, ...], 
     return total, jax.tree.map(lambda e: jnp.moveaxis(e, 0, -2).reshape(*e.shape[1:-1], -1)[..., :count], each)
 
 
+def _piece_bits(networks: dict, inputs: Array, grid_scale: Array, y: Array, weight: Array) -> Array:
+    return (weight * model.laplace_bits(y, *_context_model(networks, inputs, grid_scale))).sum()
+
+
 @jax.custom_vjp
 def context_bits(networks: dict, inputs: Array, grid_scale: Array, y: Array) -> Float[Array, ""]:
     """Bits of the latents y under the context model; see model.rate."""
-    return _context_forward(networks, inputs, grid_scale, y)[0]
+    # the padding of the last piece weighs nothing
+    columns = (inputs, grid_scale, y, jnp.ones_like(y))
+    return _in_pieces(lambda *piece: (_piece_bits(*piece), ()), networks, columns, POINTS)[0]
 
 
 def _context_forward(networks: dict, inputs: Array, grid_scale: Array, y: Array) -> tuple[Array, Any]:
-    weight = jnp.ones_like(y)  # the padding of the last piece weighs nothing
-
-    def one_piece(networks: dict, inputs: Array, grid_scale: Array, y: Array, weight: Array) -> Any:
-        def bits(networks: dict, inputs: Array, grid_scale: Array, y: Array) -> Array:
-            return (weight * model.laplace_bits(y, *_context_model(networks, inputs, grid_scale))).sum()
-
-        value, gradients = jax.value_and_grad(bits, (0, 1, 2, 3))(networks, inputs, grid_scale, y)
+    def one_piece(*piece: Any) -> Any:
+        value, gradients = jax.value_and_grad(_piece_bits, (0, 1, 2, 3))(*piece)
         return (value, gradients[0]), gradients[1:]
 
-    (value, for_networks), others = _in_pieces(one_piece, networks, (inputs, grid_scale, y, weight), POINTS)
+    columns = (inputs, grid_scale, y, jnp.ones_like(y))
+    (value, for_networks), others = _in_pieces(one_piece, networks, columns, POINTS)
     return value, (for_networks, *others)
 
 
@@ -112,71 +114,96 @@ def _scaled(gradients: Any, cotangent: Array) -> Any:
 context_bits.defvjp(_context_forward, lambda gradients, cotangent: _scaled(gradients, cotangent))
 
 
+def piecewise(function: Callable[[dict, Array], Array]) -> Callable[[dict, Array], Array]:
+    """`function(networks, features)`, point by point, in pieces.
+
+    The backward pass computes a piece anew rather than keep what it needs of it."""
+
+    def forward(networks: dict, features: Array) -> tuple[Array, Any]:
+        _, y = _in_pieces(lambda networks, f: ((), function(networks, f)), networks, (features,), POINTS)
+        return y, (networks, features)
+
+    def one_backward(networks: dict, features: Array, cotangent: Array) -> Any:
+        return jax.vjp(function, networks, features)[1](cotangent)
+
+    def backward(saved: Any, cotangent: Array) -> Any:
+        return _in_pieces(one_backward, saved[0], (saved[1], cotangent), POINTS)
+
+    whole = jax.custom_vjp(lambda networks, features: forward(networks, features)[0])
+    whole.defvjp(forward, backward)
+    return whole
+
+
+_mix_pieces = piecewise(_mix)
+
+
 def mix(networks: model.Networks, features: Array) -> Float[Array, "channels points"]:
-    """model.mix in pieces; the backward pass computes a piece anew rather than keep it."""
+    """model.mix in pieces."""
     return _mix_pieces(_with_form(dict(networks)), features)
 
 
-@jax.custom_vjp
-def _mix_pieces(networks: dict, features: Array) -> Array:
-    return _mix_forward(networks, features)[0]
+HALO = 2  # rows that two 3x3 filters look at beyond their own
 
 
-def _mix_forward(networks: dict, features: Array) -> tuple[Array, Any]:
-    _, y = _in_pieces(lambda networks, f: ((), _mix(networks, f)), networks, (features,), POINTS)
-    return y, (networks, features)
+class _Blocks(NamedTuple):
+    """Pieces of whole rows: colours within HALO rows more than the block's, and targets, padded to whole blocks."""
+
+    padded: Array
+    targets: Array
+    rows: int
+    block: int
+
+    @property
+    def starts(self) -> Array:
+        return self.block * jnp.arange(self.targets.shape[1] // self.block)
+
+    def piece(self, start: Array) -> Array:
+        return jax.lax.dynamic_slice_in_dim(self.padded, start, self.block + 2 * HALO, 1)
+
+    def error(self, networks: dict, piece: Array, start: Array) -> Array:
+        """Sum of squared differences in the block's rows; the clamp passes gradients."""
+        wanted = jax.lax.dynamic_slice_in_dim(self.targets, start, self.block, 1)
+        inside = (start + jnp.arange(self.block) < self.rows)[:, None]
+        painted = _filtered(networks, piece, start - HALO, self.rows)
+        clamped = painted + jax.lax.stop_gradient(jnp.clip(painted, 0, 1) - painted)
+        return (inside * (clamped - wanted) ** 2).sum()
 
 
-def _mix_backward(saved: Any, cotangent: Array) -> Any:
-    def one_piece(networks: dict, features: Array, cotangent: Array) -> Any:
-        return jax.vjp(_mix, networks, features)[1](cotangent)
-
-    return _in_pieces(one_piece, saved[0], (saved[1], cotangent), POINTS)
-
-
-_mix_pieces.defvjp(_mix_forward, _mix_backward)
+def _blocks(y: Array, target: Array) -> _Blocks:
+    _, rows, columns = y.shape
+    block = max(1, min(rows, POINTS // columns))
+    missing = -rows % block
+    padded = jnp.pad(y, ((0, 0), (HALO, HALO + missing), (0, 0)), mode="edge")
+    return _Blocks(padded, jnp.pad(target, ((0, 0), (0, missing), (0, 0))), rows, block)
 
 
 @jax.custom_vjp
 def squared_error(networks: dict, y: Array, target: Array) -> Float[Array, ""]:
     """Sum of squared differences of the filtered, clamped picture from `target`; the clamp passes gradients."""
-    return _error_forward(networks, y, target)[0]
+    blocks = _blocks(y, target)
+    return jax.lax.map(lambda start: blocks.error(networks, blocks.piece(start), start), blocks.starts).sum()
 
 
 def _error_forward(networks: dict, y: Array, target: Array) -> tuple[Array, Any]:
-    channels, rows, columns = y.shape
-    halo = 2
-    block = max(1, min(rows, POINTS // columns))
-    blocks = -(-rows // block)
-    # edge values, as the filters themselves repeat them: rows outside only ever see what a shorter picture would see
-    padded = jnp.pad(y, ((0, 0), (halo, halo + blocks * block - rows), (0, 0)), mode="edge")
-    targets = jnp.pad(target, ((0, 0), (0, blocks * block - rows), (0, 0)))
+    blocks = _blocks(y, target)
 
     def body(carry: Any, start: Array) -> tuple[Any, None]:
         total, gradient = carry
-        piece = jax.lax.dynamic_slice_in_dim(padded, start, block + 2 * halo, 1)
-        wanted = jax.lax.dynamic_slice_in_dim(targets, start, block, 1)
-        inside = (start + jnp.arange(block) < rows)[:, None]
-
-        def error(networks: dict, piece: Array) -> Array:
-            painted = filtered_block(networks, piece, start - halo, rows)
-            clamped = painted + jax.lax.stop_gradient(jnp.clip(painted, 0, 1) - painted)
-            return (inside * (clamped - wanted) ** 2).sum()
-
-        value, (for_networks, for_piece) = jax.value_and_grad(error, (0, 1))(networks, piece)
-        old = jax.lax.dynamic_slice_in_dim(gradient, start, block + 2 * halo, 1)
+        piece = blocks.piece(start)
+        value, (for_networks, for_piece) = jax.value_and_grad(blocks.error, (0, 1))(networks, piece, start)
+        old = jax.lax.dynamic_slice_in_dim(gradient, start, piece.shape[1], 1)
         gradient = jax.lax.dynamic_update_slice_in_dim(gradient, old + for_piece, start, 1)
         return (jax.tree.map(jnp.add, total, (value, for_networks)), gradient), None
 
     zero = (jnp.zeros(()), jax.tree.map(jnp.zeros_like, networks))
-    (total, gradient), _ = jax.lax.scan(body, (zero, jnp.zeros_like(padded)), block * jnp.arange(blocks))
-    value, for_networks = total
-    inner = gradient[:, halo : halo + rows]
-    inner = inner.at[:, 0].add(gradient[:, :halo].sum(1)).at[:, -1].add(gradient[:, halo + rows :].sum(1))
-    return value, (for_networks, inner)
+    ((value, for_networks), gradient), _ = jax.lax.scan(body, (zero, jnp.zeros_like(blocks.padded)), blocks.starts)
+    # rows of the padding are copies of the edge
+    inner = gradient[:, HALO : HALO + blocks.rows]
+    inner = inner.at[:, 0].add(gradient[:, :HALO].sum(1))
+    return value, (for_networks, inner.at[:, -1].add(gradient[:, HALO + blocks.rows :].sum(1)))
 
 
-def filtered_block(networks: dict, piece: Array, first_row: Array, rows: int) -> Array:
+def _filtered(networks: dict, piece: Array, first_row: Array, rows: int) -> Array:
     """model.filtered of the rows of `piece` but two at either end; `first_row` is its first row's number."""
     first = piece[:, 1:-1] + _convolve_inner(networks["filter_1"], piece)
     # outside the picture the second filter repeats the first one's edge rows, not filters of repeated rows
