@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING
 from dfm.command_line import Meaning, Meanings, Parser, checkpoint, join_processes, run_command
 from dfm.config import nearest
 from dfm.errors import UserError
+from dfm.metrics.weight_files import INCEPTION_SOURCE, WeightFiles
 from dfm.priors import DEFAULT_PRIOR, PRIORS
 
 if TYPE_CHECKING:
     from dfm.evaluation.evaluation import Evaluation
-    from dfm.metrics.networks import WeightFiles
 
 EXAMPLES = """metrics on samples (against --reference, but for is):
   fid, fid_infinity, kid, is, precision_recall, density_coverage, mmd, mind    features of FID's Inception
@@ -139,9 +139,7 @@ def _prepared(args: argparse.Namespace, speaks: bool) -> "Evaluation":
     )
 
 
-def _weight_files(args: argparse.Namespace) -> "WeightFiles":
-    from dfm.metrics.networks import WeightFiles
-
+def _weight_files(args: argparse.Namespace) -> WeightFiles:
     return WeightFiles(args.inception_weights, args.inception_sha256, args.lpips_weights, args.lpips_sha256)
 
 
@@ -188,7 +186,7 @@ def _parser() -> Parser:
     group.add_argument("--temperature", type=float, default=1.0, metavar="T", help="factor of the latents' deviations")
     group.add_argument("--invert_steps", type=int, default=300, metavar="N", help="for pictures outside of a table")
 
-    group = parser.add_argument_group("weights (never downloaded)")
+    group = parser.add_argument_group("weights (never downloaded)", f"FID's: {INCEPTION_SOURCE}.")
     group.add_argument("--inception_weights", metavar="FILE", help="default $DFM_INCEPTION_WEIGHTS")
     group.add_argument("--inception_sha256", metavar="HASH", help="expected hash of weights that are not the published")
     group.add_argument("--lpips_weights", metavar="FILE", help="default $DFM_LPIPS_WEIGHTS")

@@ -266,7 +266,7 @@ def test_notes_and_progress_go_to_standard_error(table, tmp_path, capsys, monkey
     captured = capsys.readouterr()
     assert code == 0 and len(captured.out.splitlines()) == 1
     assert "prior gaussian is not fitted yet: fitting it to the training latents of step 20" in captured.err
-    assert "painting: 3/3 (100 %) pictures" in captured.err
+    assert "decoding: 3/3 (100 %) pictures" in captured.err
 
 
 def test_json_beside_the_picture_has_command_and_hardware(table, show, tmp_path):

@@ -75,12 +75,12 @@ def test_large_pictures_go_by_strips(tmp_path, monkeypatch, folder, photo):
 def test_mistakes_are_one_line(tmp_path, capsys, folder, photo):
     to = ["--output", str(tmp_path / "out.npz")]
     assert "--vae takes one of" in refused(capsys, "--vae", folder, *to)
-    assert "these take --vae" in refused(capsys, "--workdir", folder, "--encode", photo, *to)
+    assert "--encode is for --vae" in refused(capsys, "--workdir", folder, "--encode", photo, *to)
     assert "written as .npz" in refused(capsys, "--vae", folder, "--encode", photo, "--output", str(tmp_path / "x.png"))
     assert "multiple of the model's stride" in refused(capsys, "--vae", folder, "--encode", photo, "--pad_to=3", *to)
     assert "no such file" in refused(capsys, "--vae", str(tmp_path / "none"), "--encode", photo, *to)
     for option in ("--what=morph", "--prior=gmm", "--count=3", "--size=64", "--class=1"):
-        assert f"{option.partition('=')[0]} has no meaning with --vae" in refused(
+        assert f"{option.partition('=')[0]} is for --workdir" in refused(
             capsys, "--vae", folder, "--encode", photo, option, *to
         )
     assert "--which is for a run" in refused(capsys, "--vae", folder, "--encode", photo, "--which=7", *to)
