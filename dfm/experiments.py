@@ -13,7 +13,6 @@ import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
-from zlib import crc32
 
 import jax
 import jax.numpy as jnp
@@ -22,8 +21,10 @@ from jaxtyping import Int
 from PIL import Image
 
 from dfm.codec import container
-from dfm.codec.weights import fitting, painting
-from dfm.codec.weights.fitting import Recipe, Schedule
+from dfm.codec.profiles import ProgressReport
+from dfm.codec.weights import fitting, painting, payload
+from dfm.codec.weights.fitting import Schedule
+from dfm.codec.weights.recipes import DEFAULT, THESIS, Recipe
 from dfm.command_line import run_command
 from dfm.data import Dataset
 from dfm.errors import UserError
@@ -42,8 +43,8 @@ Picture = np.ndarray  # uint8 [height, width, channel]
 Net = list[dict[str, np.ndarray]]  # one picture's coefficients, [2^m, n] a layer and name
 
 RECIPES = {
-    "thesis": fitting.THESIS,
-    "default": dataclasses.replace(fitting.DEFAULT, quantized_fraction=0.0),  # float weights, as the thesis'
+    "thesis": THESIS,
+    "default": dataclasses.replace(DEFAULT, quantized_fraction=0.0),  # float weights, as the thesis'
 }
 TILE_POINTS = 2**14
 
@@ -112,7 +113,7 @@ def fit_nets(
     pictures: Sequence[Picture],
     total_steps: int,
     seed: int,
-    progress: fitting.Progress | None = None,
+    progress: ProgressReport | None = None,
 ) -> tuple[list[Net], list[int]]:
     """Float nets, one a picture, fitted side by side; and how often each one's learning rate was halved."""
     pixels = fitting.stack_pictures(pictures)
@@ -146,11 +147,9 @@ def float32_file(net: Net, picture: Picture, widths: Sequence[int], input_scale:
     """A .dfm file of one net with float32 weights, and the picture that it decodes to."""
     height, width, channels = picture.shape
     painted = painting.paint(net, height, width, input_scale)
-    checksum = crc32(painted.tobytes())
-    header = container.Header(
-        width, height, channels, tuple(widths), "cos_sin", "float32", input_scale, pixel_checksum=checksum
-    )
-    return container.write(header, net), painted
+    architecture = payload.Architecture(tuple(widths), channels, "cos_sin", "float32", input_scale)
+    header = container.Header(width, height, channels, "weights", container.checksum(painted))
+    return container.write(header, payload.pack(payload.Net(architecture, net))), painted
 
 
 def percent_of_raw(widths: Sequence[int], picture: Picture) -> float:

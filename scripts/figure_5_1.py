@@ -27,7 +27,7 @@ from matplotlib.colors import ListedColormap
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
-from dfm.codec.weights import fitting
+from dfm.codec.profiles import ProgressReport
 from dfm.experiments import (
     RECIPES,
     FitProgress,
@@ -106,7 +106,7 @@ def cell_config(
     }
 
 
-def measure(config: dict, picture: Picture, progress: fitting.Progress) -> dict[str, Any]:
+def measure(config: dict, picture: Picture, progress: ProgressReport) -> dict[str, Any]:
     """The numbers of one box; losses that are not finite count as no loss at all (null)."""
     recipe, widths = RECIPES[config["recipe_name"]], (config["width"],) * config["depth"]
     copies = [picture] * config["seeds"]

@@ -26,9 +26,8 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from dfm import codec
-from dfm.codec import container
 from dfm.codec.bench import baselines
-from dfm.codec.encoder import effort_steps
+from dfm.codec.weights.recipes import effort_steps
 from dfm.errors import UserError
 from dfm.experiments import (
     RECIPES,
@@ -118,7 +117,7 @@ def measure(
     )
     shown["default"] = codec.decode(data)
     metrics["default"] = _numbers(data, shown["default"], picture)
-    metrics["default"] |= {"widths": container.read_header(data).widths, "steps": effort_steps(arguments.effort)}
+    metrics["default"] |= {"widths": codec.describe(data)["widths"], "steps": effort_steps(arguments.effort)}
     return metrics, shown
 
 
