@@ -173,3 +173,12 @@ def test_say_goes_on_where_nobody_reads(monkeypatch):
     monkeypatch.setattr(sys, "stderr", Closed())
     say("note")
     say("another")
+
+
+def test_a_home_folder_that_no_shell_has_seen_is_found(monkeypatch):
+    monkeypatch.setenv("HOME", "/home/someone")
+    parser = Parser()
+    parser.add_argument("--output")
+    parser.add_argument("inputs", nargs="*")
+    found = parser.parse_args(["--output=~/pictures", "~/a.png", "b~.png"])
+    assert (found.output, found.inputs) == ("/home/someone/pictures", ["/home/someone/a.png", "b~.png"])

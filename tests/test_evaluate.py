@@ -156,6 +156,14 @@ def test_the_command_line_explains_itself(capsys, pictures, tmp_path):
         (["--make_stats=digits:test"], "needs --output=FILE.npz"),
         ([f"--workdir={tmp_path}", "--reference=digits:test"], "holds no run"),
         ([f"--workdir={tmp_path}", "--prior=flow"], "unknown prior 'flow'"),
+        ([*both, "--prior=gmm"], "--prior is for runs (--workdir)"),
+        ([*both, "--temperature=0.8"], "--temperature is for runs (--workdir)"),
+        ([*both, "--which=latest"], "--which is for runs (--workdir, --vae)"),
+        ([*both, "--invert_steps=3"], "--invert_steps is for runs (--workdir)"),
+        ([f"--samples={pictures}", f"--reference={pictures}", "--label=3"], "--label chooses a class of a data set"),
+        (["--make_stats=digits:test", f"--output={tmp_path / 'x.npz'}", "--pretty"], "--pretty is for evaluations"),
+        ([f"--make_stats={pictures}", f"--output={tmp_path / 'x.npz'}", "--label=3"], "--label chooses a class"),
+        ([*both, "--keep_features"], "--keep_features is for --make_stats"),
         ([*both, "--process_id=1", "--distributed"], "belong together"),
     ]
     for arguments, message in cases:

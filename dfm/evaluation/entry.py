@@ -227,7 +227,7 @@ def _run_sampler(
     def prior() -> "Prior":
         from dfm.sampling import stored_or_fitted
 
-        return stored_or_fitted(data, name, options.note)
+        return stored_or_fitted(data, name, options.note, options.quiet)
 
     def sources(seed: int) -> Source:
         return changed_samples(SampleSource(data.run, prior, seed, count, temperature), protocol)

@@ -219,7 +219,7 @@ def _drawn(
     data: RunData, painter: Painter, prior: str, count: int, seed: int, temperature: float, notes: Notes
 ) -> Latents:
     """Latents of samples 0 ... count - 1."""
-    fitted = stored_or_fitted(data, prior, notes.say)
+    fitted = stored_or_fitted(data, prior, notes.say, notes.quiet)
     batches = painter.latent_batches(fitted, seed, 0, count, temperature)
     return np.concatenate([np.asarray(batch) for batch in batches])[:count]
 

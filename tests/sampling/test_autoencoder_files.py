@@ -132,3 +132,23 @@ def test_reconstruction_of_a_folder(tmp_path, monkeypatch, capsys, params, folde
     monkeypatch.delenv("DFM_LPIPS_WEIGHTS", raising=False)
     assert "no samples" in refused(capsys, f"--vae={folder}", "--metrics=fid", reference, command=evaluate)
     assert "needs --reference" in refused(capsys, f"--vae={folder}", "--metrics=psnr", command=evaluate)
+
+
+def test_diagnostics_of_a_folder(tmp_path, capsys, params, folder, photograph):
+    """Latents against N(0, I) and the decoder's stretch, at the pictures of the reference."""
+    originals = np.stack(
+        [photograph[row : row + 4, column : column + 4] for row in range(0, 40, 4) for column in (0, 9)]
+    )
+    np.savez(tmp_path / "pictures.npz", images=originals)
+    words = [f"--vae={folder}", f"--reference={tmp_path / 'pictures.npz'}", "--quiet"]
+    assert evaluate.main([*words, "--metrics=latents,smoothness"]) == 0
+    lines = {line["metric"]: line for line in map(json.loads, capsys.readouterr().out.splitlines())}
+    encoded = MODEL.apply({"params": params}, jnp.asarray(to_float(originals)), method="encode")
+    z = np.asarray(encoded.mode(), np.float64).reshape(20, -1)
+    covariance, mean = np.cov(z, rowvar=False), z.mean(0)
+    exact = 0.5 * (np.trace(covariance) + mean @ mean - z.shape[1] - np.linalg.slogdet(covariance)[1])
+    assert lines["posterior_kl"]["value"] == pytest.approx(exact, rel=1e-3)
+    assert lines["posterior_kl"]["prior"] == "normal" and lines["active_units"]["details"]["count"] == 20
+    assert 0 < lines["smoothness"]["value"] <= lines["smoothness"]["details"]["largest"]
+    for name in ("memorisation", "fid"):
+        assert "makes reconstructions and no samples" in refused(capsys, *words, f"--metrics={name}", command=evaluate)
