@@ -78,7 +78,7 @@ def _run(arguments: Sequence[str] | None) -> None:
 
     run = load_run(args.workdir, args.which)
     _check_class(args.label, run)
-    height, width = _size(args.size, run)
+    height, width = picture_size(args.size, run)
     command = ["python", "-m", "dfm.sample", *(sys.argv[1:] if arguments is None else arguments)]
     outputs = Outputs(args.output, command, {"step": int(run.step)}, args.scale)
     data, painter = RunData(run, args.data_dir), Painter(run, height, width, args.batch_size)
@@ -230,7 +230,7 @@ def _check_class(label: int | None, run: "Run") -> None:
         )
 
 
-def _size(text: str | None, run: "Run") -> tuple[int, int]:
+def picture_size(text: str | None, run: "Run") -> tuple[int, int]:
     """Height and width in pixels that `--size` asks for; one number is the longest side, proportions kept."""
     height, width = run.model.height, run.model.width
     if text is None:

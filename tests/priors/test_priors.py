@@ -249,11 +249,11 @@ def _moments(prior):
 def test_moments_are_those_of_many_draws(fitted, latents):
     for name, prior in fitted.items():
         mean, covariance = prior.moments()
-        drawn = np.asarray(prior.sample(jax.random.key(0), 200_000), np.float64)
+        drawn = np.asarray(prior.sample(jax.random.key(0), 50_000), np.float64)
         scale = np.sqrt(np.diag(covariance))
-        np.testing.assert_allclose((drawn.mean(0) - mean) / scale, 0, atol=0.02, err_msg=name)
+        np.testing.assert_allclose((drawn.mean(0) - mean) / scale, 0, atol=0.03, err_msg=name)
         np.testing.assert_allclose(
-            (np.cov(drawn, rowvar=False) - covariance) / np.outer(scale, scale), 0, atol=0.03, err_msg=name
+            (np.cov(drawn, rowvar=False) - covariance) / np.outer(scale, scale), 0, atol=0.05, err_msg=name
         )
 
 

@@ -143,7 +143,7 @@ def test_diagnostics_of_a_folder(tmp_path, capsys, params, folder, photograph):
     words = [f"--vae={folder}", f"--reference={tmp_path / 'pictures.npz'}", "--quiet"]
     assert evaluate.main([*words, "--metrics=latents,smoothness"]) == 0
     lines = {line["metric"]: line for line in map(json.loads, capsys.readouterr().out.splitlines())}
-    encoded = MODEL.apply({"params": params}, jnp.asarray(to_float(originals)), method="encode")
+    encoded = model.apply({"params": params}, jnp.asarray(to_float(originals)), method="encode")
     z = np.asarray(encoded.mode(), np.float64).reshape(20, -1)
     covariance, mean = np.cov(z, rowvar=False), z.mean(0)
     exact = 0.5 * (np.trace(covariance) + mean @ mean - z.shape[1] - np.linalg.slogdet(covariance)[1])

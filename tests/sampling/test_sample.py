@@ -12,7 +12,7 @@ from sample_command import cells, refused
 from dfm import progress, sample, train
 from dfm.errors import UserError
 from dfm.priors import PRIORS, find
-from dfm.sample import main
+from dfm.sample import main, picture_size
 from dfm.sampling import RunData, figures
 from dfm.training import runs
 
@@ -50,7 +50,7 @@ def test_json_beside_the_picture_has_command_and_hardware(table, show, tmp_path)
         (["--prior=flow"], "invalid choice: 'flow'"),
         (["--count=0"], "--count must be at least 1, not 0"),
         (["--batch_size=-1"], "--batch_size must be at least 1"),
-        (["--steps=-1"], "--steps must be at least 0"),
+        (["--what=invert", "--steps=-1"], "--steps must be at least 0"),
         (["--seed=-1"], "--seed must be 0 to 4294967295"),
         (["--temperature=nan"], "--temperature must be a number from 0 on, not nan"),
         (["--size=0"], "--size must be pixels such as 256 or 256x192"),
@@ -101,6 +101,6 @@ def test_help_needs_no_jax():
 
 
 def test_sizes_by_the_longest_side(table):
-    assert sample._size(None, table) == (8, 8)
+    assert picture_size(None, table) == (8, 8)
     with pytest.raises(UserError, match="1 to 8192"):
-        sample._size("9000", table)
+        picture_size("9000", table)
