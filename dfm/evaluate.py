@@ -6,13 +6,14 @@ import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from dfm.command_line import Meaning, Meanings, Parser, checkpoint, join_processes, run_command
+from dfm.command_line import Meaning, Meanings, Parser, checkpoint, join_processes, run_command, say
 from dfm.config import nearest
 from dfm.errors import UserError
 from dfm.metrics.weight_files import INCEPTION_SOURCE, WeightFiles
 from dfm.priors import DEFAULT_PRIOR, PRIORS
 
 if TYPE_CHECKING:
+    from dfm.evaluation import Options
     from dfm.evaluation.evaluation import Evaluation
 
 EXAMPLES = """metrics on samples (against --reference, but for is):
@@ -83,10 +84,10 @@ def _run(arguments: Sequence[str] | None) -> None:
     first = jax.process_index() == 0
     lines: list[dict] = []
     warned: set[str] = set()
-    for line in _prepared(args, first and not args.quiet).lines():
+    for line in _prepared(args, _options(args, first and not args.quiet)).lines():
         lines.append(line)
         for warning in set(line["warnings"]) - warned if first else ():
-            print(f"dfm.evaluate: warning: {warning}", file=sys.stderr)
+            say(f"dfm.evaluate: warning: {warning}")
         warned |= set(line["warnings"])
         if first and args.output:
             append_line(args.output, line)
@@ -96,12 +97,11 @@ def _run(arguments: Sequence[str] | None) -> None:
         print_table(lines, sys.stdout)
 
 
-def _prepared(args: argparse.Namespace, speaks: bool) -> "Evaluation":
-    """The evaluation that the command asks for."""
-    from dfm.evaluation import Options, entry
+def _options(args: argparse.Namespace, speaks: bool = False) -> "Options":
+    from dfm.evaluation import Options
     from dfm.results import portable_command
 
-    options = Options(
+    return Options(
         protocol=args.protocol,
         num_references=args.num_references,
         label=args.label,
@@ -109,11 +109,17 @@ def _prepared(args: argparse.Namespace, speaks: bool) -> "Evaluation":
         data_dir=args.data_dir,
         batch_size=args.batch_size,
         cache=not args.no_cache,
-        weights=_weight_files(args),
+        weights=WeightFiles(args.inception_weights, args.inception_sha256, args.lpips_weights, args.lpips_sha256),
         command=portable_command(args.command),
         note=_note if speaks else lambda text: None,
         quiet=args.quiet,
     )
+
+
+def _prepared(args: argparse.Namespace, options: "Options") -> "Evaluation":
+    """The evaluation that the command asks for."""
+    from dfm.evaluation import entry
+
     if args.vae:
         metrics = args.metrics or "reconstruction"
         return entry.prepare_autoencoder(
@@ -139,12 +145,8 @@ def _prepared(args: argparse.Namespace, speaks: bool) -> "Evaluation":
     )
 
 
-def _weight_files(args: argparse.Namespace) -> WeightFiles:
-    return WeightFiles(args.inception_weights, args.inception_sha256, args.lpips_weights, args.lpips_sha256)
-
-
 def _note(text: str) -> None:
-    print(f"dfm.evaluate: {text}", file=sys.stderr)
+    say(f"dfm.evaluate: {text}")
 
 
 def _parser() -> Parser:
@@ -231,26 +233,20 @@ def _check(args: argparse.Namespace) -> None:
 def _make_statistics(args: argparse.Namespace) -> None:
     import jax
 
-    from dfm.evaluation.measure import measure
-    from dfm.evaluation.references import save_statistics
-    from dfm.evaluation.sources import open_source
-    from dfm.metrics import networks
-    from dfm.metrics.features import Extractor
-    from dfm.progress import Progress
-    from dfm.results import portable_command, provenance
+    from dfm.evaluation import make_statistics
 
     metric, dash, name = (args.metrics or "fid").partition("-")
     if "," in name or metric != ("fd" if dash else "fid"):
         raise UserError(f"--make_stats makes statistics of one network: --metrics=fid or fd-NAME, not {args.metrics}")
-    source = open_source(args.make_stats, args.data_dir, args.label, args.size)
-    network = networks.load(name if dash else "inception", _weight_files(args))
-    with Progress(source.count, source.id, "picture", quiet=args.quiet) as progress:
-        measured = measure(source, Extractor(network, args.batch_size), args.keep_features, progress.advance)
-    if jax.process_index() == 0:
-        facts = {"command": portable_command(args.command), "warnings": measured.warnings, **provenance()}
-        save_statistics(args.output, measured, network, facts)
-        if not args.quiet:
-            print(f"{args.output}: {measured.count:,} pictures of {source.id}, {network.name}", file=sys.stderr)
+    measured = make_statistics(
+        args.make_stats,
+        args.output,
+        name if dash else "inception",
+        keep_features=args.keep_features,
+        options=_options(args),
+    )
+    if not args.quiet and jax.process_index() == 0:
+        say(f"{args.output}: {measured.count:,} pictures of {measured.id}, {args.metrics or 'fid'}")
 
 
 if __name__ == "__main__":

@@ -7,7 +7,7 @@ from evaluate_command import evaluated
 
 from dfm.data import load
 from dfm.errors import UserError
-from dfm.evaluation import Options, evaluate, evaluate_run
+from dfm.evaluation import Options, evaluate, evaluate_run, make_statistics
 
 NAMES = ("fd-digits", "kd-digits")
 WITHOUT_CACHE = Options(cache=False)
@@ -110,3 +110,11 @@ def test_a_run_that_is_open_already(tmp_path):
     covariance, mean = np.cov(z, rowvar=False), z.mean(0)
     exact = 0.5 * (np.trace(covariance) + mean @ mean - 3 - np.linalg.slogdet(covariance)[1])
     assert lines[1]["value"] == pytest.approx(exact, rel=1e-6) and lines[1]["details"]["prior_samples"] == 0
+
+
+def test_statistics_are_made_of_what_a_program_has(tmp_path, digits):
+    measured = make_statistics(iter([digits[:50], digits[50:]]), tmp_path / "s.npz", "digits", keep_features=True)
+    assert measured.count == 120
+    lines = evaluate(digits, str(tmp_path / "s.npz"), ("fd-digits", "mind-digits"))
+    assert [line["value"] for line in lines] == pytest.approx([0, 0], abs=1e-6)
+    assert any("the same pictures" in warning for warning in lines[0]["warnings"])
