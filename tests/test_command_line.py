@@ -182,3 +182,8 @@ def test_a_home_folder_that_no_shell_has_seen_is_found(monkeypatch):
     parser.add_argument("inputs", nargs="*")
     found = parser.parse_args(["--output=~/pictures", "~/a.png", "b~.png"])
     assert (found.output, found.inputs) == ("/home/someone/pictures", ["/home/someone/a.png", "b~.png"])
+
+
+def test_say_says_one_line(capsys):
+    say("two\nlines\x1b[2J.png: is empty")
+    assert capsys.readouterr().err == "two\\nlines\\x1b[2J.png: is empty\n"
