@@ -45,6 +45,7 @@ FIGURES_OF = {
     "temperature": ("samples", "morph"),
     "count": ("samples", "reconstructions", "invert", "morph"),
     "pictures": ("reconstructions", "invert", "morph"),
+    "label": ("samples", "interpolation", "traversal", "morph"),
     "start_picture": ("interpolation", "traversal"),
     "end_picture": ("interpolation",),
     "paths": ("interpolation", "morph"),
@@ -120,7 +121,7 @@ def _meanings() -> Meanings:
     of_a_run: Meaning = ("--workdir", lambda args: args.workdir)
     meanings = {name: of_figures(figures) for name, figures in FIGURES_OF.items()}
     meanings |= {name: of_figures(BY_INVERSION) for name in SEARCH}
-    meanings |= {name: of_a_run for name in ("what", "data_dir", "batch_size", "label", "size", "scale")}
+    meanings |= {name: of_a_run for name in ("what", "data_dir", "batch_size", "size", "scale")}
     meanings |= {name: ("--vae", lambda args: args.vae) for name in ("encode", "decode")}
     return meanings | {"pad_to": ("--encode", lambda args: args.encode)}
 
@@ -222,8 +223,8 @@ def _check(args: argparse.Namespace) -> None:
 
 
 def _check_class(label: int | None, run: "Run") -> None:
-    """No model here is conditional, but a run of one class paints that class."""
-    if label not in (None, run.config["dataset"]["label"]):
+    """A model without classes has none to choose from, but a run of one class paints that class."""
+    if not run.model.classes and label not in (None, run.config["dataset"]["label"]):
         raise UserError(
             f"the model {run.config['model']['name']!r} has no classes to choose from: train on one class alone "
             f"(--config.dataset.label={label})"

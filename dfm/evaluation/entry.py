@@ -267,7 +267,9 @@ def _run_sampler(
 
         return stored_or_fitted(data, name, options.note, options.quiet)
 
+    label = None if options.label in (None, -1) else options.label
+
     def sources(seed: int) -> Source:
-        return changed_samples(SampleSource(data.run, prior, seed, count, temperature), protocol)
+        return changed_samples(SampleSource(data, prior, seed, count, temperature, label), protocol)
 
     return Sampler(sources, name, prior, temperature)

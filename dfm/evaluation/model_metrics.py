@@ -95,7 +95,8 @@ def _smoothness(inputs: Inputs) -> dict[str, Value]:
     data, run = inputs.data, inputs.data.run
     rows = np.arange(min(STRETCHED, len(data.train)))
     latents = data.latents_of_training(rows)
-    decode = functools.partial(latent_vectors.decode, run.model, run.variables)
+    labels = jnp.asarray(data.train.labels[rows]) if run.model.classes else None
+    decode = functools.partial(latent_vectors.decode, run.model, run.variables, labels=labels)
     found = np.asarray(local_lipschitz(decode, jnp.asarray(latents), jax.random.key(inputs.seed)))
     deviation = float(to_float(data.pictures(data.train, rows)).std())
     details = {

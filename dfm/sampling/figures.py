@@ -20,7 +20,7 @@ from dfm.sampling import interpolation
 from dfm.sampling.fitted_priors import stored_or_fitted
 from dfm.sampling.inversion import STARTS, STEPS, Inversion, decibels, invert
 from dfm.sampling.outputs import Outputs, resized_nearest, square_columns
-from dfm.sampling.painter import Painter, Pictures
+from dfm.sampling.painter import Labels, Painter, Pictures
 from dfm.sampling.run_data import RunData
 
 SAMPLES, RECONSTRUCTIONS, INVERSIONS, STATIONS = 64, 32, 16, 6  # how many, unless asked otherwise
@@ -55,14 +55,24 @@ def samples(
     count: int | None = None,
     seed: int = 0,
     temperature: float = 1.0,
+    label: int | None = None,
     notes: Notes = Notes(),
 ) -> None:
-    """Pictures of latents drawn from a prior; sample i depends on the seed and on i alone."""
-    count = count or SAMPLES
+    """Pictures of latents drawn from a prior; sample i depends on the seed and on i alone.
+
+    Of a conditional model those of one class, or, without a label, a column for each.
+    """
+    count, classes = count or SAMPLES, data.run.model.classes
     outputs.scale_for(count, painter.height, painter.width)  # before a prior is fitted
-    images = _paint(painter, outputs, _drawn(data, painter, prior, count, seed, temperature, notes), notes)
-    report = {"prior": prior, "seed": seed, "temperature": temperature}
-    outputs.grid(f"samples-{prior}", images, square_columns(count), report)
+    report: dict[str, Any] = {"prior": prior, "seed": seed, "temperature": temperature}
+    labels: Labels = label
+    if classes:
+        labels = np.arange(count) % classes if label is None else label
+        report["label"] = "columns" if label is None else label
+    latents = _drawn(data, painter, prior, count, seed, temperature, notes)
+    images = _paint(painter, outputs, latents, notes, labels)
+    columns = classes if classes and label is None else square_columns(count)
+    outputs.grid(f"samples-{prior}", images, columns, report)
 
 
 def reconstructions(
@@ -84,9 +94,10 @@ def reconstructions(
     dataset = data.test if of == "test" else data.train
     examples = _chosen(pictures, count or RECONSTRUCTIONS, len(dataset))
     originals = data.pictures(dataset, examples)
-    latents = data.latents_of_training(examples) if of == "train" else data.painter.encode(originals)
-    report = {"of": of, "pictures": examples, "metrics": _quality(originals, data.painter.paint(latents))}
-    _side_by_side(painter, outputs, "reconstructions", originals, latents, report, notes)
+    labels = dataset.labels[examples]
+    latents = data.latents_of_training(examples) if of == "train" else data.painter.encode(originals, labels)
+    report = {"of": of, "pictures": examples, "metrics": _quality(originals, data.painter.paint(latents, labels))}
+    _side_by_side(painter, outputs, "reconstructions", originals, latents, report, notes, labels)
 
 
 def inversions(
@@ -113,7 +124,7 @@ def inversions(
         **dataclasses.asdict(search),
         "metrics": quality,
     }
-    _side_by_side(painter, outputs, "invert", originals, found.latents, report, notes)
+    _side_by_side(painter, outputs, "invert", originals, found.latents, report, notes, None)
 
 
 def interpolations(
@@ -125,6 +136,7 @@ def interpolations(
     end_picture: int | None = None,
     paths: Sequence[str] = PATHS,
     columns: int = 11,
+    label: int | None = None,
     search: Search = Search(),
     notes: Notes = Notes(),
 ) -> None:
@@ -138,7 +150,7 @@ def interpolations(
         ends, report = _latents_of_test(data, np.array(named), search, notes), {"of": "test", "pictures": named}
     for path in paths:
         rows = [interpolation.between(a, b, columns, path) for a, b in zip(ends[:-1], ends[1:], strict=True)]
-        images = _paint(painter, outputs, np.concatenate(rows), notes)
+        images = _paint(painter, outputs, np.concatenate(rows), notes, label)
         outputs.grid(f"interpolation-{path}", images, columns, {"path": path, **report})
 
 
@@ -152,6 +164,7 @@ def traversals(
     rows: int = 10,
     columns: int = 11,
     span: float = 3.0,
+    label: int | None = None,
     search: Search = Search(),
     notes: Notes = Notes(),
 ) -> None:
@@ -163,7 +176,7 @@ def traversals(
     vectors, scales = interpolation.directions(latents, directions)
     rows = min(rows, len(vectors))
     path = interpolation.traversals(base, vectors[:rows], scales[:rows], columns, span)
-    images = _paint(painter, outputs, path, notes)
+    images = _paint(painter, outputs, path, notes, label)
     # the numbers of the dimensions, where each row is one of them
     dimensions = vectors[:rows].argmax(1) if directions == "coordinates" else range(rows)
     report = {
@@ -189,6 +202,7 @@ def morphs(
     paths: Sequence[str] = PATHS,
     frames: int = 24,
     seconds: float = 1.0,
+    label: int | None = None,
     search: Search = Search(),
     notes: Notes = Notes(),
 ) -> None:
@@ -201,7 +215,7 @@ def morphs(
         stations = _latents_of_test(data, np.array(pictures), search, notes)
         report = {"of": "test", "pictures": pictures}
     for path in paths:
-        images = _paint(painter, outputs, interpolation.loop(stations, frames, path), notes)
+        images = _paint(painter, outputs, interpolation.loop(stations, frames, path), notes, label)
         outputs.animation(f"morph-{path}", images, len(stations) * seconds, {"path": path, **report})
 
 
@@ -224,12 +238,12 @@ def _drawn(
     return np.concatenate([np.asarray(batch) for batch in batches])[:count]
 
 
-def _paint(painter: Painter, outputs: Outputs, latents: Latents, notes: Notes) -> Pictures:
+def _paint(painter: Painter, outputs: Outputs, latents: Latents, notes: Notes, labels: Labels) -> Pictures:
     """Pictures of the painter's size, as far as they fit in one file."""
     outputs.scale_for(len(latents), painter.height, painter.width)
     images: list[Pictures] = []
     with Progress(len(latents), "decoding", "picture", quiet=notes.quiet) as progress:
-        for batch in painter.paint_pieces(latents):
+        for batch in painter.paint_pieces(latents, labels):
             images.append(batch)
             progress.advance(len(batch))
     return np.concatenate(images)
@@ -240,7 +254,7 @@ def _latents_of_test(data: RunData, examples: Int[np.ndarray, " n"], search: Sea
     originals = data.pictures(data.test, examples)
     if data.latents_are_stored:
         return _inverted(data, originals, search, notes).latents
-    return data.painter.encode(originals)
+    return data.painter.encode(originals, data.test.labels[examples])
 
 
 def _inverted(data: RunData, originals: Pictures, search: Search, notes: Notes) -> Inversion:
@@ -277,8 +291,9 @@ def _side_by_side(
     latents: Latents,
     report: dict[str, Any],
     notes: Notes,
+    labels: Labels,
 ) -> None:
-    decoded = _paint(painter, outputs, latents, notes)
+    decoded = _paint(painter, outputs, latents, notes, labels)
     pairs = np.stack([resized_nearest(originals, *decoded.shape[1:3]), decoded], 1).reshape(-1, *decoded.shape[1:])
     outputs.grid(name, pairs, 2 * max(1, round(math.sqrt(len(originals) / 2))), report)
 

@@ -23,10 +23,10 @@ class Copier:
         self.height, self.width, self.channels = SHAPE
         self.latents_are_stored = False
 
-    def encode(self, pictures):
+    def encode(self, pictures, labels):
         return pictures
 
-    def paint(self, latents):
+    def paint(self, latents, labels):
         return latents + np.uint8(1)
 
 

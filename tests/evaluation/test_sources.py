@@ -10,6 +10,7 @@ from dfm.evaluation.protocols import pad_to_32, stretch
 from dfm.evaluation.references import Statistics, open_reference
 from dfm.evaluation.sources import ArraySource, SampleSource, Subset, Transformed, open_source
 from dfm.priors.gaussian import Normal
+from dfm.sampling import RunData
 
 
 def random_pictures(count, shape=(8, 8, 1), seed=0):
@@ -186,13 +187,13 @@ def test_subset_has_each_picture_once_in_order_and_is_not_the_beginning():
 
 def test_samples_depend_on_seed_and_number_alone(tmp_path):
     run = tiny_runs.tiny_run(tmp_path, table=True)
-    prior = Normal(3)
-    first = SampleSource(run, lambda: prior, seed=1, count=20)
+    prior, data = Normal(3), RunData(run)
+    first = SampleSource(data, lambda: prior, seed=1, count=20)
     whole = all_of(first)
     assert whole.shape == (20, 8, 8, 1) == (first.count, *first.shape)
     part = np.concatenate(list(first.batches(7, 15)))
     assert np.abs(part.astype(int) - whole[7:15]).max() <= 1
-    other = all_of(SampleSource(run, lambda: prior, seed=2, count=20))
+    other = all_of(SampleSource(data, lambda: prior, seed=2, count=20))
     assert (other != whole).any()
 
 
