@@ -116,5 +116,5 @@ def test_statistics_are_made_of_what_a_program_has(tmp_path, digits):
     measured = make_statistics(iter([digits[:50], digits[50:]]), tmp_path / "s.npz", "digits", keep_features=True)
     assert measured.count == 120
     lines = evaluate(digits, str(tmp_path / "s.npz"), ("fd-digits", "mind-digits"))
-    assert [line["value"] for line in lines] == pytest.approx([0, 0], abs=1e-6)
+    assert [line["value"] for line in lines] == pytest.approx([0, 0], abs=1e-4)
     assert any("the same pictures" in warning for warning in lines[0]["warnings"])

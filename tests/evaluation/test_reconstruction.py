@@ -10,7 +10,7 @@ from dfm.evaluation.reconstruction import Compared, Reconstructions
 from dfm.evaluation.reconstruction_metrics import RECONSTRUCTION_METRICS
 from dfm.evaluation.sources import ArraySource
 from dfm.metrics.weight_files import WeightFiles
-from dfm.sampling import RunData
+from dfm.sampling import RunData, inversion
 
 SHAPE = (32, 32, 3)
 
@@ -47,6 +47,7 @@ def test_memory_does_not_grow_with_the_pictures():
 
 def test_an_inversion_of_many_pictures_is_announced(tmp_path, monkeypatch):
     monkeypatch.setattr(reconstruction, "FEW", 8)
+    monkeypatch.setattr(inversion, "ROWS", 4)  # one picture at a time: one compilation
     run, notes = tiny_runs.tiny_run(tmp_path, table=True, model=tiny_runs.LinearMachine()), []
     options = Options(note=notes.append, num_references=10)
     (line,) = evaluate_run(run, ["psnr"], "digits:test", invert_steps=2, options=options)

@@ -55,7 +55,7 @@ def test_the_same_command_gives_the_same_number(capsys, run):
 
 @pytest.mark.parametrize("table", [True, False])
 def test_reconstructions_and_their_floor(capsys, tmp_path, monkeypatch, table):
-    found = tiny_runs.tiny_run(tmp_path, table)
+    found = tiny_runs.tiny_run(tmp_path, table, model=tiny_runs.LinearMachine())
     monkeypatch.setattr("dfm.training.runs.load_run", lambda workdir, which="latest": found)
     names = "--metrics=psnr,ssim,ms_ssim,rfd-digits"
     arguments = [f"--workdir={tmp_path}", names, "--num_references=60"]
