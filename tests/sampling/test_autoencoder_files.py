@@ -134,11 +134,13 @@ def test_reconstruction_of_a_folder(tmp_path, monkeypatch, capsys, params, folde
     assert "needs --reference" in refused(capsys, f"--vae={folder}", "--metrics=psnr", command=evaluate)
 
 
-def test_diagnostics_of_a_folder(tmp_path, capsys, params, folder, photograph):
+def test_diagnostics_of_a_folder(tmp_path, capsys, photograph):
     """Latents against N(0, I) and the decoder's stretch, at the pictures of the reference."""
-    originals = np.stack(
-        [photograph[row : row + 4, column : column + 4] for row in range(0, 40, 4) for column in (0, 9)]
-    )
+    model = AutoencoderKL(block_out_channels=(2,), layers_per_block=1, norm_num_groups=1, latent_channels=3)
+    params, folder = random_params(model), tmp_path / "small"
+    save_pretrained(model, params, folder)
+    corners = [(row, column) for row in range(0, 40, 4) for column in (0, 9)]
+    originals = np.stack([photograph[row : row + 2, column : column + 2] for row, column in corners])
     np.savez(tmp_path / "pictures.npz", images=originals)
     words = [f"--vae={folder}", f"--reference={tmp_path / 'pictures.npz'}", "--quiet"]
     assert evaluate.main([*words, "--metrics=latents,smoothness"]) == 0
