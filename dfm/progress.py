@@ -89,13 +89,14 @@ class Progress:
             yield item
             self.advance()
 
-    def print(self, line: str) -> None:
-        """A line on standard output, above the bar."""
+    def print(self, line: str, file: Any = None) -> None:
+        """A line on standard output, or in another file, above the bar."""
+        file = sys.stdout if file is None else file
         if self._bar is not None:
-            self._bar.write(line, file=sys.stdout)
+            self._bar.write(line, file=file)
         else:
-            print(line)
-        sys.stdout.flush()
+            print(line, file=file)
+        file.flush()
 
     def close(self) -> None:
         """The last state is shown where any was; calling it twice does no harm."""
@@ -112,7 +113,8 @@ class Progress:
         self._bar.set_postfix_str(self._note, refresh=False)
         # whoever no longer reads standard error does not end the work
         with contextlib.suppress(OSError, ValueError):
-            self._bar.update(self.done - self._bar.n)
+            self._bar.n = self.done if float(self.done).is_integer() else round(self.done, 1)
+            self._bar.update(0)
 
     def _write_line(self, now: float) -> None:
         if self._quiet:
@@ -127,7 +129,8 @@ class Progress:
     def _line(self, now: float) -> str:
         done = _amount(self.done, self.scale)
         of = "" if not self.total else f"/{_amount(self.total, self.scale)} ({100 * self.done / self.total:.0f} %)"
-        words = [f"{self.label}: " if self.label else "", f"{done}{of} {self.unit}s" if self.unit else f"{done}{of}"]
+        units = f" {self.unit}s" if len(self.unit) > 1 else f" {self.unit}".rstrip()  # pictures, but B
+        words = [f"{self.label}: " if self.label else "", f"{done}{of}{units}"]
         words.append(f", {self._note}" if self._note else "")
         words.append(f", {duration(now - self._began)} so far")
         if self.total and self._moved_first and self.done > self._moved_first[0]:

@@ -17,7 +17,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from figures_generation import training_facts
 from jaxtyping import Float, UInt8
 from matplotlib.figure import Figure
 from PIL import Image
@@ -25,7 +24,7 @@ from PIL import Image
 from dfm.arrays import grid
 from dfm.data import Dataset
 from dfm.errors import UserError
-from dfm.experiments import run_script, save_figure
+from dfm.experiments import run_script, save_figure, training_facts
 from dfm.metrics.principal_components import principal_components
 from dfm.models.autoencoder_kl import AutoencoderKL
 from dfm.models.latent_vectors import latent_size
