@@ -84,7 +84,11 @@ def claim(workdir: str | Path, config: ConfigDict) -> Iterator[None]:
         raise UserError(f"{workdir}: cannot be made ({error.strerror})") from None
     if not (workdir / CONFIG).exists():
         _write_json(workdir / CONFIG, config.to_dict())
-    with open(workdir / LOCK, "wb") as file:
+    try:
+        lock = open(workdir / LOCK, "wb")  # noqa: SIM115  # closed by the `with`
+    except OSError as error:
+        raise UserError(f"{workdir}: cannot be written to ({error.strerror})") from None
+    with lock as file:
         try:
             import fcntl
 

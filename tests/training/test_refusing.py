@@ -77,6 +77,12 @@ def test_foreign_files_are_not_overwritten(tmp_path):
         train.train(tiny_config(), str(tmp_path / "metrics.jsonl"))
 
 
+def test_a_folder_that_takes_no_files_is_one_line(tmp_path):
+    (tmp_path / ".lock").mkdir()  # root may write anywhere: this stands for a read-only folder
+    with pytest.raises(UserError, match=r"cannot be written to \(Is a directory\)"):
+        train.train(tiny_config(), str(tmp_path))
+
+
 def test_a_run_without_a_checkpoint_begins_anew_with_any_config(tmp_path):
     (tmp_path / "log.txt").write_text("of the user, who may put it here")
     config = tiny_config(total_steps=2)
