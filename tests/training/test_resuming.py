@@ -12,6 +12,7 @@ from stand_in import install, tiny_config
 
 from dfm import train
 from dfm.errors import UserError
+from dfm.results import read_lines
 from dfm.training import setting_up
 from dfm.training.runs import load_run
 from dfm.training.sharding import data_mesh
