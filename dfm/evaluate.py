@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from dfm import registry
-from dfm.command_line import Meaning, Meanings, Parser, checkpoint, join_processes, run_command
+from dfm.command_line import Meaning, Meanings, Parser, checkpoint, join_processes, run_command, say
 from dfm.errors import UserError
 from dfm.priors import DEFAULT_PRIOR, PRIORS
 
@@ -86,7 +86,7 @@ def _run(arguments: Sequence[str] | None) -> None:
     for line in _prepared(args, first and not args.quiet).lines():
         lines.append(line)
         for warning in set(line["warnings"]) - warned if first else ():
-            print(f"dfm.evaluate: warning: {warning}", file=sys.stderr)
+            say(f"dfm.evaluate: warning: {warning}")
         warned |= set(line["warnings"])
         if first and args.output:
             append_line(args.output, line)
@@ -146,7 +146,7 @@ def _weight_files(args: argparse.Namespace) -> "WeightFiles":
 
 
 def _note(text: str) -> None:
-    print(f"dfm.evaluate: {text}", file=sys.stderr)
+    say(f"dfm.evaluate: {text}")
 
 
 def _parser() -> Parser:
@@ -251,7 +251,7 @@ def _make_statistics(args: argparse.Namespace) -> None:
         facts = {"command": portable_command(args.command), "warnings": measured.warnings, **provenance()}
         save_statistics(args.output, measured, network, facts)
         if not args.quiet:
-            print(f"{args.output}: {measured.count:,} pictures of {source.id}, {network.name}", file=sys.stderr)
+            say(f"{args.output}: {measured.count:,} pictures of {source.id}, {network.name}")
 
 
 if __name__ == "__main__":

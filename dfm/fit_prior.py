@@ -5,7 +5,7 @@ import sys
 import time
 from collections.abc import Sequence
 
-from dfm.command_line import Parser, check_seed, checkpoint, run_command
+from dfm.command_line import Parser, check_seed, checkpoint, run_command, say
 from dfm.errors import UserError
 from dfm.priors import DEFAULT_PRIOR, PRIORS
 
@@ -44,10 +44,9 @@ def _run(arguments: Sequence[str] | None) -> None:
     given = {"components": args.components, "seed": args.seed}
     _, facts = fit_prior(data, args.prior, **{name: value for name, value in given.items() if value is not None})
     if facts["count"] <= facts["dimension"] and not args.quiet:
-        print(
+        say(
             f"note: only {facts['count']} latents for {facts['dimension']} dimensions: samples stay in their span, "
-            "and the likelihood says little",
-            file=sys.stderr,
+            "and the likelihood says little"
         )
     report = {"what": "prior", "prior": args.prior, "file": str(prior_path(run, args.prior)), **facts}
     print(results.dump(report | {"seconds": round(time.perf_counter() - start, 3)}))

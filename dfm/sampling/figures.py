@@ -4,13 +4,13 @@ import argparse
 import dataclasses
 import functools
 import math
-import sys
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from jaxtyping import Float, Int
 
+from dfm.command_line import say
 from dfm.errors import UserError
 from dfm.metrics.picture_quality import PEAK, mse, psnr
 from dfm.priors.prior import Prior
@@ -41,7 +41,7 @@ class Studio:
 
     def note(self, line: str) -> None:
         if not self.args.quiet:
-            print(line, file=sys.stderr)
+            say(line)
 
     @functools.cached_property
     def prior(self) -> Prior:
