@@ -138,6 +138,7 @@ def _parser() -> Parser:
     decode.add_argument("--verify", action="store_true", help=verify)
     small = "the picture at 1/4, 1/8, ... of its resolution, from the beginning of a file of the profile latents"
     decode.add_argument("--preview", type=int, metavar="4", help=small)
+    decode.add_argument("--any-work", action="store_true", help="paint a file even if that may take hours")
     _common(decode)
 
     info = command("info", run_info, "Print what a .dfm file holds, without painting it.")
@@ -182,7 +183,8 @@ def run_decode(args: argparse.Namespace) -> int:
     from dfm.codec.command.sources import find_jobs
 
     jobs = find_jobs(args.input, args.output, (".dfm",), ".png", ".dfm files")
-    return decode(jobs, args.verify, not args.no_overwrite, args.json, args.quiet, args.preview)
+    options = {"any_work": args.any_work, "preview": args.preview}
+    return decode(jobs, args.verify, overwrite=not args.no_overwrite, json=args.json, quiet=args.quiet, **options)
 
 
 def run_info(args: argparse.Namespace) -> int:

@@ -28,10 +28,19 @@ def encode_each(
     pictures = [search.checked(image) for image in images]
     chosen = [choose(picture.shape[0] * picture.shape[1], options) for picture in pictures]
     parts = []
-    for name in dict.fromkeys(chosen or [choose(FEWEST_PIXELS_OF_LATENTS, options)]):
+    names = list(dict.fromkeys(chosen or [choose(FEWEST_PIXELS_OF_LATENTS, options)]))
+    for place, name in enumerate(names):
         numbers = [number for number, profile in enumerate(chosen) if profile == name]
         files = search.encode_each(
-            [pictures[number] for number in numbers], make_profile(name, options), **targets, progress=progress
+            [pictures[number] for number in numbers],
+            make_profile(name, options),
+            **targets,
+            progress=progress and _part(progress, place, len(names)),
         )
         parts.append((numbers, files))  # impossible options are refused before any fit of any part
     return ((numbers[place], encoded) for numbers, files in parts for place, encoded in files)
+
+
+def _part(progress: ProgressReport, place: int, parts: int) -> ProgressReport:
+    """One part's report as that of all: every part counts the same."""
+    return lambda done, total, decibels: progress(place * total + done, parts * total, decibels)

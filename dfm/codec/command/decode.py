@@ -17,6 +17,7 @@ from dfm.progress import Progress
 def decode(
     jobs: Jobs,
     verify: bool = False,
+    any_work: bool = False,
     overwrite: bool = True,
     json: bool = False,
     quiet: bool = False,
@@ -28,6 +29,7 @@ def decode(
     Args:
         jobs: .dfm files and pictures.
         verify: compares the pixels with the encoder's, by the checksum in the file.
+        any_work: paints files however long that may take.
         overwrite: False: an output that is there is not replaced.
         json, quiet: as in `Outcome`.
         preview: decodes at 1 / preview of the resolution, from the beginning of each file.
@@ -39,7 +41,7 @@ def decode(
     with Progress(len(jobs.jobs), "decoding", "picture", quiet=quiet or not jobs.into_folder) as bar:
         for job in jobs.jobs:
             try:
-                facts = _decode(job, jobs.into_folder, writer, verify, preview)
+                facts = _decode(job, jobs.into_folder, writer, verify, any_work, preview)
                 outcome.add(job, facts, bar)
                 if not facts.get("identical_to_reference", True):
                     outcome.doubt(job, "its pixels are not the encoder's")
@@ -78,7 +80,9 @@ def read_file(path: str) -> bytes:
         return file.read()
 
 
-def _decode(job: Job, into_folder: bool, writer: Writer, verify: bool, preview: int | None) -> dict[str, Any]:
+def _decode(
+    job: Job, into_folder: bool, writer: Writer, verify: bool, any_work: bool, preview: int | None
+) -> dict[str, Any]:
     from dfm import codec
 
     picture_format(job.output)
@@ -90,7 +94,7 @@ def _decode(job: Job, into_folder: bool, writer: Writer, verify: bool, preview: 
     data = read_file(job.source)
     start = time.perf_counter()
     try:
-        picture, facts = codec.decode_and_describe(data)
+        picture, facts = codec.decode_and_describe(data, max_work=None if any_work else codec.MAX_WORK)
         facts["decode_seconds"] = time.perf_counter() - start
     except UserError as error:
         raise UserError(f"{job.source}: {error}") from None
