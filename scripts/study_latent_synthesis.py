@@ -5,7 +5,7 @@
 Each synthesis stands where `dfm.codec.latents.model.mix` does, beside the same linear bypass, filters, upsampling and
 context model, and is fitted to the central 256x256 of each picture at each rate weight: same steps, seed and schedule.
 The cost is mean squared error (of the 8-bit picture, in [0, 1]) + rate weight * bits per pixel; bits are code lengths
-of latents and of the networks, whose steps are searched for each fit. Rows that are there already are not computed again.
+of latents and of the networks, whose steps are searched for each fit. Rows that are there already stay as they are.
 """
 
 import argparse
