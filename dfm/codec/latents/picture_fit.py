@@ -49,14 +49,15 @@ def fit_picture(
         return content, State(fit, weight)
     best = None
     for attempt in range(MOST_AGAIN + 1):
+        if attempt:
+            fit = _again(picture, fit, grids, weight, steps, seed, None)
+            content = _content(picture, fit, grids, weight, shrinking)
         size = file_bytes(content, picture)
         if size <= target and (best is None or size > best[0]):
             best = size, content
-        if best and (best[0] >= CLOSE_ENOUGH * target or attempt == MOST_AGAIN):
-            break
+            if size >= CLOSE_ENOUGH * target:
+                break
         weight *= (size / (MARGIN * target)) ** RATE_EXPONENT
-        fit = _again(picture, fit, grids, weight, steps, seed, None)
-        content = _content(picture, fit, grids, weight, shrinking)
     # one colour always keeps the bytes: the plan has seen to that
     return (best[1] if best else flat.flat_content(picture)), State(fit, weight)
 
