@@ -1,5 +1,7 @@
 """A picture to the content of a file: fit, integers, and the weight of the rate that meets a size."""
 
+import math
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -15,10 +17,18 @@ AGAIN_SHARE, FEWEST_STEPS = 0.3, 50  # of the steps, when a fit goes on at anoth
 CONTROLLED = (0.2, 0.6)  # share of the steps in which the weight follows the rate
 CONTROL_EXPONENT, CONTROL_FACTOR = 0.5, 1.5  # of the ratio of rates, and the most in one chunk
 CLOSE_ENOUGH = 0.97  # of a target in bytes
-MOST_AGAIN = 5
-RATE_EXPONENT = 1.8  # the rate falls a little faster than with the root of its weight
+MOST_AGAIN = 6
+USUAL_SLOPE, SLOPES = -0.55, (-0.8, -0.15)  # of log bytes over log weight: about the root; less at high rates
+MOST_STEP = 8.0  # factor on the weight
 MARGIN = 0.99
 MOST_WEIGHT_RATIO = 4.0  # between fits of which the second goes on where the first ended
+
+
+class Try(NamedTuple):
+    """A file of `bytes` that was fitted at this weight of the rate."""
+
+    weight: float
+    bytes: int
 
 
 class State(NamedTuple):
@@ -47,19 +57,38 @@ def fit_picture(
     content = _content(picture, fit, grids, weight, shrinking)
     if target is None:
         return content, State(fit, weight)
-    best = None
+    best, tried = None, list[Try]()
     for attempt in range(MOST_AGAIN + 1):
         if attempt:
+            weight = next_weight(tried, MARGIN * target)
             fit = _again(picture, fit, grids, weight, steps, seed, None)
             content = _content(picture, fit, grids, weight, shrinking)
         size = file_bytes(content, picture)
+        tried.append(Try(weight, size))
         if size <= target and (best is None or size > best[0]):
             best = size, content
             if size >= CLOSE_ENOUGH * target:
                 break
-        weight *= (size / (MARGIN * target)) ** RATE_EXPONENT
     # one colour always keeps the bytes: the plan has seen to that
     return (best[1] if best else flat.flat_content(picture)), State(fit, weight)
+
+
+def next_weight(tried: Sequence[Try], wanted_bytes: float) -> float:
+    """The weight at which the size is expected: between the nearest above and below, or along the latest two."""
+    over = [one for one in tried if one.bytes > wanted_bytes]
+    under = [one for one in tried if one.bytes <= wanted_bytes]
+    latest, slope = tried[-1], USUAL_SLOPE
+    if over and under:
+        # the largest weight whose file is too large may lie beyond one that fits: fits differ by chance
+        pair = (max(over, key=lambda one: one.weight), min(under, key=lambda one: one.weight))
+    else:
+        pair = (tried[0], latest)
+    run = math.log(pair[1].weight / pair[0].weight)
+    if abs(run) > 1e-3:
+        slope = min(max(math.log(pair[1].bytes / pair[0].bytes) / run, SLOPES[0]), SLOPES[1])
+    nearest = min(tried, key=lambda one: abs(math.log(one.bytes / wanted_bytes)))
+    step = math.log(wanted_bytes / nearest.bytes) / slope
+    return nearest.weight * math.exp(min(max(step, -math.log(MOST_STEP)), math.log(MOST_STEP)))
 
 
 def file_bytes(content: Content, picture: Picture) -> int:

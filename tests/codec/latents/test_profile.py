@@ -5,6 +5,7 @@ import pytest
 
 from dfm import codec
 from dfm.codec.latents import fitting, flat
+from dfm.codec.latents.picture_fit import Try, next_weight
 from dfm.codec.weights import recipes
 from dfm.errors import UserError
 from dfm.metrics.picture_quality import psnr
@@ -53,8 +54,8 @@ def test_a_bright_page_beats_its_constant_picture(picture):
     """Clamped in the gradient, pages near white collapse to one colour without a word."""
     rng = np.random.default_rng(0)
     page = np.full(picture.shape, 255, np.uint8)
-    page[10:12, 4:44] = 150
-    page[20:22, 4:30] = 120
+    page[10:12, 4:44] = 200
+    page[20:22, 4:30] = 190
     page[22:26, 10:14] = rng.integers(100, 255, (4, 4, 3))
     assert 248 <= page.mean() <= 252
     flat_psnr = psnr(np.broadcast_to(np.rint(page.mean((0, 1))).astype(np.uint8), page.shape), page)
@@ -92,3 +93,11 @@ def test_latents_stay_where_the_hard_part_finds_them(picture):
     hard = fitting.AGAIN._replace(hard_fraction=1.0)
     after, _ = fitting.train(picture, fitting.from_networks(fit.latents, fit.networks), grids, 1e-3, 50, 0, hard)
     np.testing.assert_array_equal(before, np.array(after.latents))
+
+
+def test_the_next_weight_of_a_search():
+    """Sizes that fall with the root of the weight are met at once, others by two tries that they lie between."""
+    assert next_weight([Try(1e-3, 2000)], 1000) == pytest.approx(1e-3 * 2 ** (1 / 0.55))
+    above, below = Try(1e-3, 1200), Try(2e-3, 900)
+    assert 1e-3 < next_weight([above, below], 1000) < 2e-3
+    assert next_weight([Try(1e-3, 10**6)], 100) == pytest.approx(8e-3)
