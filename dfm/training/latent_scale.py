@@ -12,16 +12,16 @@ from jaxtyping import UInt8
 from dfm import results
 from dfm.arrays import to_float
 from dfm.files import write_atomically
+from dfm.models import latent_vectors
 from dfm.models.autoencoder_kl import AutoencoderKL
 from dfm.models.distributions import DiagonalGaussian
-from dfm.models.latent_vectors import LatentVectors
 
 LATENT_SCALE = "latent_scale.json"
 KEYS = ("scaling_factor", "shift_factor", "latents_mean", "latents_std")  # attributes of AutoencoderKL
 CHUNK = 16
 
 
-def latent_scale(model: LatentVectors, params: Any, images: UInt8[np.ndarray, "n height width c"]) -> dict[str, Any]:
+def latent_scale(model: AutoencoderKL, params: Any, images: UInt8[np.ndarray, "n height width c"]) -> dict[str, Any]:
     """Shift and scale that bring samples of the posterior to mean 0 and standard deviation 1: (z - shift) scaling.
 
     Mean and variance are over pictures, positions and channels, Var z = Var mu + E sigma^2 without any draw. Rombach et
@@ -44,9 +44,9 @@ def latent_scale(model: LatentVectors, params: Any, images: UInt8[np.ndarray, "n
     }
 
 
-def _moments(model: LatentVectors, params: Any, images: jax.Array) -> jax.Array:
+def _moments(model: AutoencoderKL, params: Any, images: jax.Array) -> jax.Array:
     """(E z, E z^2) of samples z of the posterior, by channel."""
-    posterior = model.posterior({"params": params}, images)
+    posterior = latent_vectors.posterior(model, {"params": params}, images)
     assert isinstance(posterior, DiagonalGaussian)
     squares = jnp.square(posterior.mean) + posterior.var
     return jnp.stack([posterior.mean.mean((0, 1, 2)), squares.mean((0, 1, 2))])
