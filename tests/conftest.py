@@ -1,6 +1,5 @@
 """Set before anything imports dfm or jax: shape checking, four virtual CPU devices, quick and shared compilation."""
 
-import getpass
 import importlib.metadata
 import importlib.util
 import os
@@ -10,7 +9,7 @@ from pathlib import Path
 # Both workers and every subprocess of a test compile a program once. JAX's keys hold its version, the flags and the
 # program, so nothing in it goes stale; it lies in the temporary folder because programs compiled for one machine are
 # of no use to another; `pytest_configure` empties it when it has grown.
-COMPILED = Path(tempfile.gettempdir()) / f"dfm-tests-{getpass.getuser()}" / "compiled"
+COMPILED = Path(tempfile.gettempdir()) / f"dfm-tests-{os.getuid()}" / "compiled"
 COMPILED_BYTES_AT_MOST = 1 << 30
 
 os.environ.setdefault("DFM_CHECK_SHAPES", "1")
