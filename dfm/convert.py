@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from dfm.command_line import Parser, checkpoint, run_command
+from dfm.command_line import Parser, checkpoint, run_command, say
 from dfm.errors import UserError
 from dfm.files import refuse_same_file
 
@@ -60,19 +60,15 @@ def _run(arguments: Sequence[str] | None) -> None:
     model, params = load_autoencoder(args.input, args.which or "latest", args.config)
     file = Path(args.input)
     if not is_run and args.config is None and file.is_file() and not (file.parent / "config.json").exists():
-        print(
+        say(
             f"note: scaling_factor {model.scaling_factor:g} and norm_num_groups {model.norm_num_groups} are "
-            "those of Stable Diffusion 1; no tensor shows them, --config does",
-            file=sys.stderr,
+            "those of Stable Diffusion 1; no tensor shows them, --config does"
         )
     if target == "safetensors":
         shard_bytes = args.shard_megabytes and args.shard_megabytes * 10**6
         save_pretrained(model, params, args.output, args.dtype or "float32", shard_bytes)
         if model.decoder_block_out_channels not in (None, model.block_out_channels):
-            print(
-                "note: the decoder's widths are not the encoder's; dfm opens this, diffusers' AutoencoderKL does not",
-                file=sys.stderr,
-            )
+            say("note: the decoder's widths are not the encoder's; dfm opens this, diffusers' AutoencoderKL does not")
     else:
         save_checkpoint(model, params, args.output)
     print(f"{args.output}: {target}, {_count(params):,} parameters")

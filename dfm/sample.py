@@ -8,7 +8,7 @@ import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from dfm.command_line import Parser, check_seed, checkpoint, run_command
+from dfm.command_line import Meaning, Meanings, Parser, check_seed, checkpoint, run_command, say
 from dfm.errors import UserError
 from dfm.priors import DEFAULT_PRIOR, PRIORS
 from dfm.registry import nearest
@@ -36,7 +36,27 @@ examples:
   python -m dfm.sample --vae=FOLDER --decode=photo.npz --output=again.png
 """
 WHATS = ("samples", "reconstructions", "interpolation", "traversal", "invert", "morph")
-PICTURE_OPTIONS = ("vae", "encode", "decode", "pad_to", "output", "which", "quiet")  # those that --vae knows
+PATHS = ("linear", "spherical")
+BY_INVERSION = ("invert", "interpolation", "traversal", "morph")
+# option -> the figures that look at it, each as the argument of this name
+FIGURES_OF = {
+    "prior": ("samples", "morph"),
+    "seed": ("samples", "morph"),
+    "temperature": ("samples", "morph"),
+    "count": ("samples", "reconstructions", "invert", "morph"),
+    "pictures": ("reconstructions", "invert", "morph"),
+    "label": ("samples", "interpolation", "traversal", "morph"),
+    "start_picture": ("interpolation", "traversal"),
+    "end_picture": ("interpolation",),
+    "paths": ("interpolation", "morph"),
+    "columns": ("interpolation", "traversal"),
+    "rows": ("traversal",),
+    "directions": ("traversal",),
+    "span": ("traversal",),
+    "frames": ("morph",),
+    "seconds": ("morph",),
+}
+SEARCH = ("steps", "starts", "optimizer")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -45,15 +65,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _run(arguments: Sequence[str] | None) -> None:
-    parser = _parser()
-    args = parser.parse_args(arguments)
+    args = _parser().parse_args(arguments)
     _check(args)
     if args.vae:
-        _check_picture_options(args, parser)
         _convert_picture(args)
         return
 
-    from dfm.sampling.figures import FIGURES, Studio
+    from dfm.sampling.figures import FIGURES, Notes, Search
     from dfm.sampling.outputs import Outputs
     from dfm.sampling.painter import Painter
     from dfm.sampling.run_data import RunData
@@ -61,12 +79,17 @@ def _run(arguments: Sequence[str] | None) -> None:
 
     run = load_run(args.workdir, args.which)
     _check_class(args.label, run)
-    height, width = _size(args.size, run)
+    height, width = picture_size(args.size, run)
     command = ["python", "-m", "dfm.sample", *(sys.argv[1:] if arguments is None else arguments)]
     outputs = Outputs(args.output, command, {"step": int(run.step)}, args.scale)
-    studio = Studio(run, RunData(run, args.data_dir), Painter(run, height, width, args.batch_size), outputs, args)
+    data, painter = RunData(run, args.data_dir), Painter(run, height, width, args.batch_size)
+    notes = Notes((lambda line: None) if args.quiet else say, args.quiet)
+    search = Search(**{name: getattr(args, name) for name in SEARCH})
     for what in args.what:
-        FIGURES[what](studio)
+        chosen = {name: getattr(args, name) for name, figures in FIGURES_OF.items() if what in figures}
+        if what in BY_INVERSION:
+            chosen["search"] = search
+        FIGURES[what](data, painter, outputs, **chosen, notes=notes)
 
 
 def _convert_picture(args: argparse.Namespace) -> None:
@@ -89,9 +112,27 @@ def _convert_picture(args: argparse.Namespace) -> None:
         print(decode_file(model, params, args.decode, args.output))
 
 
+def _meanings() -> Meanings:
+    """When an option has a meaning: with --workdir, for one of the figures that look at it; with --vae, see below."""
+
+    def of_figures(figures: Sequence[str]) -> Meaning:
+        return f"--workdir and --what={','.join(figures)}", lambda args: args.workdir and set(figures) & set(args.what)
+
+    of_a_run: Meaning = ("--workdir", lambda args: args.workdir)
+    meanings = {name: of_figures(figures) for name, figures in FIGURES_OF.items()}
+    meanings |= {name: of_figures(BY_INVERSION) for name in SEARCH}
+    meanings |= {name: of_a_run for name in ("what", "data_dir", "batch_size", "size", "scale")}
+    meanings |= {name: ("--vae", lambda args: args.vae) for name in ("encode", "decode")}
+    return meanings | {"pad_to": ("--encode", lambda args: args.encode)}
+
+
 def _parser() -> Parser:
     parser = Parser(
-        prog="dfm.sample", description=__doc__, epilog=EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter
+        prog="dfm.sample",
+        description=__doc__,
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        meanings=_meanings(),
     )
     add = parser.add_argument
     where = parser.add_mutually_exclusive_group(required=True)
@@ -129,7 +170,7 @@ def _parser() -> Parser:
     group.add_argument(
         "--paths",
         type=_paths,
-        default=("linear", "spherical"),
+        default=PATHS,
         metavar="PATH,...",
         help="of linear, spherical (around the origin); default both, a file each",
     )
@@ -165,8 +206,8 @@ def _parser() -> Parser:
 
 def _check(args: argparse.Namespace) -> None:
     """What argparse cannot say, before anything is loaded."""
-    if bool(args.vae) != bool(args.encode or args.decode) or (args.encode and args.decode):
-        raise UserError("--vae takes one of --encode and --decode, and these take --vae")
+    if args.vae and bool(args.encode) == bool(args.decode):
+        raise UserError("--vae takes one of --encode and --decode")
     positive = ("count", "columns", "rows", "frames", "starts", "scale", "batch_size", "pad_to")
     for name in positive:
         value = getattr(args, name)
@@ -181,26 +222,16 @@ def _check(args: argparse.Namespace) -> None:
             raise UserError(f"--{name} must be a number from {least:g} on, not {value}")
 
 
-def _check_picture_options(args: argparse.Namespace, parser: argparse.ArgumentParser) -> None:
-    """With --vae, one picture goes through: UserError for what chooses or paints several."""
-    for name, value in vars(args).items():
-        if name not in PICTURE_OPTIONS and value != parser.get_default(name):
-            option = {"label": "class", "start_picture": "from", "end_picture": "to"}.get(name, name)
-            raise UserError(f"--{option} has no meaning with --vae")
-    if args.pad_to is not None and not args.encode:
-        raise UserError("--pad_to is for --encode")
-
-
 def _check_class(label: int | None, run: "Run") -> None:
-    """No model here is conditional, but a run of one class paints that class."""
-    if label not in (None, run.config["dataset"]["label"]):
+    """A model without classes has none to choose from, but a run of one class paints that class."""
+    if not run.model.classes and label not in (None, run.config["dataset"]["label"]):
         raise UserError(
             f"the model {run.config['model']['name']!r} has no classes to choose from: train on one class alone "
             f"(--config.dataset.label={label})"
         )
 
 
-def _size(text: str | None, run: "Run") -> tuple[int, int]:
+def picture_size(text: str | None, run: "Run") -> tuple[int, int]:
     """Height and width in pixels that `--size` asks for; one number is the longest side, proportions kept."""
     height, width = run.model.height, run.model.width
     if text is None:
@@ -219,7 +250,7 @@ def _whats(text: str) -> tuple[str, ...]:
 
 
 def _paths(text: str) -> tuple[str, ...]:
-    return _known(text, ("linear", "spherical"))
+    return _known(text, PATHS)
 
 
 def _known(text: str, known: Sequence[str]) -> tuple[str, ...]:

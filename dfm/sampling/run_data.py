@@ -5,12 +5,14 @@ import os
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+import jax
 import numpy as np
 from jaxtyping import Float, Int
 
 from dfm.data import Dataset, load
 from dfm.errors import UserError
 from dfm.sampling.painter import Painter, Pictures
+from dfm.training.run_folder import check_data
 
 if TYPE_CHECKING:
     from dfm.training.runs import Run
@@ -42,6 +44,8 @@ class RunData:
                 f"the run has {len(latents)} latents, but {dataset.name} has {len(dataset)} pictures now: "
                 "not the data of the training (see --data_dir)"
             )
+        if latents is not None:  # another picture would stand beside the latent of one
+            check_data(self.run.workdir, self.run.data, dataset.fingerprint(), dataset.name)
         return dataset
 
     @functools.cached_property
@@ -71,6 +75,16 @@ class RunData:
         if self.latents_are_stored:
             return np.asarray(self.run.latents, np.float32)[examples]
         return self.painter.encode(self.pictures(self.train, examples), self.train.labels[examples])
+
+    def sample_labels(self, seed: int, start: int, count: int) -> Int[np.ndarray, " count"]:
+        """Classes of samples start, ..., start + count - 1, drawn as often as the training has them.
+
+        That of sample i depends on (seed, i) alone.
+        """
+        key = jax.random.split(jax.random.key(seed))[1]  # the first is that of the latents
+        indices = np.arange(start, start + count, dtype=np.uint64).astype(np.uint32)
+        rows = _drawn_rows(key, indices, len(self.train))
+        return self.train.labels[np.asarray(rows)]
 
     def encode(self, dataset: Dataset) -> Float[np.ndarray, "n d"]:
         """Encodings of a whole split, read in pieces."""
@@ -109,6 +123,11 @@ class RunData:
     def _load(self, split: str) -> Dataset:
         settings = self.run.config["dataset"]
         return load(settings["name"], split, self.data_dir, settings.get("label", -1))
+
+
+@functools.partial(jax.jit, static_argnums=2)
+def _drawn_rows(key: jax.Array, indices: jax.Array, count: int) -> jax.Array:
+    return jax.vmap(lambda index: jax.random.randint(jax.random.fold_in(key, index), (), 0, count))(indices)
 
 
 def _pieces(count: int) -> list[Int[np.ndarray, " n"]]:

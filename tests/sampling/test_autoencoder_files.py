@@ -75,12 +75,12 @@ def test_large_pictures_go_by_strips(tmp_path, monkeypatch, folder, photo):
 def test_mistakes_are_one_line(tmp_path, capsys, folder, photo):
     to = ["--output", str(tmp_path / "out.npz")]
     assert "--vae takes one of" in refused(capsys, "--vae", folder, *to)
-    assert "these take --vae" in refused(capsys, "--workdir", folder, "--encode", photo, *to)
+    assert "--encode is for --vae" in refused(capsys, "--workdir", folder, "--encode", photo, *to)
     assert "written as .npz" in refused(capsys, "--vae", folder, "--encode", photo, "--output", str(tmp_path / "x.png"))
     assert "multiple of the model's stride" in refused(capsys, "--vae", folder, "--encode", photo, "--pad_to=3", *to)
     assert "no such file" in refused(capsys, "--vae", str(tmp_path / "none"), "--encode", photo, *to)
     for option in ("--what=morph", "--prior=gmm", "--count=3", "--size=64", "--class=1"):
-        assert f"{option.partition('=')[0]} has no meaning with --vae" in refused(
+        assert f"{option.partition('=')[0]} is for --workdir" in refused(
             capsys, "--vae", folder, "--encode", photo, option, *to
         )
     assert "--which is for a run" in refused(capsys, "--vae", folder, "--encode", photo, "--which=7", *to)
@@ -132,3 +132,26 @@ def test_reconstruction_of_a_folder(tmp_path, monkeypatch, capsys, params, folde
     monkeypatch.delenv("DFM_LPIPS_WEIGHTS", raising=False)
     assert "no samples" in refused(capsys, f"--vae={folder}", "--metrics=fid", reference, command=evaluate)
     assert "needs --reference" in refused(capsys, f"--vae={folder}", "--metrics=psnr", command=evaluate)
+
+
+def test_diagnostics_of_a_folder(tmp_path, capsys, photograph):
+    """Latents against N(0, I) and the decoder's stretch, at the pictures of the reference."""
+    model = AutoencoderKL(block_out_channels=(2,), layers_per_block=1, norm_num_groups=1, latent_channels=3)
+    params, folder = random_params(model), tmp_path / "small"
+    save_pretrained(model, params, folder)
+    corners = [(row, column) for row in range(0, 40, 4) for column in (0, 9)]
+    originals = np.stack([photograph[row : row + 2, column : column + 2] for row, column in corners])
+    np.savez(tmp_path / "pictures.npz", images=originals)
+    words = [f"--vae={folder}", f"--reference={tmp_path / 'pictures.npz'}", "--quiet"]
+    assert evaluate.main([*words, "--metrics=latents,smoothness"]) == 0
+    lines = {line["metric"]: line for line in map(json.loads, capsys.readouterr().out.splitlines())}
+    encoded = model.apply({"params": params}, jnp.asarray(to_float(originals)), method="encode")
+    z = np.asarray(encoded.mode(), np.float64).reshape(20, -1)
+    covariance, mean = np.cov(z, rowvar=False), z.mean(0)
+    exact = 0.5 * (np.trace(covariance) + mean @ mean - z.shape[1] - np.linalg.slogdet(covariance)[1])
+    # random weights leave directions whose variance is float32's rounding: their logarithms differ by compilation
+    assert lines["posterior_kl"]["value"] == pytest.approx(exact, rel=0.02)
+    assert lines["posterior_kl"]["prior"] == "normal" and lines["active_units"]["details"]["count"] == 20
+    assert 0 < lines["smoothness"]["value"] <= lines["smoothness"]["details"]["largest"]
+    for name in ("memorisation", "fid"):
+        assert "makes reconstructions and no samples" in refused(capsys, *words, f"--metrics={name}", command=evaluate)

@@ -8,7 +8,7 @@ import jax
 import numpy as np
 import pytest
 import tiny_autoencoder as tiny
-from test_train import assert_same_state, metrics_without_times, saved_state, steps_on_disk, stop_after
+from run_helpers import assert_same_state, metrics_without_times, saved_state, steps_on_disk, stop_after
 
 from dfm import models, objectives, train
 from dfm.arrays import to_float
@@ -134,7 +134,7 @@ def test_a_frozen_encoder_keeps_its_bytes_and_another_decoder_learns_from_cached
 
 def test_latents_of_a_frozen_encoder_keep_their_scale(whole, tmp_path):
     run = load_run(whole)
-    source = run.model.model.clone(scaling_factor=0.7, shift_factor=0.1)
+    source = run.model.clone(scaling_factor=0.7, shift_factor=0.1)
     save_pretrained(source, {group: run.params[group] for group in parameter_shapes(source)}, tmp_path / "source")
     changes = {"pretrained.path": str(tmp_path / "source"), "sample_every_steps": 1, "total_steps": 1, "ema_decay": 0.5}
     with pytest.raises(UserError, match="norm_num_groups is 2 there and 1 in this model"):
