@@ -31,7 +31,8 @@ from figure_5_1 import exit_in_words
 
 from dfm.conversion.autoencoder_kl_names import from_canonical, to_our_layout
 from dfm.errors import UserError
-from dfm.models.autoencoder_kl import AutoencoderKL, parameter_shapes, published_variants
+from dfm.models.autoencoder_kl import AutoencoderKL, parameter_shapes
+from dfm.models.published import published_variants
 from dfm.results import record
 
 CLOCKS = {"wall": time.perf_counter, "processor": time.process_time}

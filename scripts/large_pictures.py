@@ -22,7 +22,8 @@ from bench_autoencoder import inputs, random_weights
 from figure_5_1 import exit_in_words
 
 from dfm.errors import UserError
-from dfm.models.autoencoder_kl import AutoencoderKL, parameter_shapes, published_variants
+from dfm.models.autoencoder_kl import AutoencoderKL, parameter_shapes
+from dfm.models.published import published_variants
 from dfm.models.tiled_autoencoder import STRIP_BYTES, tiled_decode
 from dfm.results import record
 

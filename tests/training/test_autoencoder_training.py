@@ -17,7 +17,8 @@ from dfm.conversion import load_pretrained, save_pretrained
 from dfm.convert import main as convert
 from dfm.data import Batches, load
 from dfm.errors import UserError
-from dfm.models.autoencoder_kl import parameter_shapes, scale_latents
+from dfm.models.autoencoder_kl import parameter_shapes
+from dfm.models.latent_scaling import scale_latents
 from dfm.objectives.autoencoder import Autoencoder
 from dfm.training import optimizers
 from dfm.training import step as steps
