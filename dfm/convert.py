@@ -1,7 +1,6 @@
 """AutoencoderKL between the files of diffusers and LDM (safetensors) and the checkpoints of this package."""
 
 import argparse
-import json
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -48,6 +47,7 @@ def _run(arguments: Sequence[str] | None) -> None:
         raise UserError(f"--shard_megabytes must be at least 1, not {args.shard_megabytes}")
 
     from dfm.conversion import save_pretrained
+    from dfm.conversion.config_files import what_diffusers_misses
     from dfm.training.pretrained import load_autoencoder
     from dfm.training.run_folder import holds_run
 
@@ -55,21 +55,11 @@ def _run(arguments: Sequence[str] | None) -> None:
     target = args.to or ("safetensors" if is_run else "checkpoint")
     _refuse_what_has_no_meaning(args, is_run, target)
     model, params = load_autoencoder(args.input, args.which or "latest", args.config)
-    file = Path(args.input)
-    if not is_run and args.config is None and file.is_file() and not (file.parent / "config.json").exists():
-        print(
-            f"note: scaling_factor {model.scaling_factor:g} and norm_num_groups {model.norm_num_groups} are "
-            "those of Stable Diffusion 1; no tensor shows them, --config does",
-            file=sys.stderr,
-        )
     if target == "safetensors":
         shard_bytes = args.shard_megabytes and args.shard_megabytes * 10**6
         save_pretrained(model, params, args.output, args.dtype or "float32", shard_bytes)
-        if model.decoder_block_out_channels not in (None, model.block_out_channels):
-            print(
-                "note: the decoder's widths are not the encoder's; dfm opens this, diffusers' AutoencoderKL does not",
-                file=sys.stderr,
-            )
+        if missed := what_diffusers_misses(model):
+            print(f"note: {missed}", file=sys.stderr)
     else:
         save_checkpoint(model, params, args.output)
     print(f"{args.output}: {target}, {_count(params):,} parameters")
@@ -96,7 +86,7 @@ def save_checkpoint(model: "AutoencoderKL", params: Mapping[str, Any], workdir: 
     """
     from dfm import results
     from dfm.config import resolve
-    from dfm.conversion.config_files import model_config
+    from dfm.conversion.config_files import model_attributes
     from dfm.files import write_atomically
     from dfm.training.checkpoints import Checkpoints
     from dfm.training.run_folder import RUN, claim
@@ -104,9 +94,7 @@ def save_checkpoint(model: "AutoencoderKL", params: Mapping[str, Any], workdir: 
     workdir = Path(workdir)
     if workdir.exists() and (not workdir.is_dir() or any(workdir.iterdir())):
         raise UserError(f"{workdir}: exists and is not empty: nothing is overwritten there")
-    keys = {key: value for key, value in model_config(model).items() if not key.startswith("_")}
-    others = json.loads(model.other_keys)
-    section = {key: value for key, value in keys.items() if key not in others and value is not None}
+    section = {key: value for key, value in model_attributes(model).items() if value is not None}
     objective = {"name": "autoencoder", "perceptual_weight": 0.0, "adversarial_weight": 0.0}
     settings = {"name": "autoencoder_kl", **section, "other_keys": model.other_keys}
     config = resolve({"model": settings, "objective": objective, "dataset": {"name": "none"}, "total_steps": 1})

@@ -94,7 +94,7 @@ def open_autoencoder(args: argparse.Namespace, pictures: Source) -> "RunData":
     """The autoencoder as a run of no training that paints pictures of this size."""
     from ml_collections import ConfigDict
 
-    from dfm.conversion.config_files import model_config
+    from dfm.conversion.config_files import model_attributes
     from dfm.models.latent_vectors import LatentVectors
     from dfm.sampling import RunData
     from dfm.training.pretrained import load_autoencoder
@@ -105,7 +105,7 @@ def open_autoencoder(args: argparse.Namespace, pictures: Source) -> "RunData":
     if channels != model.in_channels:
         raise UserError(f"{pictures.id}: has {channels} channels, and the model is for {model.in_channels}")
     nothing = {"name": "none", "split": "none", "label": -1}
-    config = ConfigDict({"model": {"name": "autoencoder_kl", **model_config(model)}, "dataset": nothing})
+    config = ConfigDict({"model": {"name": "autoencoder_kl", **model_attributes(model)}, "dataset": nothing})
     painted = LatentVectors(model, height, width, channels)
     run = Run(config, Path(args.vae), 0, painted, None, params, None)
     check_finite_parameters(run)
