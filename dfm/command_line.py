@@ -18,7 +18,8 @@ from dfm.files import home_folder
 DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EIO)
 
 # name of an option's value -> (for what the option is, whether these arguments are that)
-Meanings = Mapping[str, tuple[str, Callable[[argparse.Namespace], Any]]]
+Meaning = tuple[str, Callable[[argparse.Namespace], Any]]
+Meanings = Mapping[str, Meaning]
 
 
 class Parser(argparse.ArgumentParser):

@@ -8,12 +8,15 @@ import sys
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from dfm import __version__
 from dfm.command_line import Parser, run_command
 from dfm.errors import UserError
 from dfm.files import check_writable, write_atomically
+
+if TYPE_CHECKING:
+    from dfm.codec.search import Encoded
 
 EXAMPLES = """examples:
   dfm encode photo.png -o photo.dfm --quality 60
@@ -137,7 +140,7 @@ def run_encode(args: argparse.Namespace) -> int:
             else:
                 bar.reach(done, total, f"PSNR {decibels:.2f} dB", label="fitting")
 
-        files = codec.encode_batch(
+        encoded = codec.encode_each(
             images,
             quality=args.quality,
             target_bytes=args.target_bytes,
@@ -150,24 +153,24 @@ def run_encode(args: argparse.Namespace) -> int:
             widths=args.widths,
             progress=report,
         )
+        files = [file for _, file in sorted(encoded, key=lambda pair: pair[0])]
     seconds = (time.perf_counter() - start) / len(files)  # pictures of a folder are fitted together
     reports = []
-    for image, data, source, output in zip(images, files, inputs, outputs, strict=True):
-        write_atomically(output, data)
-        size = len(data) if output == "-" else Path(output).stat().st_size
-        reports.append({"input": source, "output": output, **_measure(data, size, image), "encode_seconds": seconds})
+    for image, file, source, output in zip(images, files, inputs, outputs, strict=True):
+        write_atomically(output, file.data)
+        if args.json or not args.quiet:
+            measured = _measure(file, image) | {"encode_seconds": seconds}
+            reports.append({"input": source, "output": output, **measured})
     _print_reports(reports, args, folder=len(inputs) > 1 or inputs != [args.input])
     return 0
 
 
-def _measure(data: bytes, size: int, image: Any) -> dict[str, Any]:
+def _measure(file: "Encoded", image: Any) -> dict[str, Any]:
     """What the finished file is worth: size and quality of its decode against the original."""
     from dfm import codec
     from dfm.metrics.picture_quality import psnr, ssim
 
-    decoded = codec.decode(data)
-    facts = _facts(data) | {"bytes": size}
-    return facts | {"psnr": psnr(decoded, image), "ssim": ssim(decoded, image)}
+    return codec.describe(file.data) | {"psnr": psnr(file.picture, image), "ssim": ssim(file.picture, image)}
 
 
 def _print_reports(reports: list[dict[str, Any]], args: argparse.Namespace, folder: bool) -> None:
@@ -198,7 +201,7 @@ def run_decode(args: argparse.Namespace) -> int:
         decoded = codec.decode(data)
     seconds = time.perf_counter() - start
     picture_files.save_picture(args.output, decoded)
-    report = _facts(data) | {"output": args.output, "decode_seconds": seconds}
+    report = codec.describe(data) | {"output": args.output, "decode_seconds": seconds}
     if args.verify:
         report["identical_to_reference"] = codec.is_reference_decode(data, decoded)
     stream = sys.stderr if args.output == "-" else sys.stdout
@@ -213,35 +216,17 @@ def run_decode(args: argparse.Namespace) -> int:
 
 
 def run_info(args: argparse.Namespace) -> int:
+    from dfm import codec
+
     data = _read_file(args.input)
     with _named(args.input):
-        facts = _facts(data)
+        facts = codec.describe(data)
     if args.json:
         print(json.dumps(facts))
     else:
         for name, value in facts.items():
             print(f"{name:16} {value:,.4g}" if isinstance(value, float) else f"{name:16} {value}")
     return 0
-
-
-def _facts(data: bytes) -> dict[str, Any]:
-    from dfm.codec import container
-
-    header, _ = container.read(data)  # all of it, so that damage is found here too
-    return {
-        "bytes": len(data),
-        "bits_per_pixel": 8 * len(data) / (header.width * header.height),
-        "width": header.width,
-        "height": header.height,
-        "channels": header.channels,
-        "parameters": header.coefficient_count,
-        "widths": list(header.widths),
-        "basis": header.basis,
-        "precision": header.precision,
-        "input_scale": header.input_scale,
-        "pixel_checksum": f"{header.pixel_checksum:08x}",
-        "format_version": container.VERSION,
-    }
 
 
 def _read_file(path: str) -> bytes:

@@ -8,13 +8,15 @@ from typing import TYPE_CHECKING, Any
 
 from dfm.command_line import Parser, checkpoint, run_command
 from dfm.errors import UserError
+from dfm.files import refuse_same_file
 
 if TYPE_CHECKING:
     from dfm.models.autoencoder_kl import AutoencoderKL
 
 EXAMPLES = """INPUT is a run of this package (a workdir), a folder of diffusers (config.json with .safetensors, names
 new or old, sharded or not, float16 too; of a pipeline its vae/), or a .safetensors file with the names of diffusers or
-LDM. Weights are read as float32. Pickles (.ckpt, .bin, .pt) are never read.
+LDM. Weights are read as float32. Pickles (.ckpt, .bin, .pt) are never read, and nothing is downloaded.
+The scale of a run's latents in config.json is what was measured at the step, or is measured on the run's data.
 
 examples:
   python -m dfm.convert runs/f8c4 f8c4-vae                     a run -> a folder that PyTorch's diffusers opens
@@ -40,6 +42,7 @@ def _run(arguments: Sequence[str] | None) -> None:
     add("--to", choices=FORMATS, help="default: safetensors of a run, a checkpoint of anything else")
     add("--which", type=checkpoint, metavar="latest|best|STEP", help="checkpoint of a run; default latest")
     add("--config", metavar="FILE", help="config.json of a single file; without it, the shapes say what they can")
+    add("--data_dir", help="where a run's data are, to measure the scale of latents; default $DFM_DATA_DIR")
     add("--dtype", help="of .safetensors: float32 (default), float16 or bfloat16")
     add("--shard_megabytes", type=int, metavar="N", help="largest size of a .safetensors file; default: one file")
     args = parser.parse_args(arguments)
@@ -54,7 +57,12 @@ def _run(arguments: Sequence[str] | None) -> None:
     is_run = holds_run(args.input)
     target = args.to or ("safetensors" if is_run else "checkpoint")
     _refuse_what_has_no_meaning(args, is_run, target)
+    if target == "safetensors":  # a run is never written over
+        refuse_same_file(args.output, [args.input])
     model, params = load_autoencoder(args.input, args.which or "latest", args.config)
+    if is_run and model.scaling_factor is None:
+        model = _with_measured_scale(model, params, args)
+    _note_what_is_unknown(model, args)
     if target == "safetensors":
         shard_bytes = args.shard_megabytes and args.shard_megabytes * 10**6
         save_pretrained(model, params, args.output, args.dtype or "float32", shard_bytes)
@@ -65,10 +73,39 @@ def _run(arguments: Sequence[str] | None) -> None:
     print(f"{args.output}: {target}, {_count(params):,} parameters")
 
 
+def _with_measured_scale(model: "AutoencoderKL", params: Any, args: argparse.Namespace) -> "AutoencoderKL":
+    """The model with the scale of its latents on the run's data; as it is where these are not to be had."""
+    from dfm.training.latent_scale import measure_latent_scale
+    from dfm.training.run_folder import read_config
+
+    try:
+        return model.clone(**measure_latent_scale(model, params, read_config(args.input), args.data_dir))
+    except UserError as error:
+        print(f"note: the scale of the latents cannot be measured: {error}", file=sys.stderr)
+        return model
+
+
+def _note_what_is_unknown(model: "AutoencoderKL", args: argparse.Namespace) -> None:
+    file = Path(args.input)
+    if file.is_file() and args.config is None and not (file.parent / "config.json").exists():
+        print(
+            f"note: norm_num_groups {model.norm_num_groups} is that of the published models; no tensor shows it, "
+            "--config does",
+            file=sys.stderr,
+        )
+    if model.scaling_factor is None:
+        print(
+            "note: the scale of the latents is not known, and scaling_factor is null in the result; --config says it "
+            "of a single file",
+            file=sys.stderr,
+        )
+
+
 def _refuse_what_has_no_meaning(args: argparse.Namespace, is_run: bool, target: str) -> None:
     """UserError for an option that this conversion would ignore."""
     of_what = {
         "which": (is_run, "a run"),
+        "data_dir": (is_run, "a run"),
         "config": (not is_run and Path(args.input).is_file(), "a single file"),
         "dtype": (target == "safetensors", "--to=safetensors"),
         "shard_megabytes": (target == "safetensors", "--to=safetensors"),

@@ -4,17 +4,23 @@ import argparse
 import math
 import sys
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
-from dfm.command_line import Parser, join_processes, run_command
+from dfm.command_line import Meaning, Meanings, Parser, checkpoint, join_processes, run_command
+from dfm.config import nearest
 from dfm.errors import UserError
 from dfm.priors import DEFAULT_PRIOR, PRIORS
+
+if TYPE_CHECKING:
+    from dfm.evaluation.evaluation import Evaluation
+    from dfm.metrics.networks import WeightFiles
 
 EXAMPLES = """metrics on samples (against --reference, but for is):
   fid, fid_infinity, kid, is, precision_recall, density_coverage, mmd, mind    features of FID's Inception
   fd-digits, kd-digits, precision_recall-digits, ...; -mnist; -lpips           features of other networks
 metrics on a model:
   psnr, ssim, ms_ssim, lpips, rfid, rfd-digits, ...   reconstructions of --reference; the first five: reconstruction
-  memorisation, latents, smoothness; all: honesty      nearest training pictures; latents against the prior; the
+  memorisation, latents, smoothness; all: diagnostics  nearest training pictures; latents against the prior; the
                                                        stretch of the decoder (local Lipschitz constant)
 
 examples:
@@ -23,12 +29,35 @@ examples:
   python -m dfm.evaluate --samples=FOLDER_OR_NPZ --reference=FOLDER_OR_NPZ_OR_STATS --metrics=fid
   python -m dfm.evaluate --workdir=runs/vae --metrics=reconstruction --reference=cifar10:test
   python -m dfm.evaluate --vae=FOLDER --metrics=reconstruction --reference=folder:PICTURES --size=256
-  python -m dfm.evaluate --workdir=runs/digits --metrics=fd-digits,rfd-digits,honesty --reference=digits:test \\
+  python -m dfm.evaluate --workdir=runs/digits --metrics=fd-digits,rfd-digits,diagnostics --reference=digits:test \\
       --prior=normal,gaussian,gmm --pretty
   python -m dfm.evaluate --workdir=runs/cifar10 --protocol=dai-wipf-2019 --reference=cifar10:test
   python -m dfm.evaluate --make_stats=cifar10:train --output=cifar10-train.npz
 """
 LARGEST_SIZE = 2**14
+OF_A_RUN: Meaning = ("runs (--workdir)", lambda args: args.workdir)
+OF_EVALUATIONS: Meaning = ("evaluations, not for --make_stats", lambda args: not args.make_stats)
+OF_PICTURES: Meaning = ("--reference or --make_stats", lambda args: args.reference or args.make_stats)
+MEANINGS: Meanings = {
+    "which": ("runs (--workdir, --vae)", lambda args: args.workdir or args.vae),
+    "prior": OF_A_RUN,
+    "repeats": OF_A_RUN,
+    "temperature": OF_A_RUN,
+    "invert_steps": OF_A_RUN,
+    "num_samples": ("samples (--workdir, --samples)", lambda args: args.workdir or args.samples),
+    "seed": OF_EVALUATIONS,
+    "reference": OF_EVALUATIONS,
+    "protocol": OF_EVALUATIONS,
+    "pretty": OF_EVALUATIONS,
+    "no_cache": OF_EVALUATIONS,
+    "num_references": ("--reference", lambda args: args.reference),
+    "size": OF_PICTURES,
+    "label": OF_PICTURES,
+    "keep_features": ("--make_stats", lambda args: args.make_stats),
+    "coordinator_address": ("--distributed", lambda args: args.distributed),
+    "process_count": ("--distributed", lambda args: args.distributed),
+    "process_id": ("--distributed", lambda args: args.distributed),
+}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -48,14 +77,13 @@ def _run(arguments: Sequence[str] | None) -> None:
 
     import jax
 
-    from dfm.evaluation.assemble import lines as evaluated
     from dfm.evaluation.report import print_table
     from dfm.results import append_line, dump
 
     first = jax.process_index() == 0
     lines: list[dict] = []
     warned: set[str] = set()
-    for line in evaluated(args, _note if first and not args.quiet else lambda text: None):
+    for line in _prepared(args, first and not args.quiet).lines():
         lines.append(line)
         for warning in set(line["warnings"]) - warned if first else ():
             print(f"dfm.evaluate: warning: {warning}", file=sys.stderr)
@@ -68,13 +96,66 @@ def _run(arguments: Sequence[str] | None) -> None:
         print_table(lines, sys.stdout)
 
 
+def _prepared(args: argparse.Namespace, speaks: bool) -> "Evaluation":
+    """The evaluation that the command asks for."""
+    from dfm.evaluation import Options, entry
+    from dfm.results import portable_command
+
+    options = Options(
+        protocol=args.protocol,
+        num_references=args.num_references,
+        label=args.label,
+        size=args.size,
+        data_dir=args.data_dir,
+        batch_size=args.batch_size,
+        cache=not args.no_cache,
+        weights=_weight_files(args),
+        command=portable_command(args.command),
+        note=_note if speaks else lambda text: None,
+        quiet=args.quiet,
+    )
+    if args.vae:
+        metrics = args.metrics or "reconstruction"
+        return entry.prepare_autoencoder(
+            args.vae, metrics, args.reference, which=args.which, seed=args.seed, options=options
+        )
+    metrics = args.metrics or "fid"
+    if args.samples:
+        return entry.prepare(
+            args.samples, args.reference, metrics, count=args.num_samples, seed=args.seed, options=options
+        )
+    return entry.prepare_run(
+        args.workdir,
+        metrics,
+        args.reference,
+        which=args.which,
+        priors=args.prior,
+        num_samples=args.num_samples,
+        seed=args.seed,
+        repeats=args.repeats,
+        temperature=args.temperature,
+        invert_steps=args.invert_steps,
+        options=options,
+    )
+
+
+def _weight_files(args: argparse.Namespace) -> "WeightFiles":
+    from dfm.metrics.networks import WeightFiles
+
+    return WeightFiles(args.inception_weights, args.inception_sha256, args.lpips_weights, args.lpips_sha256)
+
+
 def _note(text: str) -> None:
     print(f"dfm.evaluate: {text}", file=sys.stderr)
 
 
 def _parser() -> Parser:
     parser = Parser(
-        prog="dfm.evaluate", description=__doc__, epilog=EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter
+        prog="dfm.evaluate",
+        description=__doc__,
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        meanings=MEANINGS,
     )
     add = parser.add_argument
     what = parser.add_mutually_exclusive_group(required=True)
@@ -98,7 +179,9 @@ def _parser() -> Parser:
     add("--keep_features", action="store_true", help="with --make_stats: features too, for kid and its kind")
 
     group = parser.add_argument_group("of a run")
-    group.add_argument("--which", default="latest", metavar="latest|best|STEP", help="checkpoint; default latest")
+    group.add_argument(
+        "--which", type=checkpoint, default="latest", metavar="latest|best|STEP", help="checkpoint; default latest"
+    )
     group.add_argument("--prior", default=DEFAULT_PRIOR, metavar="NAME,...", help=f"of {', '.join(PRIORS)}")
     group.add_argument("--seed", type=int, default=0, metavar="N", help="sample i depends on seed and i alone")
     group.add_argument("--repeats", type=int, default=1, metavar="R", help="seeds N, N+1, ...: mean and spread")
@@ -135,43 +218,36 @@ def _check(args: argparse.Namespace) -> None:
     args.prior = [word.strip() for word in args.prior.split(",") if word.strip()]
     for word in args.prior:
         if word not in PRIORS:
-            raise UserError(f"unknown prior {word!r}: known are {', '.join(PRIORS)}")
-    if args.size is not None and not (args.reference or args.make_stats):
-        raise UserError("--size is of the pictures of --reference or --make_stats")
+            raise UserError(f"unknown prior {word!r}{nearest(word, PRIORS)}")
+    if not args.prior:
+        raise UserError(f"--prior names none of {', '.join(PRIORS)}")
     if args.make_stats and not (args.output or "").endswith(".npz"):
         raise UserError("--make_stats needs --output=FILE.npz")
-    if (args.samples or args.vae) and args.repeats > 1:
-        raise UserError("--repeats draws new samples, which needs --workdir")
-    if args.which not in ("latest", "best") and not args.which.isdecimal():
-        raise UserError(f"--which must be latest, best or a step, not {args.which!r}")
     if args.output:
-        from dfm.files import check_writable
+        from dfm.files import check_writable, refuse_same_file
 
         check_writable(args.output)
+        refuse_same_file(args.output, filter(None, (args.samples, args.reference, args.make_stats)))
 
 
 def _make_statistics(args: argparse.Namespace) -> None:
     import jax
 
-    from dfm.evaluation.assemble import weight_files
     from dfm.evaluation.measure import measure
-    from dfm.evaluation.progress import Progress
     from dfm.evaluation.references import save_statistics
     from dfm.evaluation.sources import open_source
     from dfm.metrics import networks
     from dfm.metrics.features import Extractor
+    from dfm.progress import Progress
     from dfm.results import portable_command, provenance
 
     metric, dash, name = (args.metrics or "fid").partition("-")
     if "," in name or metric != ("fd" if dash else "fid"):
         raise UserError(f"--make_stats makes statistics of one network: --metrics=fid or fd-NAME, not {args.metrics}")
-    for flag in ("workdir", "samples", "reference"):
-        if getattr(args, flag):
-            raise UserError(f"--{flag} has no part in --make_stats")
-    source = open_source(args.make_stats, args.data_dir, -1 if args.label is None else args.label, args.size)
-    network = networks.load(name if dash else "inception", weight_files(args))
-    with Progress(args.quiet).bar(source.id, source.count) as report:
-        measured = measure(source, Extractor(network, args.batch_size), args.keep_features, report)
+    source = open_source(args.make_stats, args.data_dir, args.label, args.size)
+    network = networks.load(name if dash else "inception", _weight_files(args))
+    with Progress(source.count, source.id, "picture", quiet=args.quiet) as progress:
+        measured = measure(source, Extractor(network, args.batch_size), args.keep_features, progress.advance)
     if jax.process_index() == 0:
         facts = {"command": portable_command(args.command), "warnings": measured.warnings, **provenance()}
         save_statistics(args.output, measured, network, facts)

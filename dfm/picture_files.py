@@ -8,22 +8,32 @@ import io
 import os
 import sys
 import warnings
+import zlib
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from jaxtyping import UInt8
-from PIL import Image, UnidentifiedImageError
+from PIL import Image, ImageColor, UnidentifiedImageError
 
 from dfm.errors import UserError
 from dfm.files import write_atomically
+from dfm.picture_colour import Note, to_srgb
 from dfm.shapes import typechecked
 
 Picture = UInt8[np.ndarray, "height width channel"]
 
 # named, because Pillow's longer list starts other programs (EPS) and takes almost any bytes for a picture (TGA)
 READABLE_FORMATS = ("PNG", "JPEG", "WEBP", "AVIF", "JPEG2000", "TIFF", "GIF", "BMP", "PPM")
-PICTURE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".avif", ".jp2", ".tif", ".tiff", ".gif", ".bmp", ".ppm", ".pgm")
+PICTURE_SUFFIXES = (
+    *(".png", ".apng", ".jpg", ".jpeg", ".jpe", ".jfif", ".webp", ".avif", ".jp2", ".j2k", ".tif", ".tiff"),
+    *(".gif", ".bmp", ".ppm", ".pgm", ".pbm", ".pnm"),
+)
+
+PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
+# what is read besides the pixels: transparency, colours, orientation, and whether it is an animation
+PNG_CHUNKS_READ = (b"tRNS", b"iCCP", b"sRGB", b"gAMA", b"cHRM", b"eXIf", b"acTL", b"fcTL", b"fdAT")
 
 # suffix -> Pillow's format and options; a decoded picture stays as it is, but for JPEG, which cannot keep it
 WRITABLE_FORMATS: dict[str, tuple[str, dict[str, Any]]] = {
@@ -49,44 +59,62 @@ ORIENTATIONS = {
 }
 
 
-def load_picture(path: str | os.PathLike) -> Picture:
-    """A picture file as uint8 [height, width, channel]: one channel for grey, three for everything else.
+def load_picture(path: str | os.PathLike, background: str | None = None, note: Note = lambda text: None) -> Picture:
+    """A picture file as uint8 sRGB [height, width, channel]: one channel for grey, three for everything else.
 
-    EXIF orientation is applied; palettes and CMYK become RGB, 1-bit becomes grey, fully opaque alpha is dropped.
-    Refused: real transparency, more than 8 bits a channel, animations, damaged files, and sizes at which Pillow warns
-    of a decompression bomb.
+    EXIF orientation is applied; colours with a profile become sRGB (dfm/picture_colour.py); palettes and CMYK become
+    RGB, 1-bit becomes grey, fully opaque alpha is dropped.
+    Refused: real transparency without a background, more than 8 bits a channel, animations, damaged files, and sizes
+    at which Pillow warns of a decompression bomb.
+
+    Args:
+        path: file, or "-" for standard input.
+        background: colour in Pillow's words (white, #rrggbb) that shows where a picture is transparent.
+        note: is told, in one line, of what was changed on the way.
     """
-    name = "standard input" if os.fspath(path) == "-" else os.fspath(path)
-    data = _read_bytes(path, name)
+    name = _name(path)
+    colour = None if background is None else parse_colour(background)
+    with _opened(path) as image:
+        image.load()
+        return _to_array(image, name, colour, lambda text: note(f"{name}: {text}"))
+
+
+def picture_size(path: str | os.PathLike) -> tuple[int, int]:
+    """(height, width) of a picture file, upright, by its header: refuses at once what `load_picture` would, but for
+    damage behind the header and for transparency."""
+    with _opened(path) as image:
+        lies_on_its_side = _orientation(image) in (5, 6, 7, 8)
+        return (image.width, image.height) if lies_on_its_side else (image.height, image.width)
+
+
+def parse_colour(text: str) -> tuple[int, int, int]:
+    """Red, green and blue of an opaque colour in Pillow's words: a name such as white, #rrggbb, rgb(255, 255, 255)."""
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # damaged metadata around sound pixels
-            warnings.simplefilter("error", Image.DecompressionBombWarning)
-            with Image.open(io.BytesIO(data), formats=READABLE_FORMATS) as image:
-                _refuse_unsupported(image, data, name)
-                image.load()
-                return _to_array(_upright(image), name)
-    except UserError:
-        raise
-    except UnidentifiedImageError:
-        known = ", ".join(READABLE_FORMATS)
-        raise UserError(f"{name}: not a picture, or damaged from its first bytes on (readable: {known})") from None
-    except (Image.DecompressionBombWarning, Image.DecompressionBombError):
-        raise UserError(f"{name}: more than {Image.MAX_IMAGE_PIXELS:,} pixels; scale it down first") from None
-    except Exception as error:  # Pillow's decoders raise a dozen kinds on damaged files
-        raise UserError(f"{name}: damaged or truncated picture ({_one_line(error)})") from None
+        red, green, blue, *opacity = ImageColor.getrgb(text)
+    except ValueError:
+        raise UserError(f"{text!r} is no colour: give a name such as white, or #rrggbb") from None
+    if opacity:
+        raise UserError(f"{text!r} is no colour of a background: it must be opaque, #rrggbb")
+    return red, green, blue
 
 
 @typechecked
-def save_picture(path: str | os.PathLike, array: Picture) -> None:
-    """Writes a picture in the format of the path's suffix (none, or "-": PNG); the file appears only when complete."""
+def as_grey(array: Picture) -> UInt8[np.ndarray, "height width new_channel"]:
+    """One channel where the three are equal everywhere; other pictures come back unchanged."""
+    same = array.shape[-1] == 3 and (array[..., :1] == array[..., 1:]).all()
+    return np.ascontiguousarray(array[..., :1]) if same else array
+
+
+@typechecked
+def save_picture(path: str | os.PathLike, array: Picture, overwrite: bool = True) -> None:
+    """Writes a picture in the format of the path's suffix (none, or "-": PNG), as `write_atomically` does."""
     format_name, options = picture_format(path)
     buffer = io.BytesIO()
     try:
         _to_image(array).save(buffer, format_name, **options)
     except (OSError, ValueError) as error:
         raise UserError(f"{path}: cannot be written as {format_name} ({_one_line(error)})") from None
-    write_atomically(path, buffer.getvalue())
+    write_atomically(path, buffer.getvalue(), overwrite)
 
 
 def picture_format(path: str | os.PathLike) -> tuple[str, dict[str, Any]]:
@@ -131,6 +159,52 @@ def _read_bytes(path: str | os.PathLike, name: str) -> bytes:
     return data
 
 
+@contextlib.contextmanager
+def _opened(path: str | os.PathLike) -> Iterator[Image.Image]:
+    """The image of a file, of which only the header is read yet; whatever goes wrong in the block is a UserError."""
+    name = _name(path)
+    data = _without_needless_chunks(_read_bytes(path, name))
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # damaged metadata around sound pixels
+            warnings.simplefilter("error", Image.DecompressionBombWarning)
+            with Image.open(io.BytesIO(data), formats=READABLE_FORMATS) as image:
+                _refuse_unsupported(image, data, name)
+                yield image
+    except UserError:
+        raise
+    except UnidentifiedImageError:
+        known = ", ".join(READABLE_FORMATS)
+        raise UserError(f"{name}: not a picture, or damaged from its first bytes on (readable: {known})") from None
+    except (Image.DecompressionBombWarning, Image.DecompressionBombError):
+        raise UserError(f"{name}: more than {Image.MAX_IMAGE_PIXELS:,} pixels; scale it down first") from None
+    except Exception as error:  # Pillow's decoders raise a dozen kinds on damaged files
+        raise UserError(f"{name}: damaged or truncated picture ({_one_line(error)})") from None
+
+
+def _name(path: str | os.PathLike) -> str:
+    return "standard input" if os.fspath(path) == "-" else os.fspath(path)
+
+
+def _without_needless_chunks(data: bytes) -> bytes:
+    """A PNG without its texts, and without chunks besides the pixels whose checksum is wrong, as libpng reads it.
+
+    Pillow refuses the whole picture over a text of more than a megabyte, or over such a checksum.
+    """
+    if not data.startswith(PNG_SIGNATURE):
+        return data
+    kept, start = [PNG_SIGNATURE], len(PNG_SIGNATURE)
+    while start + 12 <= len(data):
+        end = start + 12 + int.from_bytes(data[start : start + 4], "big")
+        kind, checksum = data[start + 4 : start + 8], data[end - 4 : end]
+        is_ancillary = bool(kind[0] & 32)
+        sound = zlib.crc32(data[start + 4 : end - 4]) == int.from_bytes(checksum, "big")
+        if not is_ancillary or (kind in PNG_CHUNKS_READ and sound) or end > len(data):
+            kept.append(data[start:end])
+        start = end
+    return b"".join(kept)
+
+
 def _refuse_unsupported(image: Image.Image, data: bytes, name: str) -> None:
     # MPO is a photograph with a preview or depth map behind it: the first picture is the one that everybody shows
     frames = getattr(image, "n_frames", 1)
@@ -159,26 +233,44 @@ def _bits_per_channel(image: Image.Image, data: bytes) -> int:
     return max(stored, by_mode)
 
 
-def _upright(image: Image.Image) -> Image.Image:
-    orientation = 1
+def _orientation(image: Image.Image) -> int:
     # not ImageOps.exif_transpose: it fails on damaged metadata around sound pixels
     with contextlib.suppress(Exception):
-        orientation = image.getexif().get(0x0112, 1)
-    return image.transpose(ORIENTATIONS[orientation]) if orientation in ORIENTATIONS else image
+        return image.getexif().get(0x0112, 1)
+    return 1
 
 
-def _to_array(image: Image.Image, name: str) -> Picture:
-    if image.has_transparency_data:
+def _to_array(source: Image.Image, name: str, background: tuple[int, int, int] | None, note: Note) -> Picture:
+    image, orientation = source, _orientation(source)
+    if orientation in ORIENTATIONS:
+        image = image.transpose(ORIENTATIONS[orientation])
+    if source.has_transparency_data:
         image = image.convert("LA" if image.mode in ("L", "LA", "La") else "RGBA")
-        if image.getextrema()[-1][0] < 255:  # type: ignore[index]
-            raise UserError(
-                f"{name}: has transparent pixels, which are not supported; flatten it onto a background first, "
-                "for example with ImageMagick: magick IN.png -background white -flatten OUT.png"
-            )
-        image = image.convert("L" if image.mode == "LA" else "RGB")
-    if image.mode not in ("L", "RGB"):
+    elif image.mode not in ("L", "RGB", "CMYK"):
         image = image.convert("L" if image.mode == "1" else "RGB")
+    image = to_srgb(image, source, note)
+    if source.has_transparency_data:
+        image = _flat(image, name, background)
+    if image.mode == "CMYK":
+        image = image.convert("RGB")
     return np.array(image).reshape(image.height, image.width, -1)
+
+
+def _flat(image: Image.Image, name: str, background: tuple[int, int, int] | None) -> Image.Image:
+    """A picture of mode LA or RGBA without its alpha."""
+    opaque = "L" if image.mode == "LA" else "RGB"
+    if image.getextrema()[-1][0] == 255:  # type: ignore[index]
+        return image.convert(opaque)
+    if background is None:
+        raise UserError(
+            f"{name}: has transparent pixels, which are not supported; flatten it onto a background first, with "
+            "--background=white where there is this option, or with ImageMagick: "
+            "magick IN.png -background white -flatten OUT.png"
+        )
+    if len(set(background)) > 1:
+        opaque = "RGB"
+    flat = Image.alpha_composite(Image.new("RGBA", image.size, background), image.convert("RGBA"))
+    return flat.convert("RGB").getchannel("G") if opaque == "L" else flat.convert("RGB")
 
 
 def _to_image(array: Picture) -> Image.Image:

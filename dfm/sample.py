@@ -71,7 +71,7 @@ def _run(arguments: Sequence[str] | None) -> None:
 
 def _convert_picture(args: argparse.Namespace) -> None:
     """--encode and --decode: one file in, one file out."""
-    from dfm.files import check_writable
+    from dfm.files import check_writable, refuse_same_file
     from dfm.picture_files import picture_format
     from dfm.sampling.autoencoder_files import decode_file, encode_file
     from dfm.training.pretrained import load_autoencoder
@@ -81,6 +81,7 @@ def _convert_picture(args: argparse.Namespace) -> None:
     if args.decode:
         picture_format(args.output)
     check_writable(args.output)
+    refuse_same_file(args.output, [args.encode or args.decode])
     model, params = load_autoencoder(args.vae, args.which)
     if args.encode:
         print(encode_file(model, params, args.encode, args.output, args.pad_to))

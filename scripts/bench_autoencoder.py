@@ -25,14 +25,13 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import make_autoencoder_kl_vectors as vectors
 import numpy as np
-from figure_5_1 import exit_in_words
 
-from dfm.conversion.autoencoder_kl_names import from_canonical, to_our_layout
 from dfm.errors import UserError
+from dfm.experiments import run_script
 from dfm.models.autoencoder_kl import AutoencoderKL, parameter_shapes
 from dfm.models.published import published_variants
+from dfm.peers.autoencoder_kl import random_inputs, shared_weights, with_block_types
 from dfm.results import record
 
 CLOCKS = {"wall": time.perf_counter, "processor": time.process_time}
@@ -41,15 +40,6 @@ METHODS = ("encode", "decode")
 Form = Callable[
     [str, np.ndarray], Callable[[], Any]
 ]  # (method, NHWC input) -> a call that ends when its result is there
-
-
-def random_weights(model: AutoencoderKL) -> tuple[dict[str, np.ndarray], Any]:
-    """(diffusers' tensors, our params), float32."""
-    leaves, tree = jax.tree_util.tree_flatten_with_path(parameter_shapes(model))
-    named = [from_canonical(tuple(key.key for key in path), leaf.shape) for path, leaf in leaves]
-    tensors = {name: value.astype(np.float32) for name, value in vectors.random_tensors(dict(named)).items()}
-    ours = [jnp.asarray(to_our_layout(tensors[name])) for name, _ in named]
-    return tensors, jax.tree_util.tree_unflatten(tree, ours)
 
 
 def our_form(model: AutoencoderKL, params: Any) -> Form:
@@ -69,7 +59,7 @@ def torch_form(model: AutoencoderKL, tensors: dict[str, np.ndarray], channels_la
     torch.set_num_threads(len(os.sched_getaffinity(0)))
     keys = ("block_out_channels", "layers_per_block", "latent_channels", "use_quant_conv", "use_post_quant_conv")
     config = {key: getattr(model, key) for key in keys}
-    peer = diffusers.AutoencoderKL(**vectors.with_block_types(config)).eval()
+    peer = diffusers.AutoencoderKL(**with_block_types(config)).eval()
     peer.load_state_dict({name: torch.from_numpy(value.copy()) for name, value in tensors.items()})
     if channels_last:
         peer = peer.to(memory_format=torch.channels_last)
@@ -85,14 +75,6 @@ def torch_form(model: AutoencoderKL, tensors: dict[str, np.ndarray], channels_la
         return call
 
     return form
-
-
-def inputs(model: AutoencoderKL, method: str, size: int, batch_size: int) -> np.ndarray:
-    rng = np.random.default_rng(size)
-    if method == "encode":
-        return rng.uniform(-1, 1, (batch_size, size, size, model.in_channels)).astype(np.float32)
-    side = size // model.stride
-    return rng.normal(size=(batch_size, side, side, model.latent_channels)).astype(np.float32)
 
 
 def operations(model: AutoencoderKL, method: str, x: np.ndarray) -> float:
@@ -131,7 +113,7 @@ def take_turns(calls: dict[str, Callable[[], Any]], repeats: int, clock: str) ->
 
 def measure(forms: dict[str, Form], model: AutoencoderKL, method: str, size: int, args: argparse.Namespace) -> dict:
     """One row; every form has been called once before it is timed, by the check."""
-    x = inputs(model, method, size, args.batch_size)
+    x = random_inputs(model, method, size, args.batch_size)
     calls = {name: form(method, x) for name, form in forms.items()}
     check_agreement(calls, args.tolerance, f"{method} {size}^2")
     seconds = take_turns(calls, args.repeats, args.clock)
@@ -188,7 +170,7 @@ def main() -> None:
     if load > BUSY:
         print(f"warning: load average {load:.1f}; the ratios are those of a busy machine", file=sys.stderr)
     model = published_variants()[args.variant].clone(dtype=None if args.dtype == "float32" else args.dtype)
-    tensors, params = random_weights(model)
+    tensors, params = shared_weights(model)
     if args.dtype != "float32":
         params = jax.tree.map(lambda leaf: leaf.astype(args.dtype), params)
     forms = {"ours": our_form(model, params)}
@@ -211,4 +193,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    exit_in_words(main)
+    run_script(main)

@@ -36,12 +36,12 @@ from typing import Any
 
 import jax
 import numpy as np
-from figure_5_1 import exit_in_words
 from flax import traverse_util
 
 from dfm import models, objectives
 from dfm.config import resolve
 from dfm.errors import UserError
+from dfm.experiments import run_script
 from dfm.models.dfm import pixel_centres
 from dfm.results import record
 from dfm.training import optimizers
@@ -309,4 +309,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    exit_in_words(main)
+    run_script(main)

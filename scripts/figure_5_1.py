@@ -15,164 +15,44 @@ whatever commit made them; --again fits them anew, and the newest line counts. T
 
 import argparse
 import dataclasses
-import io
-import math
-import os
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 from zlib import crc32
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 from matplotlib.colors import ListedColormap
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
-from PIL import Image
 
-from dfm.codec import container
-from dfm.codec.weights import fitting, painting
-from dfm.codec.weights.fitting import Recipe, Schedule
-from dfm.errors import UserError
-from dfm.files import write_atomically
+from dfm.codec.profiles import ProgressReport
+from dfm.experiments import (
+    RECIPES,
+    FitProgress,
+    Picture,
+    complete,
+    final_loss,
+    find_row,
+    fit_nets,
+    float32_file,
+    in_words,
+    integers,
+    percent_of_raw,
+    run_script,
+    sample_photograph,
+    save_figure,
+    square,
+)
 from dfm.metrics.picture_quality import psnr
-from dfm.models.fourier import coefficient_count, fourier_net
-from dfm.picture_files import central_crop, load_picture
-from dfm.progress import Progress
-from dfm.results import finite, read_lines, record
+from dfm.models.fourier import coefficient_count
+from dfm.picture_files import load_picture
+from dfm.results import read_lines, record
 
-Picture = np.ndarray  # uint8 [height, width, channel]
-Net = list[dict[str, np.ndarray]]  # one picture's coefficients, [2^m, n] a layer and name
-
-RECIPES = {
-    "thesis": fitting.THESIS,
-    "default": dataclasses.replace(fitting.DEFAULT, quantized_fraction=0.0),  # float weights, as the thesis'
-}
 FULL = {"side": 400, "widths": [4, 5, 6, 7, 8, 9], "depths": [2, 3, 4, 5, 6, 7, 8, 9, 10], "seeds": 5, "steps": 10_000}
 QUICK = {"side": 128, "widths": [4, 6, 8], "depths": [2, 4, 6], "seeds": 2, "steps": 500}
 COLOURS = ("#08306b", "#2171b5", "#6baed6", "#c6dbef")  # best loss first
-TILE_POINTS = 2**14
-
-
-def sample_photograph(name: str) -> Picture:
-    """One of the two photographs that scikit-learn ships, "china.jpg" or "flower.jpg", 427 x 640."""
-    from sklearn.datasets import load_sample_image
-
-    return np.array(load_sample_image(name))
-
-
-def square(picture: Picture, side: int) -> Picture:
-    """The central square of a picture, at `side` pixels (Lanczos)."""
-    cropped = central_crop(picture, min(picture.shape[:2]))
-    image = Image.fromarray(cropped[..., 0] if cropped.shape[-1] == 1 else cropped)
-    return np.array(image.resize((side, side), Image.Resampling.LANCZOS)).reshape(side, side, -1)
-
-
-def fit_nets(
-    recipe: Recipe,
-    widths: Sequence[int],
-    pictures: Sequence[Picture],
-    total_steps: int,
-    seed: int,
-    progress: fitting.Progress | None = None,
-) -> tuple[list[Net], list[int]]:
-    """Float nets, one a picture, fitted side by side; and how often each one's learning rate was halved."""
-    pixels = fitting.stack_pictures(pictures)
-    key = jax.random.key(seed)
-    state = fitting.start(recipe, widths, pixels, "cos_sin", key)
-    state = fitting.train(recipe, state, pixels, key, Schedule(0, total_steps, total_steps), progress=progress)
-    layers = jax.device_get(state.layers)
-    nets = [[{name: c[i] for name, c in layer.items()} for layer in layers] for i in range(len(pictures))]
-    return nets, [round(-math.log2(rate)) for rate in np.asarray(state.rate)]
-
-
-def final_loss(net: Net, picture: Picture, input_scale: float) -> float:
-    """Eq. 4.7 literally: mean over all pixels of the squared norm of a pixel's error, values in [-1, 1].
-
-    A third of it is the mean over pixels and channels of an RGB picture.
-    """
-    height, width, channels = picture.shape
-    targets = picture.reshape(-1, channels) / 127.5 - 1
-    total = 0.0
-    for first in range(0, height * width, TILE_POINTS):
-        index = jnp.arange(first, min(first + TILE_POINTS, height * width))
-        values = _values(net, painting.coordinates(index, height, width) * input_scale)
-        total += float(np.sum((np.asarray(values, np.float64) - targets[np.asarray(index)]) ** 2))
-    return total / (height * width)
-
-
-_values = jax.jit(fourier_net)
-
-
-def float32_file(net: Net, picture: Picture, widths: Sequence[int], input_scale: float) -> tuple[bytes, Picture]:
-    """A .dfm file of one net with float32 weights, and the picture that it decodes to."""
-    height, width, channels = picture.shape
-    painted = painting.paint(net, height, width, input_scale)
-    checksum = crc32(painted.tobytes())
-    header = container.Header(
-        width, height, channels, tuple(widths), "cos_sin", "float32", input_scale, pixel_checksum=checksum
-    )
-    return container.write(header, net), painted
-
-
-def percent_of_raw(widths: Sequence[int], picture: Picture) -> float:
-    """The thesis' size: 32-bit weights without any header, in percent of one byte a pixel and channel."""
-    return 100 * 4 * coefficient_count(widths, picture.shape[-1]) / picture.size
-
-
-class ProgressBar(Progress):
-    """Progress over several fits of known relative cost, on standard error, with the time left."""
-
-    def __init__(self, total_cost: float):
-        super().__init__(100.0, unit="%")
-        self._scale = 100.0 / total_cost
-
-    def of_fit(self, name: str, cost: float) -> Callable[[int, int, float], None]:
-        """The progress function of one fit, which is `cost` of the total."""
-        before = self.done
-
-        def update(done: int, total: int, decibels: float) -> None:
-            self.reach(before + self._scale * cost * done / total, note=f"{name}: {decibels:.2f} dB")
-
-        return update
-
-
-def find_row(rows: Sequence[dict], config: dict) -> dict | None:
-    """The newest of the rows that were measured with exactly this config."""
-    wanted = finite(config)
-    return next((row for row in reversed(rows) if row.get("config") == wanted), None)
-
-
-def save_figure(path: str, figure: Figure) -> None:
-    """The figure as a PNG, which appears when complete; its folder is made when missing."""
-    stream = io.BytesIO()
-    figure.savefig(stream, format="png", dpi=110)
-    os.makedirs(os.path.dirname(os.path.abspath(path)), exist_ok=True)
-    write_atomically(path, stream.getvalue())
-
-
-def integers(text: str) -> list[int]:
-    """Positive integers separated by commas, for argparse."""
-    try:
-        numbers = [int(word) for word in text.split(",")]
-    except ValueError:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a list of integers such as 4,6,8") from None
-    if min(numbers) < 1:
-        raise argparse.ArgumentTypeError(f"{text!r}: all must be positive")
-    return numbers
-
-
-def exit_in_words(main: Callable[[], None]) -> NoReturn:
-    """Runs a script's main; what the user can mend is one line and exit code 2."""
-    try:
-        main()
-    except UserError as error:
-        print(f"{os.path.basename(sys.argv[0])}: {error}", file=sys.stderr)
-        sys.exit(2)
-    sys.exit(0)
 
 
 def add_grid_arguments(parser: argparse.ArgumentParser) -> None:
@@ -186,20 +66,6 @@ def add_grid_arguments(parser: argparse.ArgumentParser) -> None:
     add("--seeds", type=int, help="nets a size, fitted as one batch")
     add("--steps", type=int, help="training steps")
     add("--seed", type=int, default=0, help="of the starts and the pixels drawn (%(default)s)")
-
-
-def in_words(setting: dict) -> str:
-    return ", ".join(f"{name} {','.join(map(str, v)) if isinstance(v, list) else v}" for name, v in setting.items())
-
-
-def complete(arguments: argparse.Namespace, full: dict, quick: dict) -> None:
-    """Fills the options that were not given from the full or the quick setting."""
-    for name, value in (quick if arguments.quick else full).items():
-        if getattr(arguments, name) is None:
-            setattr(arguments, name, value)
-        chosen = getattr(arguments, name)
-        if isinstance(chosen, int) and chosen < 1:
-            raise UserError(f"--{name} must be positive, not {chosen}")
 
 
 def load_square(arguments: argparse.Namespace) -> tuple[str, Picture]:
@@ -240,7 +106,7 @@ def cell_config(
     }
 
 
-def measure(config: dict, picture: Picture, progress: fitting.Progress) -> dict[str, Any]:
+def measure(config: dict, picture: Picture, progress: ProgressReport) -> dict[str, Any]:
     """The numbers of one box; losses that are not finite count as no loss at all (null)."""
     recipe, widths = RECIPES[config["recipe_name"]], (config["width"],) * config["depth"]
     copies = [picture] * config["seeds"]
@@ -330,7 +196,7 @@ def main() -> None:
     missing = [cell for cell in configs if cell not in rows]
     print(f"{len(missing)} boxes to fit, {len(rows)} already in {arguments.output}")
     costs = {cell: cell_cost(arguments, *cell) for cell in missing}
-    with ProgressBar(sum(costs.values())) as bar:
+    with FitProgress(sum(costs.values())) as bar:
         for cell in missing:
             label = f"{cell[0]}, width {cell[1]}, depth {cell[2]}"
             start = time.perf_counter()
@@ -351,4 +217,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    exit_in_words(main)
+    run_script(main)

@@ -18,28 +18,30 @@ import numpy as np
 from figure_5_1 import (
     FULL,
     QUICK,
-    RECIPES,
-    Picture,
-    ProgressBar,
     add_grid_arguments,
     cell_config,
     cell_cost,
     cells,
-    complete,
-    exit_in_words,
-    final_loss,
-    find_row,
-    fit_nets,
-    float32_file,
     interval,
     interval_names,
     load_square,
     loss_edges,
-    save_figure,
 )
 from matplotlib.figure import Figure
 
 from dfm.errors import UserError
+from dfm.experiments import (
+    RECIPES,
+    FitProgress,
+    Picture,
+    complete,
+    final_loss,
+    find_row,
+    fit_nets,
+    float32_file,
+    run_script,
+    save_figure,
+)
 from dfm.metrics.picture_quality import psnr, ssim
 from dfm.results import read_lines, record
 
@@ -128,7 +130,7 @@ def main() -> None:
         return cell_cost(arguments, *(row["config"][key] for key in ("recipe_name", "width", "depth")))
 
     start, strip = time.perf_counter(), []
-    with ProgressBar(sum(cost(row) for _, row in chosen)) as bar:
+    with FitProgress(sum(cost(row) for _, row in chosen)) as bar:
         for words, row in chosen:
             numbers, painted = fit_again(row, picture, bar.of_fit(words, cost(row)))
             strip.append(({"interval": words, **numbers}, painted))
@@ -150,4 +152,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    exit_in_words(main)
+    run_script(main)

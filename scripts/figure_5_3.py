@@ -23,27 +23,26 @@ from typing import Any
 from zlib import crc32
 
 import numpy as np
-from figure_5_1 import (
+from matplotlib.figure import Figure
+
+from dfm import codec
+from dfm.codec.bench import baselines
+from dfm.codec.weights.recipes import effort_steps
+from dfm.errors import UserError
+from dfm.experiments import (
     RECIPES,
+    FitProgress,
     Picture,
-    ProgressBar,
     complete,
-    exit_in_words,
     final_loss,
     fit_nets,
     float32_file,
     percent_of_raw,
+    run_script,
     sample_photograph,
     save_figure,
     square,
 )
-from matplotlib.figure import Figure
-
-from dfm import codec
-from dfm.codec import container
-from dfm.codec.bench import baselines
-from dfm.codec.encoder import effort_steps
-from dfm.errors import UserError
 from dfm.metrics.picture_quality import psnr, ssim
 from dfm.models.fourier import coefficient_count
 from dfm.picture_files import PICTURE_SUFFIXES, load_picture
@@ -100,7 +99,7 @@ def _numbers(data: bytes, decoded: Picture, picture: Picture) -> dict[str, Any]:
 
 
 def measure(
-    picture: Picture, widths: tuple[int, ...], arguments: argparse.Namespace, bar: ProgressBar
+    picture: Picture, widths: tuple[int, ...], arguments: argparse.Namespace, bar: FitProgress
 ) -> tuple[dict[str, Any], dict[str, Picture]]:
     """(numbers, decoded pictures), each by codec."""
     recipe = RECIPES["thesis"]
@@ -118,7 +117,7 @@ def measure(
     )
     shown["default"] = codec.decode(data)
     metrics["default"] = _numbers(data, shown["default"], picture)
-    metrics["default"] |= {"widths": container.read_header(data).widths, "steps": effort_steps(arguments.effort)}
+    metrics["default"] |= {"widths": codec.describe(data)["widths"], "steps": effort_steps(arguments.effort)}
     return metrics, shown
 
 
@@ -204,7 +203,7 @@ def main() -> None:
     )
     print(title)
     columns = []
-    with ProgressBar(2 * len(pictures)) as bar:
+    with FitProgress(2 * len(pictures)) as bar:
         for name, picture in pictures:
             start = time.perf_counter()
             metrics, shown = measure(picture, widths, arguments, bar)
@@ -238,4 +237,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    exit_in_words(main)
+    run_script(main)

@@ -17,7 +17,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from figure_5_1 import exit_in_words, save_figure
 from figures_generation import training_facts
 from jaxtyping import Float, UInt8
 from matplotlib.figure import Figure
@@ -26,6 +25,7 @@ from PIL import Image
 from dfm.arrays import grid
 from dfm.data import Dataset
 from dfm.errors import UserError
+from dfm.experiments import run_script, save_figure
 from dfm.metrics.principal_components import principal_components
 from dfm.models.autoencoder_kl import AutoencoderKL
 from dfm.results import read_lines, record
@@ -160,4 +160,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    exit_in_words(main)
+    run_script(main)

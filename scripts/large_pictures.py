@@ -18,13 +18,13 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from bench_autoencoder import inputs, random_weights
-from figure_5_1 import exit_in_words
 
 from dfm.errors import UserError
+from dfm.experiments import run_script
 from dfm.models.autoencoder_kl import AutoencoderKL, parameter_shapes
 from dfm.models.published import published_variants
 from dfm.models.tiled_autoencoder import STRIP_BYTES, tiled_decode
+from dfm.peers.autoencoder_kl import random_inputs, random_params
 from dfm.results import record
 
 MEBIBYTE = 2**20
@@ -32,7 +32,7 @@ MEBIBYTE = 2**20
 
 def memory(model: AutoencoderKL, method: str, size: int) -> dict[str, Any]:
     """MiB of one picture in float32, by XLA's analysis, and how long the compilation took."""
-    x = jax.ShapeDtypeStruct(inputs(model, method, size, 1).shape, jnp.float32)
+    x = jax.ShapeDtypeStruct(random_inputs(model, method, size, 1).shape, jnp.float32)
     name, start = "moments" if method == "encode" else "decode", time.perf_counter()
     lowered = jax.jit(lambda p, x: model.apply({"params": p}, x, method=name)).lower(parameter_shapes(model), x)
     found = lowered.compile().memory_analysis()
@@ -48,8 +48,8 @@ def memory(model: AutoencoderKL, method: str, size: int) -> dict[str, Any]:
 
 def whole_and_strips(model: AutoencoderKL, size: int) -> dict[str, Any]:
     """Seconds of decoding in one program (after its compilation) and by strips, and the distance between both."""
-    params = random_weights(model)[1]
-    z = inputs(model, "decode", size, 1)
+    params = random_params(model)
+    z = random_inputs(model, "decode", size, 1)
     decode = jax.jit(lambda p, z: model.apply({"params": p}, z, method="decode"))
     compiled: Any = decode.lower(params, z).compile()
     start = time.perf_counter()
@@ -117,4 +117,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    exit_in_words(main)
+    run_script(main)

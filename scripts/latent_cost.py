@@ -19,10 +19,10 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from figure_5_1 import exit_in_words
 from flax import linen as nn
 
 from dfm.errors import UserError
+from dfm.experiments import run_script
 from dfm.files import write_atomically
 from dfm.models import attention
 from dfm.models.autoencoder_kl import AutoencoderKL
@@ -172,4 +172,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    exit_in_words(main)
+    run_script(main)

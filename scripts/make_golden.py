@@ -20,58 +20,69 @@ import numpy as np
 
 from dfm import codec
 from dfm.codec import container
+from dfm.codec.weights import payload
+from dfm.codec.weights.coefficients import QuantizedLayer, dequantize
+from dfm.codec.weights.payload import Architecture, Net
 from dfm.picture_files import downscale, save_picture
 
 GOLDEN_DIR = Path(__file__).parents[1] / "tests" / "golden"
 
 # Arguments of fit_picture: fits differ from machine to machine, so these files can be read for ever but not made again
 GOLDEN_PICTURES: dict[str, dict[str, Any]] = {
-    "v1_picture_quantized_cos_sin": dict(photograph="china.jpg", height=31, width=47, channels=3, widths=(4, 4, 3)),
-    "v1_picture_quantized_cas": dict(
+    "v2_picture_quantized_cos_sin": dict(photograph="china.jpg", height=31, width=47, channels=3, widths=(4, 4, 3)),
+    "v2_picture_quantized_cas": dict(
         photograph="flower.jpg", height=32, width=48, channels=1, widths=(5, 5, 4), basis="cas"
     ),
-    "v1_picture_float16_cas": dict(
+    "v2_picture_float16_cas": dict(
         photograph="flower.jpg", height=32, width=30, channels=3, widths=(4, 3, 3), basis="cas", precision="float16"
     ),
-    "v1_picture_float32_cos_sin": dict(
+    "v2_picture_float32_cos_sin": dict(
         photograph="china.jpg", height=32, width=48, channels=1, widths=(3, 3, 2), precision="float32"
     ),
 }
 
 
-def golden_coefficients(header: container.Header) -> list:
+def golden_coefficients(architecture: Architecture) -> list:
     """Layers that look like a fit, made from integers alone so that they are the same on every machine.
 
     Their spread falls with the number of ones in k; the first layer holds the largest integer, the last is all zero."""
     layers = []
-    for number, (inputs, outputs) in enumerate(header.layer_sizes):
+    for number, (inputs, outputs) in enumerate(architecture.layer_sizes):
         arrays = {}
-        for name in ("cos", "sin") if header.basis == "cos_sin" else ("cas",):
+        for name in ("cos", "sin") if architecture.basis == "cos_sin" else ("cas",):
             order = np.array([k.bit_count() for k in range(2**inputs)])[:, None]
             index = np.arange(2**inputs * outputs, dtype=np.int64).reshape(-1, outputs) + 1000 * number + len(name)
             # Sum of four residues: a bell-shaped stand-in for random numbers.
             noise = sum(index * index * factor % 97 - 48 for factor in (31, 37, 41, 43))
-            values = noise // (4 * (order + 1)) * (number < len(header.widths))
+            values = noise // (4 * (order + 1)) * (number < len(architecture.widths))
             if number == 0:
                 values[-1, -1] = 2047
             if name == "sin":
                 values[0] = 0
             arrays[name] = values.astype(np.int32)
-        layers.append(container.QuantizedLayer(70 + 5 * (number % 3), arrays))
-    if header.precision == "quantized":
+        layers.append(QuantizedLayer(70 + 5 * (number % 3), arrays))
+    if architecture.precision == "quantized":
         return layers
-    return [container.dequantize(layer) for layer in layers]
+    return [dequantize(layer) for layer in layers]
 
 
-def golden_headers() -> dict[str, container.Header]:
-    """Name -> header of each golden file."""
-    grey = container.Header(13, 7, 1, (3, 2), "cas", "quantized", 1.0, 0x01234567)
-    return {
-        "v1_quantized_cos_sin": container.Header(400, 300, 3, (6, 6, 5, 4), "cos_sin", "quantized", 0.75, 0xDEADBEEF),
-        "v1_quantized_cas": grey,
-        "v1_float16_cos_sin": dataclasses.replace(grey, basis="cos_sin", precision="float16", channels=3),
-        "v1_float32_cas": dataclasses.replace(grey, precision="float32"),
+def golden_files() -> dict[str, bytes]:
+    """Name -> golden file of coefficients that no picture belongs to."""
+    large = Architecture((6, 6, 5, 4), 3, "cos_sin", "quantized", 0.75)
+    small = Architecture((3, 2), 1, "cas", "quantized", 1.0)
+    sizes = {large: (400, 300, 0xDEADBEEF)}
+    architectures = {
+        "v2_quantized_cos_sin": large,
+        "v2_quantized_cas": small,
+        "v2_float16_cos_sin": dataclasses.replace(small, basis="cos_sin", precision="float16", channels=3),
+        "v2_float32_cas": dataclasses.replace(small, precision="float32"),
     }
+    files = {}
+    for name, architecture in architectures.items():
+        width, height, checksum = sizes.get(architecture, (13, 7, 0x01234567))
+        header = container.Header(width, height, architecture.channels, "weights", checksum)
+        files[name] = container.write(header, payload.pack(Net(architecture, golden_coefficients(architecture))))
+    return files
 
 
 def fit_picture(photograph: str, height: int, width: int, channels: int, **options: Any) -> bytes:
@@ -84,16 +95,20 @@ def fit_picture(photograph: str, height: int, width: int, channels: int, **optio
 
 def describe(data: bytes) -> dict:
     """What NAME.json holds."""
-    header, layers = container.read(data)
+    header, packed = container.read(data)
+    net = payload.unpack(packed, header.channels)
     digest = hashlib.sha256()
-    for layer in layers:
-        arrays = layer.coefficients if isinstance(layer, container.QuantizedLayer) else layer
+    for layer in net.layers:
+        arrays = layer.coefficients if isinstance(layer, QuantizedLayer) else layer
         for name, values in arrays.items():
             # dtype and shape too: equal bytes of another type are another net
             digest.update(f"{name} {values.dtype.name} {values.shape}".encode())
             digest.update(values.astype(values.dtype.newbyteorder("<")).tobytes())
-    steps = [layer.step_index for layer in layers if isinstance(layer, container.QuantizedLayer)]
-    return {"header": dataclasses.asdict(header), "step_indices": steps, "coefficients_sha256": digest.hexdigest()}
+    return {
+        "header": dataclasses.asdict(header) | dataclasses.asdict(net.architecture),
+        "step_indices": [layer.step_index for layer in net.layers if isinstance(layer, QuantizedLayer)],
+        "coefficients_sha256": digest.hexdigest(),
+    }
 
 
 def main() -> None:
@@ -101,10 +116,7 @@ def main() -> None:
     parser.add_argument("--output_dir", type=Path, default=GOLDEN_DIR)
     output_dir = parser.parse_args().output_dir
     output_dir.mkdir(parents=True, exist_ok=True)
-    makers = {
-        name: partial(lambda header: container.write(header, golden_coefficients(header)), header)
-        for name, header in golden_headers().items()
-    }
+    makers = {name: partial(lambda data: data, data) for name, data in golden_files().items()}
     makers |= {name: partial(fit_picture, **arguments) for name, arguments in GOLDEN_PICTURES.items()}
     for name, make in makers.items():
         path = output_dir / f"{name}.dfm"

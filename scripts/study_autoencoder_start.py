@@ -24,13 +24,13 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from figure_5_1 import exit_in_words
 from ml_collections import ConfigDict
 
 from dfm import models
 from dfm.config import config_module, flatten, resolve
 from dfm.conversion import save_pretrained
 from dfm.errors import UserError
+from dfm.experiments import run_script
 from dfm.metrics.lpips import LpipsFile
 from dfm.results import read_lines, record
 from dfm.train import train
@@ -157,4 +157,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    exit_in_words(main)
+    run_script(main)

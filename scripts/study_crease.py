@@ -24,12 +24,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from figure_5_1 import exit_in_words, find_row
 from jaxtyping import Float
 from ml_collections import ConfigDict
-from study_generation import measured_rows
 
 from dfm.config import config_module, flatten, resolve
+from dfm.experiments import decibels, find_row, measured_rows, run_script, squared_errors
 from dfm.metrics import networks
 from dfm.metrics.features import Extractor
 from dfm.metrics.frechet import FrechetReference
@@ -44,6 +43,7 @@ from dfm.train import train
 from dfm.training.runs import load_run
 
 SAMPLES = 10_000
+MEASURED_PICTURES = 5_000
 STEPS = {"digits": 30_000, "mnist": 3_000, "cifar10": 1_000}
 SEEDS = {"digits": 3, "mnist": 1, "cifar10": 1}
 
@@ -113,10 +113,8 @@ def measure(config: ConfigDict, variant: str, data_dir: str | None) -> dict[str,
             train(config, workdir, data_dir)
         seconds = time.perf_counter() - start
         data = RunData(load_run(workdir), data_dir)
-        rows = measured_rows(data.train)
-        originals = data.pictures(data.train, rows).astype(np.float64)
-        errors = np.square(originals - data.painter.paint(data.latents_of_training(rows))).mean((0, 3))
-        found = {"psnr": float(10 * np.log10(255**2 / errors.mean())), "crease": crease(errors)}
+        errors = squared_errors(data, measured_rows(data.train, MEASURED_PICTURES))
+        found = {"psnr": decibels(errors.mean()), "crease": crease(errors)}
         found["least_distance"] = least_distance(variant, len(errors))
         if config.dataset.name == "digits":
             found |= distances_of_digits(data)
@@ -193,4 +191,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    exit_in_words(main)
+    run_script(main)

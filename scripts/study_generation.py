@@ -28,7 +28,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from figure_5_1 import exit_in_words, find_row, save_figure
 from jaxtyping import Int
 from matplotlib.figure import Figure
 from ml_collections import ConfigDict
@@ -36,6 +35,7 @@ from ml_collections import ConfigDict
 from dfm.config import config_module, flatten, resolve
 from dfm.data import Dataset, load
 from dfm.errors import UserError
+from dfm.experiments import decibels, find_row, measured_rows, run_script, save_figure, squared_errors
 from dfm.metrics.moments import Moments
 from dfm.metrics.picture_quality import PEAK
 from dfm.metrics.principal_components import principal_components
@@ -93,19 +93,6 @@ def make_config(variant: str, steps: int, seed: int) -> ConfigDict:
     return resolve(config)
 
 
-def measured_rows(dataset: Dataset, count: int = MEASURED_PICTURES) -> Int[np.ndarray, " n"]:
-    """Numbers of `count` pictures evenly spread over the data set, or of all."""
-    count = min(count, len(dataset))
-    return np.arange(count) * len(dataset) // count
-
-
-def reconstruction_psnr(data: RunData, rows: Int[np.ndarray, " n"]) -> float:
-    """Of these pictures of the training, from the table or by the encoder: 10 log10(255^2 / mean squared error)."""
-    originals = data.pictures(data.train, rows)
-    painted = data.painter.paint(data.latents_of_training(rows))
-    return _decibels(np.square(originals.astype(np.float64) - painted).mean())
-
-
 def pca_psnr(dataset: Dataset, rows: Int[np.ndarray, " n"], size: int) -> dict[str, float]:
     """PSNR of these pictures from `size` principal components of the whole data set.
 
@@ -121,15 +108,11 @@ def pca_psnr(dataset: Dataset, rows: Int[np.ndarray, " n"], size: int) -> dict[s
         errors.append(np.square(restored - flat).sum())
         rounded_errors.append(np.square(np.clip(np.rint(restored), 0, PEAK) - flat).sum())
     numbers = len(rows) * len(components.mean)
-    return {"pca_psnr": _decibels(sum(errors) / numbers), "pca_psnr_8_bits": _decibels(sum(rounded_errors) / numbers)}
+    return {"pca_psnr": decibels(sum(errors) / numbers), "pca_psnr_8_bits": decibels(sum(rounded_errors) / numbers)}
 
 
 def _flat(dataset: Dataset, rows: np.ndarray) -> np.ndarray:
     return dataset.take(rows).reshape(len(rows), -1).astype(np.float32)
-
-
-def _decibels(mean_square: float) -> float:
-    return 10 * math.log10(PEAK**2 / mean_square) if mean_square else math.inf
 
 
 def measure(config: ConfigDict, data_dir: str | None) -> dict[str, Any]:
@@ -148,7 +131,10 @@ def measure(config: ConfigDict, data_dir: str | None) -> dict[str, Any]:
         if run.step < config.total_steps:
             raise UserError("interrupted; the rows measured so far are kept")
         data = RunData(run, data_dir)
-        return {"psnr": reconstruction_psnr(data, measured_rows(data.train)), "seconds_of_training": seconds}
+        return {
+            "psnr": decibels(squared_errors(data, measured_rows(data.train, MEASURED_PICTURES)).mean()),
+            "seconds_of_training": seconds,
+        }
 
 
 def run(arguments: argparse.Namespace, chosen: Sequence[str]) -> None:
@@ -165,7 +151,7 @@ def run(arguments: argparse.Namespace, chosen: Sequence[str]) -> None:
         return
     dataset = load("mnist", "train", arguments.data_dir)
     latent_size = make_config("tuned", arguments.steps, 0).model.latent_size
-    pca = pca_psnr(dataset, measured_rows(dataset), latent_size)
+    pca = pca_psnr(dataset, measured_rows(dataset, MEASURED_PICTURES), latent_size)
     print(f"PCA with {latent_size} numbers: {pca['pca_psnr']:.2f} dB ({pca['pca_psnr_8_bits']:.2f} dB in 8 bits)")
     for variant, seed, config in todo:
         start = time.perf_counter()
@@ -286,4 +272,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    exit_in_words(main)
+    run_script(main)

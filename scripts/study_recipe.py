@@ -13,7 +13,7 @@ Parts:
   rounding     share of the steps with rounded coefficients x bits a coefficient, in bytes
   robust       the thesis' and the default recipe on every picture of the folder: gain, mean gain, smallest gain
 
-Variants differ from dfm.codec.weights.fitting.DEFAULT in the named variable alone, and are multiples of its value
+Variants differ from dfm.codec.weights.recipes.DEFAULT in the named variable alone, and are multiples of its value
 where that makes sense, so the study follows the recipe. All pictures of a part are shrunk to --longest_side pixels and
 fitted as one batch, from the same starts whatever the variant. Float weights, but for shapes and rounding, which count
 real bytes through `dfm.codec.encode_batch`.
@@ -34,13 +34,13 @@ from typing import Any
 from zlib import crc32
 
 import numpy as np
-from figure_5_1 import Picture, ProgressBar, exit_in_words, fit_nets, integers, sample_photograph
 
 from dfm import codec
-from dfm.codec import encoder
-from dfm.codec.weights import architectures, fitting, painting
-from dfm.codec.weights.fitting import DEFAULT, THESIS, Recipe
+from dfm.codec.profiles import ProgressReport
+from dfm.codec.weights import architectures, painting
+from dfm.codec.weights.recipes import DEFAULT, THESIS, Recipe, effort_steps
 from dfm.errors import UserError
+from dfm.experiments import FitProgress, Picture, fit_nets, integers, run_script, sample_photograph
 from dfm.metrics.picture_quality import psnr
 from dfm.models.fourier import coefficient_count
 from dfm.picture_files import PICTURE_SUFFIXES, central_crop, downscale, load_picture
@@ -188,7 +188,7 @@ def settings_of(variant: Variant, arguments: argparse.Namespace) -> dict[str, An
 
 
 def measure(
-    variant: Variant, pictures: Sequence[Picture], arguments: argparse.Namespace, progress: fitting.Progress
+    variant: Variant, pictures: Sequence[Picture], arguments: argparse.Namespace, progress: ProgressReport
 ) -> list[dict[str, Any]]:
     """The numbers of each picture."""
     if variant.most_bytes is None:
@@ -196,10 +196,9 @@ def measure(
         scale = variant.recipe.input_scale
         painted = [painting.paint(net, *p.shape[:2], scale) for net, p in zip(nets, pictures, strict=True)]
         return [{"psnr": psnr(a, b), "retreats": r} for a, b, r in zip(painted, pictures, halvings, strict=True)]
-    encoder.RECIPES["study"] = variant.recipe
     files = codec.encode_batch(
         pictures,
-        preset="study",
+        recipe=variant.recipe,
         widths=variant.widths,
         target_bytes=variant.most_bytes,
         effort=_effort(arguments.steps),
@@ -215,7 +214,7 @@ def measure(
 
 def _effort(steps: int) -> int:
     """The effort of so many steps, because files are made at efforts only."""
-    efforts = {encoder.effort_steps(effort): effort for effort in range(1, 10)}
+    efforts = {effort_steps(effort): effort for effort in range(1, 10)}
     if steps not in efforts:
         known = ", ".join(map(str, efforts))
         raise UserError(f"parts {' and '.join(CODED_PARTS)} take the steps of an effort: {known}")
@@ -239,7 +238,7 @@ def run(arguments: argparse.Namespace) -> None:
 
     todo = [(v, group) for group in groups for v in variants(arguments.part, arguments.widths) if missing(v, group)]
     print(f"part {arguments.part}: {len(todo)} batches of up to {GROUP} pictures to fit")
-    with ProgressBar(sum(_cost(variant, pictures, group) for variant, group in todo)) as bar:
+    with FitProgress(sum(_cost(variant, pictures, group) for variant, group in todo)) as bar:
         for variant, group in todo:
             label = f"{variant.variable} {variant.value}".strip()
             # the whole group, though some of its rows may be there: starts depend on the place in the batch
@@ -376,4 +375,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    exit_in_words(main)
+    run_script(main)

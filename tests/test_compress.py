@@ -1,6 +1,7 @@
 """The command line: what it prints and writes, and one clear line with exit code 2 for everything that can go wrong."""
 
 import configparser
+import dataclasses
 import importlib
 import io
 import json
@@ -17,8 +18,8 @@ from PIL import Image
 
 import dfm
 from dfm import codec, progress
-from dfm.codec import container, encoder
-from dfm.codec.weights import architectures, fitting
+from dfm.codec import container
+from dfm.codec.weights import architectures, fitting, recipes
 from dfm.compress import main
 from dfm.metrics.picture_quality import psnr, ssim
 
@@ -40,7 +41,7 @@ def quick_compilation():
 
 @pytest.fixture(autouse=True)
 def small_fits(monkeypatch, tmp_path):
-    monkeypatch.setattr(encoder, "EFFORT_STEPS", dict.fromkeys((1, 3, 5, 7, 9), 60))
+    monkeypatch.setattr(recipes, "EFFORT_STEPS", dict.fromkeys((1, 3, 5, 7, 9), 60))
     monkeypatch.setattr(architectures, "ladder", lambda channels, basis="cos_sin": LADDER)
     monkeypatch.setenv("JAX_COMPILATION_CACHE_DIR", str(tmp_path / "cache"))  # not the user's
     monkeypatch.setenv("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.5")
@@ -54,7 +55,7 @@ def pixels(photograph):
 @pytest.fixture(scope="module")
 def compressed(pixels):
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(encoder, "EFFORT_STEPS", {3: 60})
+        patch.setattr(recipes, "EFFORT_STEPS", {3: 60})
         return codec.encode(pixels, widths=(2, 2))
 
 
@@ -156,10 +157,11 @@ def test_encode_options(inside, capsys, pixels, options):
 
 def test_thesis_preset(inside, capsys, monkeypatch):
     monkeypatch.setattr(fitting, "train", lambda recipe, state, *_, **__: state)
-    monkeypatch.setattr(encoder, "THESIS_WIDTHS", (2, 2))
+    small = dataclasses.replace(recipes.PRESETS["thesis"], fixed_widths=(2, 2))
+    monkeypatch.setitem(recipes.PRESETS, "thesis", small)
     assert main(["encode", "photo.png", "-o", "new.dfm", "--preset", "thesis", "--json", "--quiet"]) == 0
     report = json.loads(capsys.readouterr().out)
-    assert report["precision"] == "float32" and report["bytes"] == 19 + 4 * (56 - 7)
+    assert report["precision"] == "float32" and report["bytes"] == 20 + 4 * (56 - 7)
 
 
 def test_decode(inside, compressed, capsys):
@@ -174,8 +176,8 @@ def test_decode_verifies(inside, compressed, capsys):
     assert main(["decode", "photo.dfm", "-o", "new.png", "--verify", "--json"]) == 0
     report = json.loads(capsys.readouterr().out)
     assert report["identical_to_reference"] is True and (report["width"], report["height"]) == (16, 12)
-    # 19 bytes around the payload, of which the pixel checksum is the last of the header
-    other = compressed[:11] + bytes(4) + compressed[15:-4]
+    # the pixel checksum follows magic, version, profile and two sizes of a byte each
+    other = compressed[:8] + bytes(4) + compressed[12:-4]
     (inside / "other.dfm").write_bytes(other + struct.pack("<I", zlib.crc32(other)))
     assert main(["decode", "other.dfm", "-o", "new.png", "--verify"]) == 0
     assert "not identical to the encoder's decode" in capsys.readouterr().out

@@ -169,12 +169,12 @@ def test_the_command_line_explains_itself(capsys, pictures, tmp_path):
     both = [f"--samples={pictures}", "--reference=digits:test"]
     cases = [
         ([], "one of the arguments"),
-        ([*both, "--metrics=fjd"], "unknown metric 'fjd'; did you mean fid?"),
-        ([*both, "--metrics=,"], "names none"),
+        ([*both, "--metrics=fjd"], "unknown metric 'fjd'; did you mean 'fid'?"),
+        ([*both, "--metrics=,"], "no metric is named"),
         ([*both, "--protocol=rae-2021"], "did you mean rae-2020?"),
         ([*both, "--num_samples=0"], "at least 1"),
         ([*both, "--num_samples=121", "--metrics=fd-digits"], "has 120 pictures, not 121"),
-        ([*both, "--repeats=2"], "needs --workdir"),
+        ([*both, "--repeats=2"], "--repeats is for runs (--workdir)"),
         ([*both, "--seed=-1"], "--seed must be"),
         ([*both, f"--output={tmp_path / 'no' / 'out.jsonl'}"], "does not exist"),
         ([f"--samples={one}", "--reference=digits:test", "--metrics=fd-digits"], "1 picture, and at least 2"),
@@ -347,7 +347,7 @@ def test_folder_of_pictures(capsys, tmp_path):
         (["--metrics=foo"], "--metrics=fid or fd-NAME, not foo"),
         (["--metrics=kd-digits"], "--metrics=fid or fd-NAME, not kd-digits"),
         (["--metrics=fd-digits,fd-mnist"], "statistics of one network"),
-        (["--metrics=fd-digits", "--reference=digits:train"], "--reference has no part in --make_stats"),
+        (["--metrics=fd-digits", "--reference=digits:train"], "--reference is for evaluations, not for --make_stats"),
     ],
 )
 def test_statistics_are_made_of_one_set_with_one_network(capsys, tmp_path, arguments, said):

@@ -1,6 +1,5 @@
 import io
 import os
-import stat
 import struct
 import subprocess
 import sys
@@ -12,7 +11,6 @@ from jaxtyping import TypeCheckError
 from PIL import Image
 
 from dfm.errors import UserError
-from dfm.files import check_writable, write_atomically
 from dfm.picture_files import (
     ORIENTATIONS,
     WRITABLE_FORMATS,
@@ -253,69 +251,6 @@ def test_what_a_format_cannot_hold(tmp_path):
     too_wide = np.zeros((1, 70_000, 3), np.uint8)
     assert "WEBP" in message_of(save_picture, tmp_path / "wide.webp", too_wide)
     assert not os.listdir(tmp_path)
-
-
-def test_check_writable_leaves_nothing_behind(tmp_path):
-    check_writable(tmp_path / "new.dfm")
-    assert not os.listdir(tmp_path)
-    (tmp_path / "old.dfm").write_bytes(b"old")
-    check_writable(tmp_path / "old.dfm")
-    assert (tmp_path / "old.dfm").read_bytes() == b"old"
-
-
-def test_check_writable_refuses(tmp_path):
-    assert "folder" in message_of(check_writable, tmp_path)
-    assert "does not exist" in message_of(check_writable, tmp_path / "missing" / "a.dfm")
-    assert "cannot be written" in message_of(check_writable, tmp_path / ("a" * 300))
-    (tmp_path / "file").touch()
-    assert "does not exist" in message_of(check_writable, tmp_path / "file" / "a.dfm")
-
-
-@pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() == 0, reason="root may write everywhere")
-def test_check_writable_sees_permissions(tmp_path):
-    (tmp_path / "protected.dfm").touch(mode=0o444)
-    assert "write-protected" in message_of(check_writable, tmp_path / "protected.dfm")
-    tmp_path.chmod(0o555)
-    assert "Permission denied" in message_of(check_writable, tmp_path / "a.dfm")
-
-
-def test_read_only_folder_by_a_failing_create(tmp_path, monkeypatch):
-    def refuse(*arguments):
-        raise OSError(30, "Read-only file system")
-
-    monkeypatch.setattr(os, "open", refuse)
-    assert "Read-only file system" in message_of(check_writable, tmp_path / "a.dfm")
-    assert "Read-only file system" in message_of(write_atomically, tmp_path / "a.dfm", b"data")
-
-
-def test_a_failed_write_keeps_the_old_file(tmp_path, monkeypatch):
-    path = tmp_path / "a.dfm"
-    write_atomically(path, b"old")
-
-    def disk_full(descriptor):
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr(os, "fsync", disk_full)
-    assert "No space left" in message_of(write_atomically, path, b"new")
-    assert path.read_bytes() == b"old" and os.listdir(tmp_path) == ["a.dfm"]
-
-
-def test_written_files_honour_the_umask_and_links(tmp_path):
-    previous = os.umask(0o027)
-    try:
-        write_atomically(tmp_path / "a.dfm", b"one")
-    finally:
-        os.umask(previous)
-    assert stat.S_IMODE((tmp_path / "a.dfm").stat().st_mode) == 0o640
-    (tmp_path / "link.dfm").symlink_to(tmp_path / "a.dfm")
-    write_atomically(tmp_path / "link.dfm", b"two")
-    assert (tmp_path / "link.dfm").is_symlink() and (tmp_path / "a.dfm").read_bytes() == b"two"
-
-
-def test_devices_are_written_to_and_not_replaced():
-    check_writable(os.devnull)
-    write_atomically(os.devnull, b"data")
-    assert stat.S_ISCHR(os.stat(os.devnull).st_mode)
 
 
 @pytest.mark.parametrize(

@@ -44,7 +44,7 @@ def test_unreadable_pictures_are_one_line_and_code_2(monkeypatch, capsys, tmp_pa
 def test_every_part_of_the_study_has_distinct_variants_and_the_default_first():
     import study_recipe
 
-    from dfm.codec.weights.fitting import DEFAULT
+    from dfm.codec.weights.recipes import DEFAULT
 
     for part in study_recipe.PARTS:
         variants = study_recipe.variants(part, (6, 6, 6, 6))

@@ -1,26 +1,28 @@
 """Single pictures to .dfm files and back: `encode(image) -> bytes`, `decode(data) -> uint8 picture`.
 
-The two functions import JAX at their first call, so that reading headers and `--help` stay quick.
+The functions import JAX at their first call, so that reading headers and `--help` stay quick.
 """
 
-from collections.abc import Sequence
-from typing import Any
-from zlib import crc32
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from jaxtyping import UInt8
 
 from dfm.codec import container
+from dfm.codec.profiles import Profile, ProgressReport, make_profile
+from dfm.errors import UserError
 
-__all__ = ["encode", "encode_batch", "decode", "is_reference_decode"]
+if TYPE_CHECKING:
+    from dfm.codec.search import Encoded
+
+__all__ = ["encode", "encode_batch", "encode_each", "decode", "describe", "is_reference_decode"]
+
+DEFAULT_PROFILE = "weights"
 
 
 def encode(image: UInt8[np.ndarray, "..."], **options: Any) -> bytes:
-    """One uint8 picture, [H, W] or [H, W, 1 or 3], as the bytes of a .dfm file.
-
-    Options (details in `dfm.codec.encoder.encode_batch`): one of `quality` (0 ... 100, default 75), `target_bytes` and
-    `target_psnr`; `preset` ("default", "thesis"), `effort` (1 ... 9), `seed`, `precision`, `basis`, `widths`,
-    `progress`.
+    """One uint8 picture, [H, W] or [H, W, 1 or 3], as the bytes of a .dfm file; options as in `encode_each`.
 
     Raises:
         UserError: contradicting or impossible options.
@@ -30,9 +32,40 @@ def encode(image: UInt8[np.ndarray, "..."], **options: Any) -> bytes:
 
 def encode_batch(images: Sequence[UInt8[np.ndarray, "..."]], **options: Any) -> list[bytes]:
     """`encode` of several pictures; those that get the same net are fitted side by side, over all devices."""
-    from dfm.codec import encoder
+    files = {number: encoded.data for number, encoded in encode_each(images, **options)}
+    return [files[number] for number in range(len(images))]
 
-    return encoder.encode_batch(images, **options)
+
+def encode_each(
+    images: Sequence[UInt8[np.ndarray, "..."]],
+    *,
+    profile: str = DEFAULT_PROFILE,
+    quality: float | None = None,
+    target_bytes: int | None = None,
+    target_psnr: float | None = None,
+    progress: ProgressReport | None = None,
+    **options: Any,
+) -> Iterator[tuple[int, "Encoded"]]:
+    """(number, its file and the picture that the file decodes to) of every picture, as soon as each is finished.
+
+    Args:
+        images: uint8 [H, W] or [H, W, C] with C = 1 or 3. Equal pictures are fitted once and get equal files.
+        profile: how pictures are coded, a name of `dfm.codec.profiles.PROFILES`.
+        quality: 0 ... 100 (default 75).
+        target_bytes: the file is never larger.
+        target_psnr: in dB; the file's picture is never worse.
+        progress: called with (steps done, steps in all, PSNR in dB of the latest steps; NaN while compiling).
+        options: the profile's own: those of `dfm.codec.weights.profile.weights_profile`.
+
+    Raises:
+        UserError: contradicting or impossible options, before any fit.
+    """
+    made = make_profile(profile, options)
+    from dfm.codec import search
+
+    return search.encode_each(
+        images, made, quality=quality, target_bytes=target_bytes, target_psnr=target_psnr, progress=progress
+    )
 
 
 def decode(data: bytes) -> UInt8[np.ndarray, "height width channel"]:
@@ -43,12 +76,40 @@ def decode(data: bytes) -> UInt8[np.ndarray, "height width channel"]:
     Raises:
         UserError: not a .dfm file, damaged, or made by a newer version.
     """
-    header, layers = container.read(data)
-    from dfm.codec.weights import painting
+    header, profile, content = _open(data)
+    return profile.paint(content, header.shape)
 
-    return painting.paint_file(header, layers)
+
+def describe(data: bytes) -> dict[str, Any]:
+    """Facts of a .dfm file that JSON can hold, after a check of all of it; nothing is painted.
+
+    Raises:
+        UserError: as `decode`.
+    """
+    header, profile, content = _open(data)
+    return {
+        "bytes": len(data),
+        "bits_per_pixel": 8 * len(data) / (header.width * header.height),
+        "width": header.width,
+        "height": header.height,
+        "channels": header.channels,
+        "profile": header.profile,
+        **profile.describe(content),
+        "pixel_checksum": f"{header.pixel_checksum:08x}",
+        "format_version": container.format_version(data),
+    }
 
 
 def is_reference_decode(data: bytes, picture: UInt8[np.ndarray, "height width channel"]) -> bool:
     """Whether a decoded picture equals, pixel for pixel, the one that the encoder saw (by the file's CRC32)."""
-    return container.read_header(data).pixel_checksum == crc32(np.ascontiguousarray(picture).tobytes())
+    return container.read(data)[0].pixel_checksum == container.checksum(picture)
+
+
+def _open(data: bytes) -> tuple[container.Header, Profile, Any]:
+    """Header, profile and the profile's content."""
+    header, payload = container.read(data)
+    profile = make_profile(header.profile, {})
+    try:
+        return header, profile, profile.unpack(payload, header.shape)
+    except UserError as error:
+        raise UserError(f"the .dfm file is damaged: {error}") from error

@@ -1,23 +1,21 @@
-"""The .dfm file: a header, the coefficients of one net, and checksums. Bytes in, layers out; nothing here paints.
+"""The .dfm file: what files of all profiles share. Bytes in, header and payload out; nothing here paints.
 
 | bytes  | field                                                                                             |
 |--------|---------------------------------------------------------------------------------------------------|
 | 4      | magic, 89 44 46 4D: the first byte is not ASCII, so no text file starts like this                 |
-| 1      | format version                                                                                    |
-| 1      | flags: bit 0 colour, bit 1 basis "cas", bits 2-3 precision, others 0                              |
+| 1      | format version, 2                                                                                 |
+| 1      | bit 0 colour, bits 1-7 the profile's number (dfm/codec/profiles.py)                               |
 | 1-5 x2 | picture height, picture width (LEB128: seven bits a byte, low first, top bit means "more")        |
-| 1      | number of hidden widths, then four bits for each (high half first; a last half byte is 0)         |
-| 1      | input scale, in 64ths, minus 1                                                                    |
 | 4      | CRC32 of the reference decode's pixels, little-endian, as the CRC below                           |
-| rest   | payload: range-coded integers ("quantized") or little-endian floats in coefficient-vector order   |
+| rest   | payload, the profile's own                                                                        |
 | 4      | CRC32 of everything before                                                                        |
 
-23 bytes besides the payload for six widths and a picture between 128 and 16,383 pixels a side.
+Version 1 knew the weights profile only. Its sixth byte was bit 0 colour and above it what is the first byte of that
+profile's payload now; the payload's next fields (hidden widths and input scale) stood before the pixels' CRC. Files of
+version 1 are read for ever, and no longer written.
 
-The payload is described in dfm/codec/payload.py.
-
-Every field is checked before it sizes anything, and a file can ask for no more than MAX_PIXELS_PER_BYTE and
-MAX_COEFFICIENTS_PER_BYTE allow, so a small file is never a large allocation. All errors are UserError.
+Every field is checked before it sizes anything, and a file can ask for no more than `least_bytes` allows, so a small
+file is never a large allocation. All errors are UserError.
 """
 
 import io
@@ -25,117 +23,140 @@ import struct
 import zlib
 from dataclasses import dataclass
 
-from dfm.codec.weights import payload
-from dfm.codec.weights.payload import BASES, FloatLayer, QuantizedLayer, dequantize, step_size
+import numpy as np
+from jaxtyping import UInt8
+
+from dfm.codec.profiles import PROFILE_NUMBERS, Shape
 from dfm.errors import UserError
 
-__all__ = ["Header", "QuantizedLayer", "FloatLayer", "dequantize", "step_size", "write", "read", "read_header"]
-
 MAGIC = b"\x89DFM"
-VERSION = 1
-MAX_WIDTH = 12  # 2^12 frequency vectors
-MAX_DEPTH = 64
+VERSION = 2
 MAX_PIXELS = 2**28
 MAX_PIXELS_PER_BYTE = 4096  # 0.002 bits a pixel, below any picture worth decoding
-MAX_COEFFICIENTS_PER_BYTE = 64  # 0.125 bits a coefficient: with fewer bits, a smaller net is the better file
-INPUT_SCALE_UNIT = 64
-
-PRECISIONS = ("quantized", *payload.FLOAT_TYPES)
+FREE_PIXELS = 2**20  # that any file may ask for: 3 MB
+MAX_SHARED_BYTES = 24  # what `shared_bytes` can come to
 CHANNELS = (1, 3)
 
 
 @dataclass(frozen=True)
 class Header:
-    """What a decoder must know besides the coefficients. Fields out of bounds raise UserError.
+    """What every file says of its picture. Fields out of bounds raise UserError.
 
-    `input_scale` multiplies pixel coordinates in [0, 1]; `pixel_checksum` is the CRC32 of the reference decode's uint8
-    pixels."""
+    `pixel_checksum` is `checksum` of the reference decode."""
 
     width: int
     height: int
     channels: int
-    widths: tuple[int, ...]
-    basis: str
-    precision: str
-    input_scale: float
+    profile: str
     pixel_checksum: int
 
     def __post_init__(self) -> None:
-        _check(self.width >= 1 and self.height >= 1, f"the picture size {self.width} x {self.height} is empty")
-        _check(self.width * self.height <= MAX_PIXELS, f"{self.width} x {self.height} exceeds {MAX_PIXELS} pixels")
-        _check(self.channels in CHANNELS, f"{self.channels} channels: only 1 and 3 exist")
-        _check(1 <= len(self.widths) <= MAX_DEPTH, f"{len(self.widths)} hidden widths, outside 1 ... {MAX_DEPTH}")
-        _check(all(1 <= w <= MAX_WIDTH for w in self.widths), f"widths {self.widths} outside 1 ... {MAX_WIDTH}")
-        _check(self.basis in BASES, f"unknown basis {self.basis!r}; known: {', '.join(BASES)}")
-        _check(self.precision in PRECISIONS, f"unknown precision {self.precision!r}; known: {', '.join(PRECISIONS)}")
-        units = self.input_scale * INPUT_SCALE_UNIT
-        _check(units in range(1, 257), f"input scale {self.input_scale} is no multiple of 1/64 between 1/64 and 4")
-        _check(0 <= self.pixel_checksum < 2**32, f"pixel checksum {self.pixel_checksum} is no 32-bit number")
+        check(self.width >= 1 and self.height >= 1, f"the picture size {self.width} x {self.height} is empty")
+        check(self.width * self.height <= MAX_PIXELS, f"{self.width} x {self.height} exceeds {MAX_PIXELS} pixels")
+        check(self.channels in CHANNELS, f"{self.channels} channels: only 1 and 3 exist")
+        check(self.profile in PROFILE_NUMBERS, f"unknown profile {self.profile!r}; known: {', '.join(PROFILE_NUMBERS)}")
+        check(0 <= self.pixel_checksum < 2**32, f"pixel checksum {self.pixel_checksum} is no 32-bit number")
 
     @property
-    def layer_sizes(self) -> list[tuple[int, int]]:
-        """(inputs m, outputs n) of each layer; its coefficient arrays are [2^m, n]."""
-        sizes = (2, *self.widths, self.channels)
-        return list(zip(sizes[:-1], sizes[1:], strict=True))
-
-    @property
-    def coefficient_count(self) -> int:
-        """All coefficients, those of sin at k = 0 included, as the thesis counts them."""
-        return sum(len(BASES[self.basis]) * 2**inputs * outputs for inputs, outputs in self.layer_sizes)
+    def shape(self) -> Shape:
+        """(height, width, channels)."""
+        return self.height, self.width, self.channels
 
 
-def write(header: Header, layers: list[QuantizedLayer] | list[FloatLayer]) -> bytes:
-    """The bytes of a .dfm file. Coefficients of sin at k = 0 are dropped: they never matter, and are read back as 0."""
-    packed = payload.pack(layers, header.layer_sizes, header.basis, header.precision)
-    body = _pack_header(header) + packed
+def checksum(picture: UInt8[np.ndarray, "height width channel"]) -> int:
+    """CRC32 of a picture's bytes, as it stands in files."""
+    return zlib.crc32(np.ascontiguousarray(picture).tobytes())
+
+
+def write(header: Header, payload: bytes) -> bytes:
+    """The bytes of a .dfm file.
+
+    Raises:
+        UserError: the file would be too small for its pixels.
+    """
+    profile = PROFILE_NUMBERS[header.profile]
+    body = MAGIC + bytes([VERSION, CHANNELS.index(header.channels) | profile << 1])
+    body += _pack_varint(header.height) + _pack_varint(header.width) + struct.pack("<I", header.pixel_checksum)
+    body += payload
     _check_density(header, len(body) + 4)
     return body + struct.pack("<I", zlib.crc32(body))
 
 
-def read(data: bytes) -> tuple[Header, list[QuantizedLayer] | list[FloatLayer]]:
-    """Header and layers, coefficients as they were given to `write`; any damage raises UserError."""
-    header, packed = _open(data)
+def read(data: bytes) -> tuple[Header, bytes]:
+    """Header and payload of a file whose magic, version, checksum, fields and density are all in order."""
+    data = bytes(data)
+    version = format_version(data)
+    body, (found,) = data[:-4], struct.unpack("<I", data[-4:])
+    check(zlib.crc32(body) == found, "the .dfm file is damaged or incomplete (its checksum does not match)")
     try:
-        return header, payload.unpack(packed, header.layer_sizes, header.basis, header.precision)
+        check(version >= 1, "there is no format 0")
+        fields = io.BytesIO(body[5:])
+        header, payload = _parse_version_1(fields) if version == 1 else _parse(fields)
+        _check_density(header, len(data))
     except UserError as error:
         raise UserError(f"the .dfm file is damaged: {error}") from error
+    return header, payload
 
 
-def read_header(data: bytes) -> Header:
-    """The header alone, after the same checks of checksum and bounds."""
-    return _open(data)[0]
+def format_version(data: bytes) -> int:
+    """The version of a file that starts like one."""
+    check(data[:4] == MAGIC, "not a .dfm file")
+    check(len(data) >= 10, "the .dfm file is incomplete")
+    newer = f"the .dfm file was made by a newer version (format {data[4]}; this version reads up to {VERSION})"
+    check(data[4] <= VERSION, newer)
+    return data[4]
 
 
-def _check(condition: bool, message: str) -> None:
+def shared_bytes(shape: Shape) -> int:
+    """Bytes of a file besides its payload."""
+    height, width, _ = shape
+    return len(MAGIC) + 2 + len(_pack_varint(height)) + len(_pack_varint(width)) + 8
+
+
+def least_bytes(shape: Shape) -> int:
+    """The smallest file that may hold so many pixels."""
+    height, width, _ = shape
+    return max(0, -(-(height * width - FREE_PIXELS) // MAX_PIXELS_PER_BYTE))
+
+
+def check(condition: bool, message: str) -> None:
+    """UserError with this message unless the condition holds."""
     if not condition:
         raise UserError(message)
 
 
+def take(fields: io.BytesIO, count: int) -> bytes:
+    """The next `count` bytes of a header; UserError where there are fewer."""
+    taken = fields.read(count)
+    check(len(taken) == count, "the header is incomplete")
+    return taken
+
+
 def _check_density(header: Header, file_bytes: int) -> None:
-    for name, amount, per_byte in [
-        ("pixels", header.width * header.height, MAX_PIXELS_PER_BYTE),
-        ("coefficients", header.coefficient_count, MAX_COEFFICIENTS_PER_BYTE),
-    ]:
-        limit = per_byte * file_bytes
-        _check(amount <= limit, f"{amount} {name} are too many for a file of {file_bytes} bytes, the limit is {limit}")
+    least = least_bytes(header.shape)
+    pixels = header.width * header.height
+    check(file_bytes >= least, f"{pixels} pixels are too many for a file of {file_bytes} bytes: {least} at least")
 
 
-def _pack_header(header: Header) -> bytes:
-    flags = CHANNELS.index(header.channels) | list(BASES).index(header.basis) << 1
-    flags |= PRECISIONS.index(header.precision) << 2
-    halves = [*header.widths, *[0] * (len(header.widths) % 2)]
-    pairs = zip(halves[::2], halves[1::2], strict=True)
-    return b"".join(
-        [
-            MAGIC,
-            bytes([VERSION, flags]),
-            _pack_varint(header.height),
-            _pack_varint(header.width),
-            bytes([len(header.widths), *(high << 4 | low for high, low in pairs)]),
-            bytes([int(header.input_scale * INPUT_SCALE_UNIT) - 1]),
-            struct.pack("<I", header.pixel_checksum),
-        ]
-    )
+def _parse(fields: io.BytesIO) -> tuple[Header, bytes]:
+    """Header and payload of what follows the version."""
+    (flags,) = take(fields, 1)
+    names = [name for name, number in PROFILE_NUMBERS.items() if number == flags >> 1]
+    check(bool(names), f"it has profile {flags >> 1}, which this version does not know")
+    height, width = _take_varint(fields), _take_varint(fields)
+    (pixel_checksum,) = struct.unpack("<I", take(fields, 4))
+    return Header(width, height, CHANNELS[flags & 1], names[0], pixel_checksum), fields.read()
+
+
+def _parse_version_1(fields: io.BytesIO) -> tuple[Header, bytes]:
+    """Header and payload, the payload's bytes in the order of version 2."""
+    (flags,) = take(fields, 1)
+    height, width = _take_varint(fields), _take_varint(fields)
+    depth = take(fields, 1)
+    widths_and_scale = take(fields, (depth[0] + 1) // 2 + 1)
+    (pixel_checksum,) = struct.unpack("<I", take(fields, 4))
+    header = Header(width, height, CHANNELS[flags & 1], "weights", pixel_checksum)
+    return header, bytes([flags >> 1]) + depth + widths_and_scale + fields.read()
 
 
 def _pack_varint(value: int) -> bytes:
@@ -146,62 +167,12 @@ def _pack_varint(value: int) -> bytes:
     return bytes([*packed, value])
 
 
-def _open(data: bytes) -> tuple[Header, bytes]:
-    """Header and payload of a file whose magic, version, checksum, fields and density are all in order."""
-    data = bytes(data)
-    _check(data[:4] == MAGIC, "not a .dfm file")
-    _check(len(data) >= 10, "the .dfm file is incomplete")
-    newer = f"the .dfm file was made by a newer version (format {data[4]}; this version reads up to {VERSION})"
-    _check(data[4] <= VERSION, newer)
-    body, (checksum,) = data[:-4], struct.unpack("<I", data[-4:])
-    _check(zlib.crc32(body) == checksum, "the .dfm file is damaged or incomplete (its checksum does not match)")
-    try:
-        _check(data[4] >= 1, "there is no format 0")
-        header, packed = _parse_header(body)
-        _check_density(header, len(data))
-    except UserError as error:
-        raise UserError(f"the .dfm file is damaged: {error}") from error
-    return header, packed
-
-
-def _parse_header(body: bytes) -> tuple[Header, bytes]:
-    """Header and what follows it."""
-    fields = io.BytesIO(body[5:])
-    (flags,) = _take(fields, 1)
-    precision = flags >> 2
-    _check(precision < len(PRECISIONS), f"unknown flags {flags:#04x}")
-    height, width = _take_varint(fields), _take_varint(fields)
-    (depth,) = _take(fields, 1)
-    _check(depth <= MAX_DEPTH, f"{depth} hidden widths, outside 1 ... {MAX_DEPTH}")
-    halves = [half for byte in _take(fields, (depth + 1) // 2) for half in (byte >> 4, byte & 15)]
-    _check(not any(halves[depth:]), "the last half byte of the widths is not 0")
-    (scale_byte,) = _take(fields, 1)
-    (pixel_checksum,) = struct.unpack("<I", _take(fields, 4))
-    header = Header(
-        width=width,
-        height=height,
-        channels=CHANNELS[flags & 1],
-        widths=tuple(halves[:depth]),
-        basis=list(BASES)[flags >> 1 & 1],
-        precision=PRECISIONS[precision],
-        input_scale=(scale_byte + 1) / INPUT_SCALE_UNIT,
-        pixel_checksum=pixel_checksum,
-    )
-    return header, fields.read()
-
-
-def _take(fields: io.BytesIO, count: int) -> bytes:
-    taken = fields.read(count)
-    _check(len(taken) == count, "the header is incomplete")
-    return taken
-
-
 def _take_varint(fields: io.BytesIO) -> int:
     value = 0
     for shift in range(0, 35, 7):
-        (byte,) = _take(fields, 1)
+        (byte,) = take(fields, 1)
         value |= (byte & 127) << shift
         if byte < 128:
-            _check(byte > 0 or shift == 0, "a size has needless leading zeros")
+            check(byte > 0 or shift == 0, "a size has needless leading zeros")
             return value
     raise UserError("a size has more than five bytes")

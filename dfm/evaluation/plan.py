@@ -1,195 +1,159 @@
 """What is to be computed, and why some of it cannot be: decided before any work."""
 
-import difflib
 from dataclasses import dataclass, field
 
 from dfm.errors import UserError
-from dfm.evaluation.metrics import METRICS, OTHER_NAMES, result_name
+from dfm.evaluation.metric import RECONSTRUCTIONS, SAMPLES, PairMeasure
 from dfm.evaluation.references import Statistics
+from dfm.evaluation.registry import Request
 from dfm.evaluation.sources import Shape, Source
 from dfm.metrics import networks
 from dfm.metrics.features import FeatureNetwork
 
-RECONSTRUCTION = ("psnr", "ssim", "ms_ssim", "lpips", "rfid")
-HONESTY = ("memorisation", "latents", "smoothness")
-GROUPS = {"reconstruction": RECONSTRUCTION, "honesty": HONESTY}
+
+@dataclass(frozen=True)
+class Resources:
+    """What there is to work with.
+
+    Attributes:
+        samples, model: whether there are samples; whether there is a model beside them, or in their place.
+        count: of the samples, 0 without any.
+        shape: of samples or reconstructions.
+    """
+
+    samples: bool
+    model: bool
+    reference: Source | Statistics | None
+    count: int
+    shape: Shape
+    files: networks.WeightFiles = field(default_factory=networks.WeightFiles)
 
 
 @dataclass
 class Plan:
-    """Metrics on samples by network; metrics on reconstructions; rfid by network; and what looks at the model."""
+    """The requests that can be met, with the networks and comparisons of pairs that they need, by name."""
 
-    by_network: dict[str, list[str]] = field(default_factory=dict)
-    reconstruction: list[str] = field(default_factory=list)
-    rfid_networks: list[str] = field(default_factory=list)
-    honesty: list[str] = field(default_factory=list)
+    requests: list[Request]
     networks: dict[str, FeatureNetwork] = field(default_factory=dict)
+    pair_measures: dict[str, PairMeasure] = field(default_factory=dict)
 
-    @property
-    def needs_reconstructions(self) -> bool:
-        return bool(self.reconstruction or self.rfid_networks)
+    def of(self, subject: str) -> list[Request]:
+        return [request for request in self.requests if request.entry.of == subject]
 
-
-@dataclass(frozen=True)
-class Wish:
-    """One metric as it was asked for: its name among ours, and the network whose features it compares."""
-
-    name: str
-    metric: str
-    network: str | None
-
-
-@dataclass(frozen=True)
-class Means:
-    """What there is to work with; count and shape: of the samples."""
-
-    workdir: bool
-    reference: Source | Statistics | None
-    count: int
-    shape: Shape
-    files: networks.WeightFiles
+    def networks_of(self, subject: str) -> dict[str, list[Request]]:
+        """The requests on this subject that compare features, by network."""
+        found: dict[str, list[Request]] = {}
+        for request in self.of(subject):
+            if request.network is not None:
+                found.setdefault(request.network, []).append(request)
+        return found
 
 
-def parse_metrics(text: str) -> list[Wish]:
-    """`fid,kid,fd-digits,reconstruction`; UserError with the nearest name for an unknown one."""
-    wishes: list[Wish] = []
-    for word in [word.strip() for word in text.split(",") if word.strip()]:
-        for name in GROUPS.get(word, (word,)):
-            wish = _parse(name)
-            if wish not in wishes:
-                wishes.append(wish)
-    if not wishes:
-        raise UserError(f"--metrics names none; known are {', '.join(known_names())}")
-    return wishes
-
-
-def known_names() -> list[str]:
-    others = [f"{name}-{network}" for network in ("digits", "mnist", "lpips") for name in ("fd", "kd")]
-    return [*METRICS, *RECONSTRUCTION, *HONESTY, *GROUPS, *others]
-
-
-def _parse(word: str) -> Wish:
-    ours = {other: name for name, other in OTHER_NAMES.items()}
-    base, dash, network = word.partition("-")
-    metric = ours.get(base, base)
-    known = metric in METRICS or metric == "rfid"
-    if dash and known and network in networks.NETWORKS:
-        return Wish(result_name(metric, network), metric, network)
-    if not dash and base not in ours and (known or base in RECONSTRUCTION or base in HONESTY):
-        return Wish(word, metric, "inception" if known else None)
-    nearest = difflib.get_close_matches(word, known_names(), n=1)
-    hint = f"did you mean {nearest[0]}? " if nearest else ""
-    raise UserError(f"unknown metric {word!r}; {hint}known are {', '.join(known_names())}")
-
-
-def make_plan(wishes: list[Wish], means: Means) -> Plan:
-    """The plan for these wishes; where one cannot be had, UserError with the reason and the names that remain."""
-    plan, reasons = Plan(), {}
-    loader = _NetworkLoader(means)
-    for wish in wishes:
-        reason = _first_obstacle(wish, means, loader)
-        if reason:
-            reasons[wish.name] = reason
-        elif wish.metric in METRICS and wish.network:
-            plan.by_network.setdefault(wish.network, []).append(wish.metric)
-        elif wish.metric == "rfid" and wish.network:
-            plan.rfid_networks.append(wish.network)
-        elif wish.metric in HONESTY:
-            plan.honesty.append(wish.metric)
-        else:
-            plan.reconstruction.append(wish.metric)
+def make_plan(requests: list[Request], resources: Resources) -> Plan:
+    """The plan for these requests; where one cannot be met, UserError with the reason and the names that remain."""
+    planner, reasons = _Planner(resources), {}
+    for request in requests:
+        if reason := planner.obstacle(request):
+            reasons[request.name] = reason
     if reasons:
-        remaining = [wish.name for wish in wishes if wish.name not in reasons]
-        said = "; ".join(f"{', '.join(names)}: {reason}" for reason, names in _by_reason(reasons).items())
+        remaining = [request.name for request in requests if request.name not in reasons]
+        grouped: dict[str, list[str]] = {}
+        for name, reason in reasons.items():
+            grouped.setdefault(reason, []).append(name)
+        said = "; ".join(f"{', '.join(names)}: {reason}" for reason, names in grouped.items())
         raise UserError(f"{said}. These remain: {','.join(remaining) or 'none'}")
-    plan.networks = loader.loaded
-    return plan
+    return Plan(requests, planner.networks, planner.pair_measures)
 
 
-def _by_reason(reasons: dict[str, str]) -> dict[str, list[str]]:
-    grouped: dict[str, list[str]] = {}
-    for name, reason in reasons.items():
-        grouped.setdefault(reason, []).append(name)
-    return grouped
+def too_few(name: str, count: int, smallest: int) -> str | None:
+    if count >= smallest:
+        return None
+    return f"{name}: {count} {'picture' if count == 1 else 'pictures'}, and at least {smallest} are needed"
 
 
-class _NetworkLoader:
-    """Each network once, or the reason why not."""
+class _Planner:
+    """Loads each network once, or knows why not."""
 
-    def __init__(self, means: Means):
-        self.means = means
-        self.loaded: dict[str, FeatureNetwork] = {}
-        self.obstacles: dict[str, str] = {}
+    def __init__(self, resources: Resources):
+        self.resources = resources
+        self.networks: dict[str, FeatureNetwork] = {}
+        self.pair_measures: dict[str, PairMeasure] = {}
+        self._missing: dict[str, str] = {}
 
-    def obstacle(self, name: str) -> str | None:
-        if name not in self.loaded and name not in self.obstacles:
-            try:
-                network = networks.load(name, self.means.files)
-                shape = self.means.shape
-                if network.side is not None and shape[:2] != (network.side, network.side):
-                    wanted, found = f"{network.side}x{network.side}", f"{shape[0]}x{shape[1]}"
-                    raise UserError(f"is for pictures of {wanted} pixels, not {found}")
-                self.loaded[name] = network
-            except UserError as error:
-                self.obstacles[name] = str(error)
-        return self.obstacles.get(name)
+    def obstacle(self, request: Request) -> str | None:
+        checks = (self._subject, self._reference, self._counts, self._network, self._statistics, self._pairs)
+        return next((reason for check in checks if (reason := check(request))), None)
 
+    def _subject(self, request: Request) -> str | None:
+        entry, resources = request.entry, self.resources
+        if entry.of != SAMPLES and not resources.model:
+            return "needs a model (--workdir or --vae)"
+        if (entry.of == SAMPLES or entry.draws) and not resources.samples:
+            return "an autoencoder alone (--vae) makes reconstructions and no samples"
+        return None
 
-def _first_obstacle(wish: Wish, means: Means, loader: _NetworkLoader) -> str | None:
-    for check in (_model_obstacle, _reference_obstacle, _count_obstacle):
-        if reason := check(wish, means):
+    def _reference(self, request: Request) -> str | None:
+        entry, reference = request.entry, self.resources.reference
+        if not entry.reference:
+            return None
+        if reference is None:
+            return "needs --reference"
+        if isinstance(reference, Statistics):
+            if entry.of == RECONSTRUCTIONS:
+                return f"needs pictures to reconstruct, and {reference.path} holds statistics"
+            if entry.reference_features and not reference.has_features:
+                return f"needs features of the references, and {reference.path} holds only their moments"
+        return None
+
+    def _counts(self, request: Request) -> str | None:
+        entry, reference = request.entry, self.resources.reference
+        if entry.of == SAMPLES and (reason := too_few("samples", self.resources.count, entry.smallest)):
             return reason
-    if wish.network is not None:
-        return loader.obstacle(wish.network) or _head_obstacle(wish, loader)
-    return _lpips_obstacle(means) if wish.metric == "lpips" else None
+        if not entry.reference or reference is None:
+            return None
+        if isinstance(reference, Statistics):
+            count = reference.feature_count if entry.reference_features else reference.count
+            name = reference.path
+        else:
+            count, name = reference.count, reference.id
+        return None if count is None else too_few(name, count, entry.smallest)
 
-
-def _model_obstacle(wish: Wish, means: Means) -> str | None:
-    on_model = wish.metric in RECONSTRUCTION or wish.metric in HONESTY
-    if on_model and not means.workdir:
-        return "needs a model (--workdir or --vae)"
-    return None
-
-
-def _count_obstacle(wish: Wish, means: Means) -> str | None:
-    if wish.metric not in METRICS:
-        return None
-    smallest, reference = METRICS[wish.metric].smallest, means.reference
-    counts = [("samples", means.count)]
-    if METRICS[wish.metric].reference and reference is not None and not isinstance(reference, Statistics):
-        counts.append((reference.id, reference.count))
-    for name, count in counts:
-        if count < smallest:
-            pictures = "picture" if count == 1 else "pictures"
-            return f"{name}: {count} {pictures}, and at least {smallest} are needed"
-    return None
-
-
-def _reference_obstacle(wish: Wish, means: Means) -> str | None:
-    if wish.metric in HONESTY or (wish.metric in METRICS and not METRICS[wish.metric].reference):
-        return None
-    if means.reference is None:
-        return "needs --reference"
-    if isinstance(means.reference, Statistics):
-        if wish.metric in RECONSTRUCTION:
-            return f"needs pictures to reconstruct, and {means.reference.path} holds statistics"
-        if METRICS[wish.metric].reference_features and not means.reference.has_features:
-            return f"needs features of the references, and {means.reference.path} holds only their moments"
-    return None
-
-
-def _head_obstacle(wish: Wish, loader: _NetworkLoader) -> str | None:
-    if wish.metric in METRICS and METRICS[wish.metric].logits and wish.network in loader.loaded:
-        if loader.loaded[wish.network].logits is None:
+    def _network(self, request: Request) -> str | None:
+        name = request.network
+        if name is None:
+            return None
+        if name not in self.networks and name not in self._missing:
+            try:
+                self.networks[name] = self._load(name)
+            except UserError as error:
+                self._missing[name] = str(error)
+        if name in self._missing:
+            return self._missing[name]
+        if request.entry.logits and self.networks[name].logits is None:
             return "these weights lack the 1008-way head (python -m dfm.metrics.convert_inception keeps it)"
-    return None
+        return None
 
+    def _load(self, name: str) -> FeatureNetwork:
+        network, (height, width, _) = networks.load(name, self.resources.files), self.resources.shape
+        if network.side is not None and (height, width) != (network.side, network.side):
+            raise UserError(f"is for pictures of {network.side}x{network.side} pixels, not {height}x{width}")
+        return network
 
-def _lpips_obstacle(means: Means) -> str | None:
-    from dfm.metrics.lpips import load_lpips
+    def _statistics(self, request: Request) -> str | None:
+        reference = self.resources.reference
+        if request.network is None or not request.entry.reference or not isinstance(reference, Statistics):
+            return None
+        try:
+            reference.measured(self.networks[request.network])
+        except UserError as error:
+            return str(error)
+        return None
 
-    try:
-        load_lpips(means.files.lpips, means.files.lpips_sha256)
-    except UserError as error:
-        return str(error)
-    return None
+    def _pairs(self, request: Request) -> str | None:
+        if request.entry.pairs is None:
+            return None
+        try:
+            self.pair_measures[request.name] = request.entry.pairs(self.resources.files, self.resources.shape)
+        except UserError as error:
+            return str(error)
+        return None

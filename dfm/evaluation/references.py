@@ -12,14 +12,16 @@ import numpy as np
 from dfm.array_files import hash_pictures, picture_digest, read_arrays, write_npz
 from dfm.errors import UserError
 from dfm.evaluation.measure import Measured, Report, everywhere, measure
-from dfm.evaluation.sources import DatasetSource, Source, open_source
+from dfm.evaluation.sources import PICTURE_NAMES, DatasetSource, Source, open_source
 from dfm.files import write_atomically
 from dfm.metrics.features import Extractor, FeatureNetwork
 from dfm.metrics.moments import Moments
 from dfm.metrics.principal_components import moments_of
 
 SCHEMA = 1
-FOREIGN_NAMES = (("mu", "sigma"), ("m", "s"))  # pytorch-fid's and TTUR's; RAE's
+# ours; pytorch-fid's, TTUR's and torch-fidelity's; RAE's
+STATISTICS_NAMES = (("mean", "covariance"), ("mu", "sigma"), ("m", "s"))
+ASYMMETRY = 1e-5  # of a covariance, relative to its largest entry: float32 products leave less
 
 
 class Statistics:
@@ -42,6 +44,15 @@ class Statistics:
         except ValueError:
             raise UserError(f"{self.path}: its facts are no JSON") from None
 
+    @property
+    def count(self) -> int | None:
+        """Pictures that were measured, where the file says so."""
+        return self.facts.get("count", self.feature_count)
+
+    @property
+    def feature_count(self) -> int | None:
+        return len(self.arrays["features"]) if self.has_features else None
+
     def measured(self, network: FeatureNetwork) -> Measured:
         """UserError where they belong to another network, or are no statistics."""
         warnings = []
@@ -54,18 +65,18 @@ class Statistics:
                 if self.facts.get(fact) != value:
                     warnings.append(f"{self.path}: its {fact} is {self.facts.get(fact)}, not {value}")
         mean, covariance = self._mean_and_covariance(network.size)
-        count = self.facts.get("count")
+        count = self.count
         return Measured(
             id=self.facts.get("id", Path(self.path).name),
             count=count,
             moments=Moments.from_covariance(count or 2, mean, covariance),
             sha256=self.facts.get("sha256"),
-            features=self.arrays.get("features"),
+            features=self._features(network.size),
             warnings=warnings,
         )
 
     def _mean_and_covariance(self, size: int) -> tuple[np.ndarray, np.ndarray]:
-        for names in (("mean", "covariance"), *FOREIGN_NAMES):
+        for names in STATISTICS_NAMES:
             if all(name in self.arrays for name in names):
                 mean, covariance = (self.arrays[name] for name in names)
                 break
@@ -76,7 +87,21 @@ class Statistics:
             raise UserError(f"{self.path}: mean and covariance have shapes {shapes}, not [{size}] and [{size}, {size}]")
         if not (np.all(np.isfinite(mean)) and np.all(np.isfinite(covariance))):
             raise UserError(f"{self.path}: mean or covariance hold NaN")
+        asymmetry = float(np.abs(covariance - covariance.T).max())
+        if asymmetry > ASYMMETRY * float(np.abs(covariance).max()):
+            raise UserError(f"{self.path}: its covariance is not symmetric (off by {asymmetry:.3g})")
         return mean, covariance
+
+    def _features(self, size: int) -> np.ndarray | None:
+        features, count = self.arrays.get("features"), self.facts.get("count")
+        if features is None:
+            return None
+        if features.ndim != 2 or features.shape[1] != size or (count is not None and len(features) != count):
+            wanted = f"[{'N' if count is None else count}, {size}]"
+            raise UserError(f"{self.path}: features have shape {list(features.shape)}, not {wanted}")
+        if features.dtype.kind != "f" or not np.all(np.isfinite(features)):
+            raise UserError(f"{self.path}: features are no finite numbers")
+        return features
 
 
 def save_statistics(path: str, measured: Measured, network: FeatureNetwork, facts: dict[str, Any]) -> None:
@@ -90,13 +115,21 @@ def save_statistics(path: str, measured: Measured, network: FeatureNetwork, fact
 
 
 def open_reference(
-    spec: str, data_dir: str | None = None, label: int = -1, size: int | None = None
+    spec: str, data_dir: str | None = None, label: int | None = None, size: int | None = None
 ) -> Source | Statistics:
-    """A folder, an .npz with `images`, a data set (cifar10:train), or statistics in an .npz."""
-    if size is None and spec.lower().endswith(".npz") and Path(spec).is_file():
-        arrays = read_arrays(spec)
-        if "images" not in arrays:
-            return Statistics(spec, arrays)
+    """A folder, an .npz of pictures, a data set (cifar10:train), or statistics in an .npz.
+
+    Where a file holds both pictures under another name than `images` and statistics, as those of guided-diffusion do,
+    the statistics count: they are of more pictures.
+    """
+    path = Path(spec).expanduser()
+    if size is None and path.suffix.lower() == ".npz" and path.is_file():
+        arrays = read_arrays(path)
+        holds_statistics = any(all(name in arrays for name in names) for names in STATISTICS_NAMES)
+        if "images" not in arrays and (holds_statistics or not any(name in arrays for name in PICTURE_NAMES)):
+            if label is not None:
+                raise UserError(f"{spec}: --label chooses a class of a data set; an .npz has none")
+            return Statistics(str(path), arrays)
     return open_source(spec, data_dir, label, size)
 
 
@@ -104,7 +137,7 @@ def measure_reference(
     reference: Source | Statistics,
     extractor: Extractor,
     keep_features: bool,
-    cache: Path | None,
+    cache: Path | None = None,
     report: Report = lambda done: None,
 ) -> Measured:
     """Measures a source, or reads what was measured before.

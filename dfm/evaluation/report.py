@@ -7,8 +7,9 @@ from typing import Any, TextIO
 import numpy as np
 
 from dfm import results
-from dfm.evaluation.metrics import Value
+from dfm.evaluation.metric import Value
 
+Line = dict[str, Any]
 SCHEMA = 1
 TABLE_COLUMNS = ("metric", "value", "spread", "over", "samples", "reference")
 
@@ -18,14 +19,20 @@ def merge_repeats(values: Sequence[Value]) -> Value:
     if len(values) == 1:
         return values[0]
     numbers = [value.value for value in values if value.value is not None]
-    if len(numbers) < len(values):
-        return Value(None)
+    missing = [value for value in values if value.value is None]
+    if missing:
+        return missing[0]
+    warnings = tuple(dict.fromkeys(warning for value in values for warning in value.warnings))
     each = {"values": numbers, "spreads": [value.spread for value in values]}
-    return Value(float(np.mean(numbers)), float(np.std(numbers, ddof=1)), "repeats", values[0].details | each)
+    spread = float(np.std(numbers, ddof=1))
+    return Value(float(np.mean(numbers)), spread, "repeats", values[0].details | each, warnings)
 
 
-def make_line(metric: str, value: Value, facts: dict[str, Any], provenance: dict[str, Any]) -> dict[str, Any]:
+def make_line(metric: str, value: Value, facts: Line, provenance: Line) -> Line:
     """The entry of a results file. Order: what it is, how much, of what, with what, by whom."""
+    details = value.details
+    if value.value is not None and not math.isfinite(value.value):
+        details = details | {"why_null": f"the computation gave {value.value}"}
     line = {
         "schema": SCHEMA,
         "name": "evaluate",
@@ -34,13 +41,13 @@ def make_line(metric: str, value: Value, facts: dict[str, Any], provenance: dict
         "spread": value.spread,
         "spread_over": value.spread_over,
         **facts,
-        "details": value.details,
+        "details": details,
         **provenance,
     }
     return results.finite(line)
 
 
-def print_table(lines: Iterable[dict[str, Any]], stream: TextIO) -> None:
+def print_table(lines: Iterable[Line], stream: TextIO) -> None:
     """Metric, value, spread and counts in columns."""
     rows = [TABLE_COLUMNS, *(_row(line) for line in lines)]
     widths = [max(len(row[i]) for row in rows) for i in range(len(TABLE_COLUMNS))]
@@ -50,7 +57,7 @@ def print_table(lines: Iterable[dict[str, Any]], stream: TextIO) -> None:
             print("  ".join("-" * width for width in widths), file=stream)
 
 
-def _row(line: dict[str, Any]) -> tuple[str, ...]:
+def _row(line: Line) -> tuple[str, ...]:
     name = line["metric"] + (f" ({line['prior']})" if line.get("prior") else "")
     reference = line.get("reference") or {}
     count = reference.get("count")

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 Shape = tuple[int, int, int]
 CHUNK = 256
 LOSSY_SUFFIXES = (".jpg", ".jpeg")
+PICTURE_NAMES = ("images", "arr_0", "samples")  # ours; NumPy's own and guided-diffusion's; torch-fidelity's
 SHUFFLE_SEED = 0  # of the pictures that are taken where fewer than all are wanted
 
 
@@ -62,25 +63,32 @@ class ArraySource:
 
 
 def npz_source(path: str) -> ArraySource:
-    """`images`, uint8 [N, H, W, C], of an .npz file."""
+    """Pictures, uint8 [N, H, W, C], of an .npz file, under one of PICTURE_NAMES."""
     try:
         with np.load(path, allow_pickle=False) as file:
-            if "images" not in file.files:
-                raise UserError(f"{path}: holds no array named images (there are: {', '.join(file.files) or 'none'})")
-            images = file["images"]
+            name = next((name for name in PICTURE_NAMES if name in file.files), None)
+            if name is None:
+                names = ", ".join(file.files) or "none"
+                raise UserError(f"{path}: holds no array named {' or '.join(PICTURE_NAMES)} (there are: {names})")
+            images = file[name]
     except FileNotFoundError:
         raise UserError(f"{path}: no such file") from None
     except (OSError, ValueError, EOFError, KeyError, AttributeError, zipfile.BadZipFile, zlib.error) as error:
         raise UserError(f"{path}: damaged, or no .npz file ({_one_line(error)})") from None
+    return ArraySource(Path(path).name, checked_pictures(images, path))
+
+
+def checked_pictures(images: np.ndarray, name: str) -> np.ndarray:
+    """[N, H, W, C] of uint8 pictures whose grey ones may lack a channel; UserError for anything else."""
     if images.dtype != np.uint8:
         has_nan = images.dtype.kind == "f" and not np.all(np.isfinite(images))
         nan = ", and hold NaN or infinities" if has_nan else ""
-        raise UserError(f"{path}: images must be uint8, 0 to 255; these are {images.dtype}{nan}")
+        raise UserError(f"{name}: images must be uint8, 0 to 255; these are {images.dtype}{nan}")
     if images.ndim == 3:
         images = images[..., None]
     if images.ndim != 4 or images.shape[-1] not in (1, 3) or 0 in images.shape:
-        raise UserError(f"{path}: images must be [N, H, W, C] with one or three channels, not {list(images.shape)}")
-    return ArraySource(Path(path).name, images)
+        raise UserError(f"{name}: images must be [N, H, W, C] with one or three channels, not {list(images.shape)}")
+    return images
 
 
 class FolderSource:
@@ -88,15 +96,16 @@ class FolderSource:
 
     size: bring every picture to size x size: the shorter side to `size` (Pillow's bicubic, which averages where it
     shrinks), then the central window; grey ones become coloured. None: they must be of one size.
+    may_resize: whether the user has a way to name a size, which the message about mixed sizes then offers.
     """
 
-    def __init__(self, path: str, size: int | None = None):
+    def __init__(self, path: str, size: int | None = None, may_resize: bool = True):
         from dfm.data.folder import picture_paths, split_roots
 
         folder = Path(path)
         if split_roots(folder).keys() > {"train"}:
             raise UserError(f"{path}: holds train and test; name one of them, such as {folder / 'test'}")
-        self._paths, self._size = list(picture_paths(folder)), size
+        self._paths, self._size, self._may_resize = list(picture_paths(folder)), size, may_resize
         if not self._paths:
             raise UserError(f"{path}: no pictures in this folder")
         self.id, self.count = folder.resolve().name, len(self._paths)
@@ -120,9 +129,10 @@ class FolderSource:
             return _central_square(picture, self._size)
         if picture.shape != self.shape:
             wanted, found = (" x ".join(map(str, shape)) for shape in (self.shape, picture.shape))
+            hint = " (or --size=N)" if self._may_resize else ""
             raise UserError(
                 f"{path}: is {found} (height x width x channels), but {self._paths[0].name} is {wanted}: "
-                "pictures of one size are needed (or --size=N)"
+                f"pictures of one size are needed{hint}"
             )
         return picture
 
@@ -216,15 +226,28 @@ class Transformed:
         return map(self.function, self.source.batches(start, stop))
 
 
-def open_source(spec: str, data_dir: str | None = None, label: int = -1, size: int | None = None) -> Source:
-    """A folder, an .npz with `images`, or a data set and its split such as cifar10:test.
+def names_dataset(spec: str) -> bool:
+    """Whether this is NAME:SPLIT, and not the folder or the file of this name."""
+    path = Path(spec.removeprefix("folder:")).expanduser()
+    return not (path.exists() or path.suffix.lower() == ".npz" or spec.startswith("folder:")) and ":" in spec
 
-    label: one class of a data set; size: see FolderSource, and UserError for what is no folder.
+
+def open_source(
+    spec: str, data_dir: str | None = None, label: int | None = None, size: int | None = None, may_resize: bool = True
+) -> Source:
+    """A folder, an .npz of pictures, or a data set and its split such as cifar10:test.
+
+    Args:
+        label: one class of a data set, -1 for all; UserError for what has no classes.
+        size: see FolderSource, and UserError for what is no folder.
     """
     path = Path(spec.removeprefix("folder:")).expanduser()
+    is_archive = path.suffix.lower() == ".npz" and size is None
+    if label is not None and (path.is_dir() or is_archive):
+        raise UserError(f"{spec}: --label chooses a class of a data set; a folder or an .npz has none")
     if path.is_dir():
-        return FolderSource(str(path), size)
-    if path.suffix.lower() == ".npz" and size is None:
+        return FolderSource(str(path), size, may_resize)
+    if is_archive:
         return npz_source(str(path))
     if path.is_file():
         needed = "a folder of pictures or an .npz file" if size is None else "a folder of pictures, with --size,"
@@ -236,16 +259,8 @@ def open_source(spec: str, data_dir: str | None = None, label: int = -1, size: i
         raise UserError(f"{spec}: --size is for folders of pictures")
     from dfm.data import load
 
+    label = -1 if label is None else label
     return DatasetSource(load(name, split, data_dir, label), label)
-
-
-def check_finite_parameters(run: "Run") -> None:
-    """A run that has diverged paints garbage without a word; this says so."""
-    import jax
-
-    for path, leaf in jax.tree_util.tree_flatten_with_path((run.params, run.latents))[0]:
-        if not np.all(np.isfinite(np.asarray(leaf, np.float32))):
-            raise UserError(f"{run.workdir}: the parameters of step {run.step} hold NaN ({jax.tree_util.keystr(path)})")
 
 
 def _one_line(error: Any) -> str:

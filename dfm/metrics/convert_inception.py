@@ -16,6 +16,7 @@ import numpy as np
 from dfm.array_files import Arrays, read_arrays, write_npz
 from dfm.command_line import Parser, run_command
 from dfm.errors import UserError
+from dfm.files import refuse_same_file
 from dfm.metrics.inception_weights import KNOWN_FINGERPRINTS, canonical_arrays, fingerprint
 
 PYTORCH_PARTS = {"beta": "bias", "mean": "running_mean", "var": "running_var"}
@@ -32,6 +33,7 @@ def _run(arguments: Sequence[str] | None) -> None:
     parser.add_argument("--float16", action="store_true", help="kernels as float16: half the size, FID off by 0.02")
     parser.add_argument("--unpublished", action="store_true", help="allow weights other than the published ones")
     args = parser.parse_args(arguments)
+    refuse_same_file(args.output, [args.source])
     stored = convert(args.source, args.float16, args.unpublished)
     write_npz(args.output, stored)
     head = "with" if "fc.weight" in stored else "without"

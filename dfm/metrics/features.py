@@ -57,21 +57,22 @@ class Extractor:
         options = cpu_options() if platform == "cpu" else None
         self._apply = jax.jit(network.apply, compiler_options=options)
 
+    def start(self, batch: np.ndarray) -> Callable[[], np.ndarray]:
+        """Begins with at most `batch_size` pictures; what is returned waits for their features, [n, size]."""
+        padded = jax.device_put(pad_batch(batch, self.batch_size), self._split)
+        features, count = self._apply(self._params, padded), len(batch)
+        return lambda: np.asarray(features, np.float32)[:count]
+
     def __call__(self, batches: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
         """Features [n, size] of batches of any length, n at most `batch_size`; one batch is computed ahead."""
-        waiting: tuple[jax.Array, int] | None = None
+        waiting: Callable[[], np.ndarray] | None = None
         for batch in rebatch(batches, self.batch_size):
-            padded = jax.device_put(pad_batch(batch, self.batch_size), self._split)
-            started = self._apply(self._params, padded), len(batch)
+            started = self.start(batch)
             if waiting:
-                yield _fetch(*waiting)
+                yield waiting()
             waiting = started
         if waiting:
-            yield _fetch(*waiting)
-
-
-def _fetch(features: jax.Array, count: int) -> np.ndarray:
-    return np.asarray(features, np.float32)[:count]
+            yield waiting()
 
 
 def rebatch(batches: Iterable[np.ndarray], size: int) -> Iterator[np.ndarray]:

@@ -35,6 +35,9 @@ class Normal(Prior):
     def sample_one(self, key: PRNGKeyArray, temperature: Float[ArrayLike, ""] = 1.0) -> Float[Array, " d"]:
         return jnp.asarray(temperature) * jax.random.normal(key, (self.dimension,))
 
+    def moments(self) -> tuple[Float[np.ndarray, " d"], Float[np.ndarray, "d d"]]:
+        return np.zeros(self.dimension), np.eye(self.dimension)
+
     @jax.jit
     @typechecked
     def log_prob(self, z: Float[ArrayLike, "n d"]) -> Float[Array, " n"]:
@@ -69,6 +72,10 @@ class Gaussian(Prior):
         noise = jax.random.normal(key, (self.dimension,))
         # highest: on a GPU the default is TF32
         return self.mean + temperature * jnp.matmul(self.scale_tril, noise, precision="highest")
+
+    def moments(self) -> tuple[Float[np.ndarray, " d"], Float[np.ndarray, "d d"]]:
+        scale_tril = np.asarray(self.scale_tril, np.float64)
+        return np.asarray(self.mean, np.float64), scale_tril @ scale_tril.T
 
     @jax.jit
     @typechecked

@@ -55,6 +55,15 @@ class Mixture(Prior):
         noise = jax.random.normal(noise_key, (self.dimension,))
         return self.means[component] + temperature * jnp.matmul(self.scale_trils[component], noise, precision="highest")
 
+    def moments(self) -> tuple[Float[np.ndarray, " d"], Float[np.ndarray, "d d"]]:
+        """sum_k w_k m_k, and the mean of the components' covariances plus the covariance of their means."""
+        weights = np.exp(np.asarray(self.log_weights, np.float64))
+        means, scale_trils = np.asarray(self.means, np.float64), np.asarray(self.scale_trils, np.float64)
+        mean = weights @ means
+        within = sum(weight * scale @ scale.T for weight, scale in zip(weights, scale_trils, strict=True))
+        centred = means - mean
+        return mean, within + (weights[:, None] * centred).T @ centred
+
     @jax.jit
     @typechecked
     def log_prob(self, z: Float[ArrayLike, "n d"]) -> Float[Array, " n"]:

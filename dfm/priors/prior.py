@@ -48,6 +48,10 @@ class Prior(abc.ABC):
     def log_prob(self, z: Float[ArrayLike, "n d"]) -> Float[Array, " n"]:
         """Natural logarithm of the density at each z, at temperature 1."""
 
+    def moments(self) -> tuple[Float[np.ndarray, " d"], Float[np.ndarray, "d d"]] | None:
+        """Mean and covariance at temperature 1, in float64, where they are known in closed form."""
+        return None
+
     def sample(
         self, key: PRNGKeyArray, n: int, start: int = 0, temperature: float | Array = 1.0
     ) -> Float[Array, "n d"]:

@@ -107,11 +107,11 @@ def test_features_of_a_data_set_are_kept(digits, test_split, tmp_path):
     kept = list((tmp_path / "cache").iterdir())
     assert len(kept) == 1 and kept[0].name.startswith("digits-test-digits-classifier-v1-")
 
-    def forbidden(batches):
-        raise AssertionError("extracted again")
+    class Blocked(Extractor):
+        def start(self, batch):
+            raise AssertionError("extracted again")
 
-    extractor = Extractor(digits, 100)
-    extractor.__class__ = type("Blocked", (Extractor,), {"__call__": lambda self, batches: forbidden(batches)})
+    extractor = Blocked(digits, 100)
     again = measure_reference(test_split, extractor, True, tmp_path / "cache")
     assert again.sha256 == first.sha256 == hash_source(test_split) and again.seconds == 0
     np.testing.assert_array_equal(again.features, first.features)

@@ -4,13 +4,13 @@ import numpy as np
 import pytest
 
 from dfm.errors import UserError
-from dfm.evaluation.jobs import Evaluation, Sampler
-from dfm.evaluation.metrics import METRICS, Value, result_name
-from dfm.evaluation.plan import HONESTY, RECONSTRUCTION, Means, known_names, make_plan, parse_metrics
+from dfm.evaluation.evaluation import Evaluation, Sampler
+from dfm.evaluation.metric import Value
+from dfm.evaluation.plan import Resources, make_plan
+from dfm.evaluation.registry import GROUPS, METRICS, known_names, parse_metrics, result_name
 from dfm.evaluation.report import format_number, make_line, merge_repeats
 from dfm.evaluation.sources import ArraySource
 from dfm.metrics import networks
-from dfm.metrics.networks import WeightFiles
 
 
 @pytest.fixture
@@ -29,22 +29,28 @@ def pictures(count=30, seed=0):
     return ArraySource("x", np.random.default_rng(seed).integers(0, 256, (count, 8, 8, 1), dtype=np.uint8))
 
 
-def means(count=30, workdir=False, reference=None):
-    return Means(workdir, reference, count, (8, 8, 1), WeightFiles())
+def resources(count=30, model=False, reference=None):
+    return Resources(True, model, reference, count, (8, 8, 1))
 
 
 def test_names_and_groups():
-    assert [wish.name for wish in parse_metrics("reconstruction,honesty")] == [*RECONSTRUCTION, *HONESTY]
-    wish = parse_metrics("kd-digits")[0]
-    assert (wish.name, wish.metric, wish.network) == ("kd-digits", "kid", "digits")
+    reconstruction = ["psnr", "ssim", "ms_ssim", "lpips", "rfid"]
+    diagnostics = ["memorisation", "active_units", "posterior_kl", "posterior_sliced", "smoothness"]
+    found = [request.name for request in parse_metrics("reconstruction,diagnostics")]
+    assert found == [*reconstruction, *diagnostics]
+    assert GROUPS["latents"] == ("active_units", "posterior_kl", "posterior_sliced")
+    assert parse_metrics("honesty") == parse_metrics("diagnostics")  # the word of earlier versions
+    request = parse_metrics("kd-digits")[0]
+    assert (request.name, request.metric, request.network) == ("kd-digits", "kid", "digits")
     assert parse_metrics("fid-digits") == parse_metrics("fd-digits")
-    assert [wish.name for wish in parse_metrics("fid, kid,fid")] == ["fid", "kid"]
+    assert [request.name for request in parse_metrics("fid, kid,fid")] == ["fid", "kid"]
+    assert parse_metrics(("fid", "kid")) == parse_metrics("fid,kid")
     for name in known_names():
         assert parse_metrics(name)
 
 
 def test_fid_is_the_name_of_one_network_only():
-    for metric in METRICS:
+    for metric in (name for name, entry in METRICS.items() if entry.features):
         assert result_name(metric, "inception") == metric
         assert not result_name(metric, "digits").startswith(("fid", "kid", "is"))
 
@@ -56,15 +62,14 @@ def test_nonsense_is_refused(word):
 
 
 def test_inception_score_needs_the_head(digits_for_inception):
-    wishes = parse_metrics("is,fid")
+    requests = parse_metrics("is,fid")
     digits_for_inception(head=False)
     with pytest.raises(UserError, match="is: these weights lack the 1008-way head.*These remain: fid"):
-        make_plan(wishes, means(reference=pictures()))
+        make_plan(requests, resources(reference=pictures()))
     digits_for_inception(head=True)
-    plan = make_plan(wishes, means(reference=pictures()))
-    assert plan.by_network == {"inception": ["is", "fid"]}
-    evaluation = Evaluation(plan, pictures(40, seed=1), WeightFiles(), seeds=[0])
-    lines = list(evaluation.sample_lines(Sampler(lambda seed: pictures())))
+    plan = make_plan(requests, resources(reference=pictures()))
+    assert plan.networks_of("samples") == {"inception": requests}
+    lines = list(Evaluation(plan, [Sampler(lambda seed: pictures())], pictures(40, seed=1)).lines())
     assert [line["metric"] for line in lines] == ["is", "fid"]
     assert 1 <= lines[0]["value"] <= 10 and lines[0]["spread_over"] == "splits" and lines[0]["details"]["head_sha256"]
 
@@ -72,9 +77,9 @@ def test_inception_score_needs_the_head(digits_for_inception):
 def test_counts_that_are_too_small_are_refused():
     for metric, smallest in [("precision_recall-digits", 4), ("density_coverage-digits", 6), ("fd-digits", 2)]:
         with pytest.raises(UserError, match=f"at least {smallest} are needed"):
-            make_plan(parse_metrics(metric), means(count=smallest - 1, reference=pictures()))
+            make_plan(parse_metrics(metric), resources(count=smallest - 1, reference=pictures()))
         with pytest.raises(UserError, match=f"at least {smallest} are needed"):
-            make_plan(parse_metrics(metric), means(reference=pictures(smallest - 1)))
+            make_plan(parse_metrics(metric), resources(reference=pictures(smallest - 1)))
 
 
 def test_repeats_are_merged():
@@ -87,7 +92,7 @@ def test_repeats_are_merged():
 
 def test_lines_hold_no_nan():
     line = make_line("fid", Value(float("nan"), details={"x": float("inf")}), {"warnings": []}, {"commit": None})
-    assert line["value"] is None and line["details"] == {"x": None}
+    assert line["value"] is None and line["details"] == {"x": None, "why_null": "the computation gave nan"}
 
 
 def test_numbers_for_people():

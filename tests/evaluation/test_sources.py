@@ -5,6 +5,7 @@ from PIL import Image
 
 from dfm.errors import UserError
 from dfm.evaluation import sources
+from dfm.evaluation.models import check_finite_parameters
 from dfm.evaluation.protocols import pad_to_32, stretch
 from dfm.evaluation.sources import ArraySource, SampleSource, Subset, Transformed, open_source
 from dfm.priors.gaussian import Normal
@@ -113,7 +114,7 @@ def test_corrupt_picture_is_named(tmp_path):
         ({"images": np.zeros((2, 8, 8, 1), np.float32)}, "must be uint8.*float32$"),
         ({"images": np.zeros((2, 8, 8, 4), np.uint8)}, "one or three channels"),
         ({"images": np.zeros((0, 8, 8, 1), np.uint8)}, "one or three channels"),
-        ({"pictures": np.zeros(3)}, r"no array named images \(there are: pictures\)"),
+        ({"pictures": np.zeros(3)}, r"no array named images or arr_0 or samples \(there are: pictures\)"),
         ({"images": np.array([{}], dtype=object)}, "damaged, or no .npz"),
     ],
 )
@@ -166,10 +167,10 @@ def test_samples_depend_on_seed_and_number_alone(tmp_path):
 
 def test_diverged_run_is_refused(tmp_path):
     run = tiny_runs.tiny_run(tmp_path, table=True)
-    sources.check_finite_parameters(run)
+    check_finite_parameters(run)
     run.latents[5, 1] = np.nan
     with pytest.raises(UserError, match="the parameters of step 20 hold NaN"):
-        sources.check_finite_parameters(run)
+        check_finite_parameters(run)
 
 
 def test_pictures_survive_the_model_scale():

@@ -9,7 +9,7 @@ import real_files
 from dfm.metrics import inception, networks
 from dfm.metrics.features import Extractor
 from dfm.metrics.frechet import frechet_distance
-from dfm.metrics.inception_weights import VARIABLE, convolution_shapes
+from dfm.metrics.inception_weights import VARIABLE, convolution_shapes, flax_params
 from dfm.metrics.moments import Moments
 
 
@@ -146,15 +146,11 @@ def test_missing_weights_are_named(monkeypatch):
 
 @pytest.mark.peers
 def test_the_whole_net_agrees_with_pytorch():
-    import sys
-    from pathlib import Path
+    from dfm.peers.inception import TorchInception, random_arrays
 
-    sys.path.append(str(Path(__file__).parents[2] / "scripts"))
-    import bench_fid
-
-    arrays = bench_fid.random_arrays(seed=1)
+    arrays = random_arrays(seed=1)
     pictures = np.random.default_rng(0).integers(0, 256, (2, 40, 32, 3), dtype=np.uint8)
-    expected = bench_fid.TorchInception(arrays)(pictures)
-    ours = bench_fid.our_form(arrays, 2)(pictures)
+    expected = TorchInception(arrays)(pictures)
+    ours = inception.Inception().apply(flax_params(arrays), inception.prepare(pictures))
     assert np.linalg.norm(ours - expected) < 1e-5 * np.linalg.norm(expected)
     assert expected.std() > 0.01

@@ -5,7 +5,7 @@ import importlib.util
 import jax
 import numpy as np
 import pytest
-from random_autoencoders import FAST_COMPILE, our_outputs, random_params, vectors
+from random_autoencoders import FAST_COMPILE, GOLDEN, our_outputs, random_params, vectors
 
 from dfm.conversion.autoencoder_kl_names import to_canonical
 from dfm.models.autoencoder_kl import AutoencoderKL
@@ -23,7 +23,7 @@ def relative(ours, theirs) -> float:
 @pytest.mark.parametrize("name, size", vectors.CASES)
 def test_equals_golden_vectors_in_float64(name, size):
     model = AutoencoderKL(**vectors.CONFIGS[name])
-    with jax.enable_x64(True), np.load(vectors.GOLDEN) as golden:
+    with jax.enable_x64(True), np.load(GOLDEN) as golden:
         params = random_params(model, np.float64)
         assert sorted(to_canonical(params)) == list(golden[f"{name}/names"])
         moments, pictures = our_outputs(model, params, vectors.example_images(vectors.CONFIGS[name], size))
@@ -39,7 +39,7 @@ def test_equals_golden_vectors_in_float32(name):
     images = vectors.example_images(vectors.CONFIGS[name], size).astype(np.float32)
     options = None if name == "sd" else FAST_COMPILE  # one as users compile it
     moments, pictures = our_outputs(model, random_params(model, np.float32), images, options)
-    with np.load(vectors.GOLDEN) as golden:
+    with np.load(GOLDEN) as golden:
         stem = f"{name}/{size[0]}x{size[1]}"
         assert moments.dtype == np.float32
         assert relative(moments, golden[f"{stem}/moments"]) < 1e-5
@@ -55,6 +55,6 @@ def test_equals_diffusers_live_and_the_golden_vectors_are_what_it_computes(name,
     with jax.enable_x64(True):
         ours = our_outputs(model, random_params(model, np.float64), images)
     assert relative(ours[0], moments) < 1e-9 and relative(ours[1], pictures) < 1e-9
-    with np.load(vectors.GOLDEN) as golden:
+    with np.load(GOLDEN) as golden:
         assert relative(golden[f"{name}/{size[0]}x{size[1]}/moments"], moments) < 1e-12
         assert relative(golden[f"{name}/{size[0]}x{size[1]}/pictures"], pictures) < 1e-12

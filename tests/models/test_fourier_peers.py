@@ -1,6 +1,5 @@
 """Parity with peers' code: with golden vectors always, live where torch is installed."""
 
-import sys
 from pathlib import Path
 
 import jax
@@ -11,7 +10,6 @@ import pytest
 from dfm.models.fourier import fourier_net
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "torch_fourier_net.npz"
-sys.path.insert(0, str(Path(__file__).parents[2] / "scripts"))
 
 
 def assert_equal_to(vectors):
@@ -38,7 +36,7 @@ def test_net_equals_torch_vectors():
 
 @pytest.mark.peers
 def test_net_equals_torch_live():
-    from make_peer_vectors import torch_fourier_net
+    from dfm.peers.fourier import torch_fourier_net
 
     live = torch_fourier_net()
     assert_equal_to(live)

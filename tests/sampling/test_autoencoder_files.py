@@ -126,7 +126,9 @@ def test_reconstruction_of_a_folder(tmp_path, monkeypatch, capsys, params, folde
     assert evaluate.main([f"--vae={folder}", "--metrics=psnr", reference, "--size=8", "--quiet"]) == 0
     assert json.loads(capsys.readouterr().out)["reference"]["id"] == "pictures at 8x8"
     assert "--size must be at least 1" in refused(capsys, f"--vae={folder}", reference, "--size=0", command=evaluate)
-    assert "--size is of the pictures" in refused(capsys, f"--vae={folder}", "--size=8", command=evaluate)
+    assert "--size is for --reference or --make_stats" in refused(
+        capsys, f"--vae={folder}", "--size=8", command=evaluate
+    )
     monkeypatch.delenv("DFM_LPIPS_WEIGHTS", raising=False)
     assert "no samples" in refused(capsys, f"--vae={folder}", "--metrics=fid", reference, command=evaluate)
     assert "needs --reference" in refused(capsys, f"--vae={folder}", "--metrics=psnr", command=evaluate)

@@ -8,6 +8,7 @@ from dfm.models.fourier import coefficient_count
 
 BITS_PER_COEFFICIENT = {"quantized": 4.7, "float16": 16.0, "float32": 32.0}
 OVERHEAD_BYTES = 34  # header and checksums; step sizes and scales of a quantised net
+DEFAULT_QUALITY = 75.0
 LOWEST_RATE, HIGHEST_RATE = 0.05, 2.0  # bits per pixel at quality 0 and 100
 DEPTH = 4  # hidden vectors of every net but the smallest
 

@@ -1,4 +1,4 @@
-"""Fitting one Fourier net to each of a batch of pictures: recipes, and the training loop.
+"""Fitting one Fourier net to each of a batch of pictures: the training loop.
 
 The loop runs inside jit, `CHUNK_STEPS` steps a call. Pictures that share an architecture are fitted side by side: every
 coefficient array has a leading picture axis, which is sharded over the devices where their number divides it. Adam
@@ -6,7 +6,7 @@ works element by element, so pictures do not influence each other.
 """
 
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -16,68 +16,16 @@ import numpy as np
 import optax
 from jaxtyping import Array, Float, Int, PRNGKeyArray, UInt8
 
+from dfm.codec.profiles import ProgressReport
+from dfm.codec.retreats import Retreats
 from dfm.codec.weights.painting import coordinates
+from dfm.codec.weights.recipes import Recipe
 from dfm.errors import UserError
 from dfm.models.fourier import COEFFICIENT_NAMES, fourier_net, layer_sizes
 from dfm.shapes import typechecked
 
 CHUNK_STEPS = 50
-MAX_RETREATS, MAX_STUCK_RETREATS = 6, 3  # halvings of one picture's learning rate
 Layers = list[dict[str, Array]]  # coefficient arrays [picture, 2^m, n]
-Progress = Callable[[int, int, float], None]  # steps done, steps in all, mean PSNR in dB of the latest chunk
-
-
-@dataclass(frozen=True)
-class Recipe:
-    """How a net is started and trained.
-
-    Attributes:
-        learning_rate: Adam's rate; see `scaled_rates`.
-        schedule: "cosine" (to zero, after a linear warm-up over `warmup_fraction` of the steps) or "constant".
-        adam_b2: decay of Adam's second moment a step; 0.999 forgets the large early gradients too late.
-        batch_pixels: random pixels a step (all of them, in order, for smaller pictures).
-        first_scale, hidden_scale, last_scale: standard deviation of a layer's output at the start; every coefficient of
-            a layer with m inputs has standard deviation scale / sqrt(2^m).
-        coefficient_std: one standard deviation for all coefficients in place of the three scales.
-        scaled_rates: a layer with m inputs, of r between the first and the last, learns at
-            learning_rate * 2^(6 - m) / r: its 2^m coefficients move an output together, as do the layers of a stack.
-        first_rate, last_rate: factors on the first and the last layer's rate, where rates are scaled.
-        input_scale: pixel coordinates in [0, 1] are multiplied by it (the net has period 1 in each).
-        quantized_fraction: share of the steps, at the end, in which rounded coefficients are trained.
-        retreats: whether a diverging fit goes back to its best state and goes on at half the rate.
-    """
-
-    learning_rate: float
-    schedule: str = "cosine"
-    warmup_fraction: float = 0.1
-    adam_b2: float = 0.99
-    batch_pixels: int = 2**12
-    first_scale: float = 0.45
-    hidden_scale: float = 0.03
-    last_scale: float = 0.05
-    coefficient_std: float | None = None
-    scaled_rates: bool = True
-    first_rate: float = 0.33
-    last_rate: float = 0.66
-    input_scale: float = 0.75
-    quantized_fraction: float = 0.25
-    retreats: bool = True
-
-
-# Asadi 2022, section 5.1.3: Adam, constant 4e-4, 2^14 pixels a step, Gaussian weights of variance 2e-10.
-THESIS = Recipe(
-    learning_rate=4e-4,
-    schedule="constant",
-    warmup_fraction=0.0,
-    adam_b2=0.999,
-    batch_pixels=2**14,
-    coefficient_std=2e-10**0.5,
-    scaled_rates=False,
-    input_scale=1.0,
-    quantized_fraction=0.0,
-    retreats=False,
-)
-DEFAULT = Recipe(learning_rate=13e-3)
 
 
 class Pixels(NamedTuple):
@@ -219,50 +167,47 @@ def train(
     key: PRNGKeyArray,
     schedule: Schedule,
     steps: Float[Array, "picture layer"] | None = None,
-    progress: Progress | None = None,
+    progress: ProgressReport | None = None,
 ) -> FitState:
     """Steps `schedule.start` ... `schedule.stop`; with `steps`, of coefficients rounded to these step sizes.
 
-    A fit that diverges (not finite, or five times its best loss) goes back to its best state, one that is stuck (after
-    a tenth of the steps no better than one flat colour) to its start; both go on at half the rate. The steps lost are
-    not repeated.
+    A fit that goes wrong (dfm/codec/retreats.py) goes back and on at half the rate. The steps lost are not repeated.
 
     Raises:
         UserError: the last steps' loss is not finite.
     """
     if steps is None:  # a step of 0 rounds nothing: one program serves both parts of the training
         steps = jnp.zeros((len(pixels.heights), len(state.layers)))
-    counts = np.asarray(pixels.heights * pixels.widths)
-    own_values = [v[:n] for v, n in zip(np.asarray(pixels.values), counts, strict=True)]
-    flat = np.array([np.var(values, 0).mean() for values in own_values])
-    # a fresh net paints about 0: its loss is known, and a first chunk that ends above it is no progress
-    fresh_loss = np.array([np.mean(values**2) for values in own_values])
-    best_loss = 1.05 * fresh_loss + 1e-4 if schedule.start == 0 else np.full(len(counts), np.inf)
+    retreats = _retreats(pixels, schedule)
     incoming = best = jax.tree.map(jnp.copy, state)
-    retreats, latest_retreat = np.zeros(len(counts), int), np.full(len(counts), schedule.start)
+    finite = np.ones(len(pixels.heights), bool)
     for first in range(schedule.start, schedule.stop, CHUNK_STEPS):
         last = min(first + CHUNK_STEPS, schedule.stop)
         state, losses = _train_chunk(recipe, state, pixels, steps, key, first, last, schedule.total)
         loss = np.asarray(losses, np.float64)
         finite = np.isfinite(loss) & np.asarray(_all_finite(state.layers))
         if recipe.retreats:
-            better = finite & (loss < best_loss)
+            better, bad, stuck = retreats.judge(last, loss, finite)
             if better.any():
                 best = _select(jnp.array(better), state, best)
-            patient = last - latest_retreat > max(100, 0.1 * schedule.total)
-            stuck = patient & (loss > 0.99 * flat + 1e-4) & (loss > 0.97 * best_loss) & (retreats < MAX_STUCK_RETREATS)
-            bad = stuck | ((~finite | (loss > 5 * best_loss)) & (retreats < MAX_RETREATS))
-            best_loss = np.where(better, loss, best_loss)
             if bad.any():  # what is stuck has no good state: back to the start
                 state = _go_back(state, _select(jnp.array(stuck), incoming, best), jnp.array(bad))
-            retreats += bad
-            latest_retreat = np.where(bad, last, latest_retreat)
             finite |= bad
         if progress is not None:
             progress(last, schedule.total, float(np.mean(10 * np.log10(4 / np.maximum(loss, 1e-12)))))
-    if schedule.stop > schedule.start and not finite.all():
+    if not finite.all():
         raise UserError("the fit diverged and did not recover: another seed or net may do")
     return state
+
+
+def _retreats(pixels: Pixels, schedule: Schedule) -> Retreats:
+    counts = np.asarray(pixels.heights * pixels.widths)
+    own_values = [values[:count] for values, count in zip(np.asarray(pixels.values), counts, strict=True)]
+    flat = np.array([np.var(values, 0).mean() for values in own_values])
+    # a fresh net paints about 0: its loss is known, and a first chunk that ends above it is no progress
+    fresh = np.array([np.mean(values**2) for values in own_values])
+    best = 1.05 * fresh + 1e-4 if schedule.start == 0 else np.full(len(counts), np.inf)
+    return Retreats(flat, best, schedule.start, schedule.total)
 
 
 @jax.jit

@@ -8,7 +8,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, UInt8
 
-from dfm.codec.container import FloatLayer, Header, QuantizedLayer, dequantize
+from dfm.codec.weights.coefficients import QuantizedLayer, dequantize
+from dfm.codec.weights.payload import Net
 from dfm.models.fourier import fourier_net
 
 TILE_POINTS = 2**14  # points painted at once, so that memory does not grow with the picture
@@ -20,28 +21,26 @@ def coordinates(index: Array, height: Array, width: Array) -> Float[Array, "*poi
     return jnp.stack([(column + 0.5) / width, (row + 0.5) / height], -1).astype(jnp.float32)
 
 
-def paint_file(
-    header: Header, layers: Sequence[QuantizedLayer] | Sequence[FloatLayer]
-) -> UInt8[np.ndarray, "height width channel"]:
-    """The picture of what `container.read` returned."""
-    net = [dequantize(layer) if isinstance(layer, QuantizedLayer) else layer for layer in layers]
-    net = [{name: np.asarray(c, np.float32) for name, c in layer.items()} for layer in net]
-    return paint(net, header.height, header.width, header.input_scale)
+def paint_net(net: Net, height: int, width: int) -> UInt8[np.ndarray, "height width channel"]:
+    """The picture of a stored net."""
+    layers = [dequantize(layer) if isinstance(layer, QuantizedLayer) else layer for layer in net.layers]
+    floats = [{name: np.asarray(c, np.float32) for name, c in layer.items()} for layer in layers]
+    return paint(floats, height, width, net.architecture.input_scale)
 
 
 def paint(
-    net: Sequence[Mapping[str, np.ndarray]], height: int, width: int, input_scale: float
+    layers: Sequence[Mapping[str, np.ndarray]], height: int, width: int, input_scale: float
 ) -> UInt8[np.ndarray, "height width channel"]:
     """The picture of one net, coefficients [2^m, n] a layer."""
     pixels = height * width
     points = min(TILE_POINTS, pixels)
     scale = np.float32(input_scale)
     # the last tile runs past the picture: those points are painted and dropped, so that every tile has one shape
-    tiles = [np.asarray(_paint_tile(net, first, height, width, scale, points)) for first in range(0, pixels, points)]
+    tiles = [np.asarray(_paint_tile(layers, first, height, width, scale, points)) for first in range(0, pixels, points)]
     return np.concatenate(tiles)[:pixels].reshape(height, width, -1)
 
 
 @functools.partial(jax.jit, static_argnames="points")
-def _paint_tile(net, first, height, width, input_scale, points: int) -> UInt8[Array, "points channel"]:
+def _paint_tile(layers, first, height, width, input_scale, points: int) -> UInt8[Array, "points channel"]:
     x = coordinates(first + jnp.arange(points), height, width) * input_scale
-    return jnp.clip(jnp.round((fourier_net(net, x) + 1) * 127.5), 0, 255).astype(jnp.uint8)
+    return jnp.clip(jnp.round((fourier_net(layers, x) + 1) * 127.5), 0, 255).astype(jnp.uint8)

@@ -1,250 +1,115 @@
-"""The coefficients of one net as bytes: range-coded integers, or plain floats.
+"""The payload of the weights profile: which net, and its coefficients.
 
-Layers are described by their sizes, a list of (inputs m, outputs n), and a basis: each layer has one array [2^m, n]
-for each name in BASES[basis], and bit j of a row's index is k_j. The row k = 0 of "sin" never matters: it is not
-coded and comes back as 0.
+| bytes | field                                                                                          |
+|-------|------------------------------------------------------------------------------------------------|
+| 1     | bit 0 basis "cas", bits 1-2 precision, others 0                                                |
+| 1     | number of hidden widths                                                                        |
+|       | four bits for each (high half first; a last half byte is 0)                                    |
+| 1     | input scale, in 64ths, minus 1                                                                 |
+| rest  | coefficients (dfm/codec/weights/coefficients.py): range-coded integers ("quantized") or floats |
 
-Floats follow each other, little-endian, in coefficient-vector order: layer by layer, cos before sin, row-major.
-
-Integers are one range-coded message (dfm/codec/entropy.py). First the spread of scale differences. Then for each
-layer: its step index and its shape, as differences from the layer before; and for each group of its coefficients the
-scale index and the integers. A group is what shares the layer and the number of ones in k, cos and sin together,
-because that is what the variance of a coefficient depends on; groups go from no ones to m ones. A scale index is coded
-as the difference from the group before, that of a layer's first group as the difference from the last layer's first.
+A payload can ask for no more coefficients than MAX_COEFFICIENTS_PER_BYTE allows. All errors are UserError.
 """
 
-import math
+import io
 from dataclasses import dataclass
-from typing import cast
 
-import numpy as np
-from jaxtyping import Float, Int
+from dfm.codec.container import CHANNELS, MAX_SHARED_BYTES, check, take
+from dfm.codec.weights import coefficients
+from dfm.codec.weights.coefficients import BASES, FLOAT_TYPES, FloatLayer, QuantizedLayer
 
-from dfm.codec import entropy
-from dfm.errors import UserError
-from dfm.shapes import typechecked
-
-BASES = {"cos_sin": ("cos", "sin"), "cas": ("cas",)}
-FLOAT_TYPES = {"float16": "<f2", "float32": "<f4"}
-
-# 2^(-j / 8), correctly rounded: literals, because pow may differ in the last bit between C libraries.
-STEP_MANTISSAS = (
-    1.0,
-    0.9170040432046712,
-    0.8408964152537145,
-    0.7711054127039704,
-    0.7071067811865476,
-    0.6484197773255048,
-    0.5946035575013605,
-    0.5452538663326288,
-)
-STEP_INDICES = 256
-
-# Tables of the side information, and the values that the first differences refer to.
-STEP_TABLE = ("laplace", 29)  # standard deviation 8, an octave
-SHAPE_TABLE = ("laplace", 13)  # 0.4 bits for "as in the layer before"
-SPREAD_TABLE = ("laplace", 15)
-SPREADS = (11, 15, 19, 23)  # scale indices for differences of scale indices: from flat nets to steep ones
-USUAL_STEP = 80  # 2^-6
-USUAL_SCALE = 31  # standard deviation 11
-USUAL_SPREAD = 1
-
-NOT_CODED = -1
-Sizes = list[tuple[int, int]]
+MAX_WIDTH = 12  # 2^12 frequency vectors
+MAX_DEPTH = 64
+MAX_COEFFICIENTS_PER_BYTE = 64  # 0.125 bits a coefficient: with fewer bits, a smaller net is the better file
+INPUT_SCALE_UNIT = 64
+PRECISIONS = ("quantized", *FLOAT_TYPES)
 
 
 @dataclass(frozen=True)
-class QuantizedLayer:
-    """A coefficient is step_size(step_index) times its integer in [-entropy.MAX, entropy.MAX]."""
+class Architecture:
+    """Which net, and how its coefficients are stored. Fields out of bounds raise UserError.
 
-    step_index: int
-    coefficients: dict[str, Int[np.ndarray, "frequencies outputs"]]
+    `input_scale` multiplies pixel coordinates in [0, 1]."""
 
+    widths: tuple[int, ...]
+    channels: int
+    basis: str
+    precision: str
+    input_scale: float
 
-FloatLayer = dict[str, Float[np.ndarray, "frequencies outputs"]]
+    def __post_init__(self) -> None:
+        check(self.channels in CHANNELS, f"{self.channels} channels: only 1 and 3 exist")
+        check(1 <= len(self.widths) <= MAX_DEPTH, f"{len(self.widths)} hidden widths, outside 1 ... {MAX_DEPTH}")
+        check(all(1 <= w <= MAX_WIDTH for w in self.widths), f"widths {self.widths} outside 1 ... {MAX_WIDTH}")
+        check(self.basis in BASES, f"unknown basis {self.basis!r}; known: {', '.join(BASES)}")
+        check(self.precision in PRECISIONS, f"unknown precision {self.precision!r}; known: {', '.join(PRECISIONS)}")
+        units = self.input_scale * INPUT_SCALE_UNIT
+        check(units in range(1, 257), f"input scale {self.input_scale} is no multiple of 1/64 between 1/64 and 4")
 
+    @property
+    def layer_sizes(self) -> list[tuple[int, int]]:
+        """(inputs m, outputs n) of each layer; its coefficient arrays are [2^m, n]."""
+        sizes = (2, *self.widths, self.channels)
+        return list(zip(sizes[:-1], sizes[1:], strict=True))
 
-def step_size(index: int) -> float:
-    """2^(4 - index / 8), index 0 .. 255: from 16 to 2^-27.9, the same on every machine."""
-    if not 0 <= index < STEP_INDICES:
-        raise UserError(f"step index {index} is outside 0 ... {STEP_INDICES - 1}")
-    return math.ldexp(STEP_MANTISSAS[index % 8], 4 - index // 8)
-
-
-@typechecked
-def dequantize(layer: QuantizedLayer) -> FloatLayer:
-    """float32 coefficients. The product is taken in float64 and rounded once."""
-    step = step_size(layer.step_index)
-    return {name: (values * np.float64(step)).astype(np.float32) for name, values in layer.coefficients.items()}
-
-
-def pack(layers: list[QuantizedLayer] | list[FloatLayer], sizes: Sizes, basis: str, precision: str) -> bytes:
-    """The payload; arrays that do not fit `sizes` and values that cannot be stored raise UserError."""
-    if len(layers) != len(sizes):
-        raise UserError(f"{len(layers)} layers were given for a net of {len(sizes)}")
-    expected = QuantizedLayer if precision == "quantized" else dict
-    if not all(isinstance(layer, expected) for layer in layers):
-        raise UserError(f"precision {precision} takes layers of type {expected.__name__}")
-    if precision == "quantized":
-        return _pack_quantized(cast(list[QuantizedLayer], layers), sizes, basis)
-    return _pack_floats(cast(list[FloatLayer], layers), sizes, basis, FLOAT_TYPES[precision])
+    @property
+    def coefficient_count(self) -> int:
+        """All coefficients, those of sin at k = 0 included, as the thesis counts them."""
+        return sum(len(BASES[self.basis]) * 2**inputs * outputs for inputs, outputs in self.layer_sizes)
 
 
-def unpack(packed: bytes, sizes: Sizes, basis: str, precision: str) -> list[QuantizedLayer] | list[FloatLayer]:
-    """The layers. The caller bounds `sizes` by the file's length; bytes that `pack` does not write raise UserError."""
-    if precision == "quantized":
-        return _unpack_quantized(packed, sizes, basis)
-    return _unpack_floats(packed, sizes, basis, FLOAT_TYPES[precision])
+@dataclass(frozen=True)
+class Net:
+    """What a payload holds."""
+
+    architecture: Architecture
+    layers: list[QuantizedLayer] | list[FloatLayer]
 
 
-@typechecked
-def _row_orders(inputs: int, basis: str) -> Int[np.ndarray, "rows"]:
-    """Number of ones in k for each row of the stacked arrays; NOT_CODED for sin at k = 0."""
-    vectors = np.arange(2**inputs)
-    orders = sum((vectors >> j & 1 for j in range(inputs)), np.zeros_like(vectors))
-    if basis == "cas":
-        return orders
-    sin_orders = orders.copy()
-    sin_orders[0] = NOT_CODED
-    return np.concatenate([orders, sin_orders])
+def pack(net: Net) -> bytes:
+    """The payload. Coefficients of sin at k = 0 are dropped: they never matter, and are read back as 0."""
+    architecture = net.architecture
+    packed = _pack_architecture(architecture) + coefficients.pack(
+        net.layers, architecture.layer_sizes, architecture.basis, architecture.precision
+    )
+    _check_density(architecture, packed)
+    return packed
 
 
-def _stack(coefficients: dict[str, np.ndarray], inputs: int, outputs: int, basis: str) -> np.ndarray:
-    """The arrays of one layer, one below the other [rows, outputs], after a check of names and shapes."""
-    names, shape = BASES[basis], (2**inputs, outputs)
-    found = {name: np.shape(values) for name, values in coefficients.items()}
-    if found != dict.fromkeys(names, shape):
-        raise UserError(f"coefficients {found} do not fit {dict.fromkeys(names, shape)}")
-    return np.concatenate([coefficients[name] for name in names])
+def unpack(payload: bytes, channels: int) -> Net:
+    """The net, coefficients as they were given to `pack`; bytes that `pack` does not write raise UserError."""
+    fields = io.BytesIO(payload)
+    architecture = _take_architecture(fields, channels)
+    _check_density(architecture, payload)
+    layers = coefficients.unpack(fields.read(), architecture.layer_sizes, architecture.basis, architecture.precision)
+    return Net(architecture, layers)
 
 
-def _unstack(stacked: np.ndarray, basis: str) -> dict[str, np.ndarray]:
-    return dict(zip(BASES[basis], np.split(stacked, len(BASES[basis])), strict=True))
+def _check_density(architecture: Architecture, payload: bytes) -> None:
+    count, most = architecture.coefficient_count, MAX_COEFFICIENTS_PER_BYTE * (len(payload) + MAX_SHARED_BYTES)
+    check(count <= most, f"{count} coefficients are too many for {len(payload)} bytes, the limit is {most}")
 
 
-def _pack_floats(layers: list[FloatLayer], sizes: Sizes, basis: str, float_type: str) -> bytes:
-    parts = []
-    for layer, (inputs, outputs) in zip(layers, sizes, strict=True):
-        with np.errstate(over="ignore"):  # reported below
-            values = _stack(layer, inputs, outputs, basis).astype(float_type)
-        values = values[_row_orders(inputs, basis) != NOT_CODED]
-        if not np.isfinite(values).all():
-            raise UserError(f"a coefficient is not finite, or too large for {np.dtype(float_type).name}")
-        parts.append(values.tobytes())
-    return b"".join(parts)
+def _pack_architecture(architecture: Architecture) -> bytes:
+    flags = list(BASES).index(architecture.basis) | PRECISIONS.index(architecture.precision) << 1
+    halves = [*architecture.widths, *[0] * (len(architecture.widths) % 2)]
+    pairs = zip(halves[::2], halves[1::2], strict=True)
+    scale = int(architecture.input_scale * INPUT_SCALE_UNIT) - 1
+    return bytes([flags, len(architecture.widths), *(high << 4 | low for high, low in pairs), scale])
 
 
-def _unpack_floats(packed: bytes, sizes: Sizes, basis: str, float_type: str) -> list[FloatLayer]:
-    coded = [_row_orders(inputs, basis) != NOT_CODED for inputs, _ in sizes]
-    counts = [int(rows.sum()) * outputs for rows, (_, outputs) in zip(coded, sizes, strict=True)]
-    expected = sum(counts) * np.dtype(float_type).itemsize
-    if len(packed) != expected:
-        raise UserError(f"{len(packed)} bytes of coefficients in place of {expected}")
-    values = np.frombuffer(packed, float_type)
-    if not np.isfinite(values).all():
-        raise UserError("a coefficient is not finite")
-    layers = []
-    for rows, (_, outputs), part in zip(coded, sizes, np.split(values, np.cumsum(counts)[:-1]), strict=True):
-        stacked = np.zeros((len(rows), outputs), values.dtype.newbyteorder("="))
-        stacked[rows] = part.reshape(-1, outputs)
-        layers.append(_unstack(stacked, basis))
-    return layers
-
-
-@typechecked
-def _groups(layer: QuantizedLayer, inputs: int, outputs: int, basis: str) -> list[Int[np.ndarray, "count"]]:
-    """The integers of each group, from no ones in k to m ones."""
-    stacked = _stack(layer.coefficients, inputs, outputs, basis)
-    if not np.issubdtype(stacked.dtype, np.integer):
-        raise UserError(f"quantised coefficients are integers, not {stacked.dtype}")
-    orders = _row_orders(inputs, basis)
-    return [stacked[orders == order].ravel() for order in range(inputs + 1)]
-
-
-@typechecked
-def _choose_scales(lengths: list[list[Float[np.ndarray, "scales"]]], spread: int) -> tuple[float, list[list[int]]]:
-    """Cheapest scale indices [layer][group] and their cost in bits, differences included, by dynamic programming.
-
-    `lengths[layer][group]` are the code lengths under every scale index. The first groups of all layers form a chain
-    and each is the start of its layer's chain: costs flow from the ends of this tree to its root."""
-    indices = np.arange(entropy.SCALES)
-    difference_bits = entropy.code_lengths_each(indices[None, :] - indices[:, None], *_spread_table(spread))
-    later_layers, choices = np.zeros(entropy.SCALES), list[list[np.ndarray]]()
-    for layer in reversed(lengths):
-        later_groups, layer_choices = np.zeros(entropy.SCALES), list[np.ndarray]()
-        for group in reversed(layer[1:]):
-            costs = difference_bits + (group + later_groups)
-            layer_choices.insert(0, costs.argmin(1))
-            later_groups = costs.min(1)
-        costs = difference_bits + (layer[0] + later_groups + later_layers)
-        choices.insert(0, [costs.argmin(1), *layer_choices])
-        later_layers = costs.min(1)
-
-    scales, first = [], USUAL_SCALE
-    for layer_choices in choices:
-        previous, layer_scales = first, []
-        for choice in layer_choices:
-            previous = int(choice[previous])
-            layer_scales.append(previous)
-        first = layer_scales[0]
-        scales.append(layer_scales)
-    return float(later_layers[USUAL_SCALE]), scales
-
-
-def _spread_table(spread: int) -> tuple[str, int]:
-    return "laplace", SPREADS[spread]
-
-
-def _pack_quantized(layers: list[QuantizedLayer], sizes: Sizes, basis: str) -> bytes:
-    groups = [_groups(layer, *size, basis) for layer, size in zip(layers, sizes, strict=True)]
-    shapes, lengths = [], []
-    for layer_groups in groups:
-        by_shape = {name: [entropy.code_lengths(group, name) for group in layer_groups] for name in entropy.SHAPES}
-        shapes.append(min(by_shape, key=lambda name: sum(bits.min() for bits in by_shape[name])))
-        lengths.append(by_shape[shapes[-1]])
-    _, scales, spread = min((*_choose_scales(lengths, spread), spread) for spread in range(len(SPREADS)))
-
-    encoder = entropy.Encoder()
-    encoder.put([spread - USUAL_SPREAD], *SPREAD_TABLE)
-    step, shape_number, first = USUAL_STEP, 0, USUAL_SCALE
-    for layer, layer_groups, shape, layer_scales in zip(layers, groups, shapes, scales, strict=True):
-        step_size(layer.step_index)  # raises where it is out of bounds
-        encoder.put([layer.step_index - step], *STEP_TABLE)
-        encoder.put([list(entropy.SHAPES).index(shape) - shape_number], *SHAPE_TABLE)
-        step, shape_number = layer.step_index, list(entropy.SHAPES).index(shape)
-        previous, first = first, layer_scales[0]
-        for group, scale in zip(layer_groups, layer_scales, strict=True):
-            encoder.put([scale - previous], *_spread_table(spread))
-            encoder.put(group, shape, scale)
-            previous = scale
-    return encoder.finish()
-
-
-def _unpack_quantized(packed: bytes, sizes: Sizes, basis: str) -> list[QuantizedLayer]:
-    decoder = entropy.Decoder(packed)
-    spread = _next(decoder, USUAL_SPREAD, SPREAD_TABLE, len(SPREADS))
-    step, shape_number, first = USUAL_STEP, 0, USUAL_SCALE
-    layers = []
-    for inputs, outputs in sizes:
-        step = _next(decoder, step, STEP_TABLE, STEP_INDICES)
-        shape_number = _next(decoder, shape_number, SHAPE_TABLE, len(entropy.SHAPES))
-        orders = _row_orders(inputs, basis)
-        stacked = np.zeros((len(orders), outputs), np.int32)
-        scale = first
-        for order in range(inputs + 1):
-            scale = _next(decoder, scale, _spread_table(spread), entropy.SCALES)
-            first = scale if order == 0 else first
-            rows = orders == order
-            values = decoder.get(int(rows.sum()) * outputs, list(entropy.SHAPES)[shape_number], scale)
-            stacked[rows] = values.reshape(-1, outputs)
-        layers.append(QuantizedLayer(step, _unstack(stacked, basis)))
-    decoder.finish()
-    return layers
-
-
-def _next(decoder: entropy.Decoder, previous: int, table: tuple[str, int], count: int) -> int:
-    """A number in 0 .. count - 1 that was coded as its difference from `previous`."""
-    value = previous + int(decoder.get(1, *table)[0])
-    if not 0 <= value < count:
-        raise UserError("a table index is out of bounds")
-    return value
+def _take_architecture(fields: io.BytesIO, channels: int) -> Architecture:
+    flags, depth = take(fields, 2)
+    precision = flags >> 1
+    check(precision < len(PRECISIONS), f"unknown flags {flags:#04x}")
+    check(depth <= MAX_DEPTH, f"{depth} hidden widths, outside 1 ... {MAX_DEPTH}")
+    halves = [half for byte in take(fields, (depth + 1) // 2) for half in (byte >> 4, byte & 15)]
+    check(not any(halves[depth:]), "the last half byte of the widths is not 0")
+    (scale,) = take(fields, 1)
+    return Architecture(
+        widths=tuple(halves[:depth]),
+        channels=channels,
+        basis=list(BASES)[flags & 1],
+        precision=PRECISIONS[precision],
+        input_scale=(scale + 1) / INPUT_SCALE_UNIT,
+    )

@@ -6,7 +6,7 @@ layer ask for s proportional to 1 / sqrt(h), h averaged over the layer; one numb
 """
 
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import jax
 import jax.numpy as jnp
@@ -14,11 +14,10 @@ import numpy as np
 from jaxtyping import Array, Float, Int
 
 from dfm.codec import entropy
-from dfm.codec.container import QuantizedLayer, step_size
+from dfm.codec.weights.coefficients import STEP_INDICES, QuantizedLayer, step_size
 from dfm.models.fourier import fourier_net
 
 Net = Sequence[dict[str, np.ndarray]]  # one picture's coefficients, [2^m, n] a layer and name
-STEP_INDICES = 256
 INDICES_PER_OCTAVE = 8
 PROBE_POINTS = 2**12
 PROBES = 16
@@ -73,18 +72,3 @@ def quantize(net: Net, indices: Int[np.ndarray, "layer"]) -> list[QuantizedLayer
             integers["sin"][0] = 0  # sin(0): not coded
         quantized.append(QuantizedLayer(int(index), integers))
     return quantized
-
-
-def finest_fitting(size: Callable[[int], int], limit: int) -> int | None:
-    """The largest fineness whose file has at most `limit` bytes, by bisection; None if the coarsest is larger.
-
-    `size` maps a fineness in 0 ... 255 to bytes and grows with it, but for the coder's last bytes.
-    """
-    low, high = -1, STEP_INDICES - 1
-    while low < high:
-        middle = (low + high + 1) // 2
-        if size(middle) <= limit:
-            low = middle
-        else:
-            high = middle - 1
-    return None if low < 0 else low

@@ -1,0 +1,141 @@
+"""Pictures to files: plans by quality or bytes, and the search for a PSNR, whatever the profile."""
+
+import hashlib
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import UInt8
+
+from dfm.codec import container
+from dfm.codec.container import Header
+from dfm.codec.profiles import Fitted, Picture, Profile, ProgressReport
+from dfm.errors import UserError
+from dfm.metrics.picture_quality import psnr
+
+MAX_FITS = 8  # of one search for a PSNR
+DB_PER_OCTAVE = 2.5  # first guess: PSNR gained by twice the bytes
+CLOSE_ENOUGH_DB = 0.15
+FIRST_RATE = 0.5  # bits per pixel
+SECANT_FITS = 3
+MAX_OCTAVES = 20.0
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """A file, and the picture that it decodes to."""
+
+    data: bytes
+    picture: Picture
+
+
+def encode_each(
+    images: Sequence[UInt8[np.ndarray, "..."]],
+    profile: Profile,
+    *,
+    quality: float | None = None,
+    target_bytes: int | None = None,
+    target_psnr: float | None = None,
+    progress: ProgressReport | None = None,
+) -> Iterator[tuple[int, Encoded]]:
+    """(number, file) of every picture, in the order in which they are finished; equal pictures are fitted once.
+
+    Args:
+        images: uint8 [H, W] or [H, W, C] with C = 1 or 3.
+        quality, target_bytes, target_psnr, progress: as in `dfm.codec.encode_batch`.
+
+    Raises:
+        UserError: contradicting or impossible options, before any fit.
+    """
+    pictures = [checked(image) for image in images]
+    if sum(target is not None for target in (quality, target_bytes, target_psnr)) > 1:
+        raise UserError("give only one of quality, target_bytes and target_psnr")
+    if target_psnr is not None and not math.isfinite(target_psnr):
+        raise UserError(f"a PSNR of {target_psnr} dB is no target")
+    alike = _alike(pictures)
+    distinct = [pictures[numbers[0]] for numbers in alike]
+    fits: Iterator[Fitted]
+    if target_psnr is not None:
+        ladders = [profile.ladder(picture.shape) for picture in distinct]
+        fits = (
+            _fit_to_psnr(place, picture, ladder, target_psnr, profile, progress)
+            for place, (picture, ladder) in enumerate(zip(distinct, ladders, strict=True))
+        )
+    else:
+        plans = [profile.plan(picture.shape, quality, target_bytes) for picture in distinct]
+        fits = profile.fit(distinct, plans, progress)
+    return _finished(fits, alike, profile)
+
+
+def checked(image: np.ndarray) -> Picture:
+    """The picture as [H, W, C]; UserError for what is none."""
+    if image.dtype != np.uint8:
+        raise UserError(f"pictures are uint8 arrays, not {image.dtype}")
+    picture = image[..., None] if image.ndim == 2 else image
+    if picture.ndim != 3 or picture.shape[-1] not in container.CHANNELS or picture.size == 0:
+        raise UserError(f"pictures are [H, W] or [H, W, C] with 1 or 3 channels, not {list(image.shape)}")
+    return picture
+
+
+def _alike(pictures: Sequence[Picture]) -> list[list[int]]:
+    """Numbers of the pictures that are equal, by first appearance."""
+    groups: dict[tuple, list[int]] = {}
+    for number, picture in enumerate(pictures):
+        digest = hashlib.sha256(picture.tobytes()).digest()
+        groups.setdefault((picture.shape, digest), []).append(number)
+    return list(groups.values())
+
+
+def _finished(fits: Iterator[Fitted], alike: list[list[int]], profile: Profile) -> Iterator[tuple[int, Encoded]]:
+    for fitted in fits:
+        encoded = _file(fitted, profile)
+        for number in alike[fitted.number]:
+            yield number, encoded
+
+
+def _file(fitted: Fitted, profile: Profile) -> Encoded:
+    """The finished file, with the checksum of its own decode."""
+    height, width, channels = fitted.picture.shape
+    header = Header(width, height, channels, profile.name, container.checksum(fitted.picture))
+    return Encoded(container.write(header, profile.pack(fitted.content)), fitted.picture)
+
+
+def _fit_to_psnr(
+    number: int, picture: Picture, ladder: Sequence, target: float, profile: Profile, progress: ProgressReport | None
+) -> Fitted:
+    """The smallest fit found with at least `target` dB: secant steps along the ladder, then bisection."""
+    bytes_at = np.array([plan.expected_bytes for plan in ladder])
+    low, high = -1, len(ladder)  # plans known to miss, and to reach, the target
+    best, reached, fits = None, -np.inf, 0
+    wanted = FIRST_RATE * picture.shape[0] * picture.shape[1] / 8
+    while (inside := range(low + 1, high)) and (best is None or fits < MAX_FITS):
+        if fits < SECANT_FITS:
+            place = min(inside, key=lambda i: abs(math.log(bytes_at[i] / wanted)))
+        else:
+            place = inside[len(inside) // 2]
+        (fitted,) = profile.fit([picture], [ladder[place]], _after(progress, fits))
+        decibels = psnr(fitted.picture, picture)
+        reached, fits = max(reached, decibels), fits + 1
+        if decibels < target:
+            low = place
+        else:
+            high, best = place, fitted
+            if decibels < target + CLOSE_ENOUGH_DB:
+                break
+        # a little high: missing costs another fit
+        octaves = (target + CLOSE_ENOUGH_DB / 2 - decibels) / DB_PER_OCTAVE
+        wanted = bytes_at[place] * 2.0 ** max(octaves, -MAX_OCTAVES)  # equal pictures have infinitely many dB
+    if best is None:
+        raise UserError(
+            f"{target:g} dB is out of reach at this effort: {reached:.2f} dB was the best of {fits} nets "
+            f"of up to {bytes_at[-1]:.0f} bytes"
+        )
+    return Fitted(number, best.content, best.picture)
+
+
+def _after(progress: ProgressReport | None, fits: int) -> ProgressReport | None:
+    """Counts on where earlier fits of a search, of as many steps each, have ended."""
+    if progress is None:
+        return None
+    return lambda done, total, decibels: progress(fits * total + done, (fits + 1) * total, decibels)

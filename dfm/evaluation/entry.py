@@ -1,0 +1,235 @@
+"""Evaluations from Python: of pictures, of a run, of an autoencoder; the command calls the same functions.
+
+Each comes in two forms: `evaluate...` returns all lines, `prepare...` an `Evaluation` whose `lines()` come as they are
+computed. The plan is made, and refused, before anything is computed.
+"""
+
+import functools
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from dfm.errors import UserError
+from dfm.evaluation.evaluation import Evaluation, Sampler
+from dfm.evaluation.given import Given, as_source
+from dfm.evaluation.models import open_autoencoder, open_run
+from dfm.evaluation.options import (
+    Options,
+    Reference,
+    cache_folder,
+    changed_samples,
+    check_protocol,
+    common_facts,
+    fixed_count,
+    open_given_reference,
+    protocol_of,
+    size_warnings,
+    training_warnings,
+)
+from dfm.evaluation.plan import Resources, make_plan
+from dfm.evaluation.protocols import Protocol
+from dfm.evaluation.references import Statistics
+from dfm.evaluation.registry import parse_metrics
+from dfm.evaluation.report import Line
+from dfm.evaluation.sources import SampleSource, Source, Subset
+from dfm.priors import DEFAULT_PRIOR
+
+if TYPE_CHECKING:
+    from dfm.priors.prior import Prior
+    from dfm.sampling import RunData
+    from dfm.training.runs import Run
+
+DEFAULT_COUNT = 10_000
+Metrics = str | Sequence[str]
+
+
+def evaluate(
+    samples: Given,
+    reference: Reference = None,
+    metrics: Metrics = ("fid",),
+    *,
+    count: int | None = None,
+    seed: int = 0,
+    options: Options | None = None,
+) -> list[Line]:
+    """Metrics on pictures, for any program that has some.
+
+        evaluate(array, reference="cifar10:train", metrics=("fid", "kid"))
+        evaluate(sample, reference="cifar10:train", count=50_000)  # sample(first, count) -> uint8 [n, h, w, c]
+
+    Args:
+        samples: an array, uint8 [N, H, W, C]; an iterator of such batches; a function (first, count) -> such a batch;
+            a folder, an .npz, or a data set such as "cifar10:test".
+        reference: likewise, or a file of statistics.
+        count: how many pictures an iterator or a function is asked for (an iterator without it is held in memory);
+            of a folder or an array a fixed random subset.
+        seed: of metrics that draw subsets or directions.
+
+    Returns:
+        A line a metric, as `python -m dfm.evaluate` prints it.
+
+    Raises:
+        UserError: a metric that cannot be had, before anything is computed, or pictures that cannot be used.
+    """
+    return list(prepare(samples, reference, metrics, count=count, seed=seed, options=options).lines())
+
+
+def evaluate_run(run: "Run | str | Path", metrics: Metrics = ("fid",), reference: Reference = None, **settings: Any):
+    """Metrics on the samples of a run, on its reconstructions and on itself; arguments as of `prepare_run`."""
+    return list(prepare_run(run, metrics, reference, **settings).lines())
+
+
+def evaluate_autoencoder(
+    autoencoder: Any, metrics: Metrics = ("reconstruction",), reference: Reference = None, **settings: Any
+) -> list[Line]:
+    """Metrics on an autoencoder and its reconstructions of the reference; arguments as of `prepare_autoencoder`."""
+    return list(prepare_autoencoder(autoencoder, metrics, reference, **settings).lines())
+
+
+def prepare(
+    samples: Given,
+    reference: Reference = None,
+    metrics: Metrics = ("fid",),
+    *,
+    count: int | None = None,
+    seed: int = 0,
+    options: Options | None = None,
+) -> Evaluation:
+    """See `evaluate`."""
+    options = options or Options()
+    protocol = protocol_of(options)
+    wanted = fixed_count("num_samples", count, protocol.samples, options)
+    source = as_source(samples, "samples", wanted, data_dir=options.data_dir, may_resize=False)
+    if wanted is not None and wanted != source.count:
+        source = Subset(source, wanted)
+    source = changed_samples(source, protocol)
+    opened = open_given_reference(reference, options, protocol)
+    return _prepared(metrics, opened, [Sampler(lambda seed: source)], source, None, protocol, options, seeds=[seed])
+
+
+def prepare_run(
+    run: "Run | str | Path",
+    metrics: Metrics = ("fid",),
+    reference: Reference = None,
+    *,
+    which: str | int = "latest",
+    priors: Sequence[str] = (DEFAULT_PRIOR,),
+    num_samples: int | None = None,
+    seed: int = 0,
+    repeats: int = 1,
+    temperature: float = 1.0,
+    invert_steps: int = 300,
+    options: Options | None = None,
+) -> Evaluation:
+    """See `evaluate_run`.
+
+    Args:
+        run: opened, or its folder, whose checkpoint `which` is opened: "latest", "best" or a step.
+        priors: names of `dfm.priors.PRIORS`; fitted to the training's latents where they are not yet.
+        num_samples: of each prior and seed; None: what the protocol says, or 10,000.
+        seed: sample i depends on it and on i alone.
+        repeats: seeds `seed`, `seed` + 1, ...: mean and spread over them.
+        temperature: factor of the latents' deviations.
+        invert_steps: for reconstructions of pictures that have no latents in a table.
+    """
+    options = options or Options()
+    protocol = protocol_of(options)
+    data = open_run(run, which, options.data_dir)
+    count = fixed_count("num_samples", num_samples, protocol.samples, options) or DEFAULT_COUNT
+    trained_label = data.run.config["dataset"].get("label", -1)
+    opened = open_given_reference(reference, options, protocol, trained_label)
+    samplers = [_run_sampler(data, name, count, temperature, protocol, options) for name in priors]
+    assert samplers[0].sources is not None
+    return _prepared(
+        metrics,
+        opened,
+        samplers,
+        samplers[0].sources(seed),
+        data,
+        protocol,
+        options,
+        seeds=range(seed, seed + repeats),
+        invert_steps=invert_steps,
+        folder=Path(data.run.workdir) / "evaluation",
+    )
+
+
+def prepare_autoencoder(
+    autoencoder: Any,
+    metrics: Metrics = ("reconstruction",),
+    reference: Reference = None,
+    *,
+    which: str | int = "latest",
+    seed: int = 0,
+    options: Options | None = None,
+) -> Evaluation:
+    """See `evaluate_autoencoder`.
+
+    Args:
+        autoencoder: a folder of diffusers, a .safetensors file or a run, or (model, params).
+        reference: pictures to reconstruct; latents and smoothness are those of them, and the prior is N(0, I).
+    """
+    options = options or Options()
+    protocol = protocol_of(options)
+    opened = open_given_reference(reference, options, protocol)
+    if opened is None or isinstance(opened, Statistics):
+        raise UserError("--vae needs --reference: pictures to reconstruct, such as cifar10:test or folder:PATH")
+    data = open_autoencoder(autoencoder, which, opened, options.data_dir)
+
+    def normal() -> "Prior":
+        from dfm.priors.gaussian import Normal
+
+        return Normal(data.run.model.latent_size)
+
+    return _prepared(metrics, opened, [Sampler(None, "normal", normal)], opened, data, protocol, options, seeds=[seed])
+
+
+def _prepared(
+    metrics: Metrics,
+    reference: Source | Statistics | None,
+    samplers: list[Sampler],
+    probe: Source,
+    data: "RunData | None",
+    protocol: Protocol,
+    options: Options,
+    seeds: Sequence[int],
+    **more: Any,
+) -> Evaluation:
+    """The plan, with everything that the three kinds share. `probe`: any of the sources, for its count and shape."""
+    requests = parse_metrics(metrics)
+    sampled = samplers[0].sources is not None
+    resources = Resources(sampled, data is not None, reference, probe.count, probe.shape, options.weights)
+    plan = make_plan(requests, resources)
+    check_protocol(requests, reference, protocol, options)
+    warnings = size_warnings(probe, reference) + training_warnings(data, reference)
+    return Evaluation(
+        plan=plan,
+        samplers=samplers,
+        reference=reference,
+        seeds=seeds,
+        batch_size=options.batch_size,
+        cache=cache_folder(options),
+        data=data,
+        facts=common_facts(options, protocol, data),
+        warnings=warnings,
+        quiet=options.quiet,
+        note=options.note,
+        **more,
+    )
+
+
+def _run_sampler(
+    data: "RunData", name: str, count: int, temperature: float, protocol: Protocol, options: Options
+) -> Sampler:
+    """Samples by one prior, which is fitted when they are wanted where it is not yet."""
+
+    @functools.cache
+    def prior() -> "Prior":
+        from dfm.sampling import stored_or_fitted
+
+        return stored_or_fitted(data, name, options.note)
+
+    def sources(seed: int) -> Source:
+        return changed_samples(SampleSource(data.run, prior, seed, count, temperature), protocol)
+
+    return Sampler(sources, name, prior, temperature)

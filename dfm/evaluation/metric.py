@@ -1,0 +1,112 @@
+"""The one kind of entry that every metric is: what it is of, what it needs, and how it is computed from that."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from jaxtyping import Float, UInt8
+
+from dfm.evaluation.measure import Measured
+from dfm.evaluation.sources import Shape, Source
+from dfm.metrics.features import FeatureNetwork
+from dfm.metrics.networks import WeightFiles
+
+if TYPE_CHECKING:
+    from dfm.priors.prior import Prior
+    from dfm.sampling import RunData
+
+SAMPLES, RECONSTRUCTIONS, MODEL = "samples", "reconstructions", "model"  # what a metric is of
+Pictures = UInt8[np.ndarray, "n height width channel"]
+
+
+@dataclass(frozen=True)
+class Value:
+    """A number, how far it scatters and over what, and the numbers it is made of.
+
+    Attributes:
+        value: None where there is no such number; `details["why_null"]` says why.
+        warnings: what a reader of this number must know.
+    """
+
+    value: float | None
+    spread: float | None = None
+    spread_over: str | None = None  # "subsets", "splits", "pictures" or "repeats"
+    details: dict[str, Any] = field(default_factory=dict)
+    warnings: tuple[str, ...] = ()
+
+
+def no_value(why: str, **details: Any) -> Value:
+    return Value(None, details=details | {"why_null": why})
+
+
+@dataclass(frozen=True)
+class PairMeasure:
+    """A number for each pair of an original and its reconstruction: NaN where there is none, as `why_null` says.
+
+    Attributes:
+        details: about it, for the result.
+    """
+
+    function: Callable[[Pictures, Pictures], Float[np.ndarray, " n"]]
+    details: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """What a metric may look at. What its entry does not ask for may be missing.
+
+    Attributes:
+        measured: the samples, or, for a metric of these, the reconstructions, as `network` sees them.
+        pairs: numbers of the entry's `pairs`, a picture each.
+        data, prior: the model with its pictures and latents; the density that its latents are drawn from.
+        samples: pictures drawn from it, for a metric of the model that wants some.
+        folder: for pictures that belong to a result; None: nowhere.
+    """
+
+    seed: int
+    network: FeatureNetwork | None = None
+    measured: Measured | None = None
+    reference: Measured | None = None
+    pairs: Float[np.ndarray, " n"] | None = None
+    pair_details: dict[str, Any] = field(default_factory=dict)
+    data: "RunData | None" = None
+    prior: "Prior | None" = None
+    prior_name: str | None = None
+    samples: Source | None = None
+    folder: Path | None = None
+    note: Callable[[str], None] = lambda line: None
+
+
+@dataclass(frozen=True)
+class Metric:
+    """How to compute it, what it is of, and what it needs.
+
+    Attributes:
+        compute: values by name; most metrics have one, of their own name.
+        of: SAMPLES, RECONSTRUCTIONS or MODEL.
+        groups: words of --metrics that stand for it among others.
+        features: compares features of a network, so that NAME-NETWORK has a meaning.
+        reference: needs the other set, or the pictures to reconstruct.
+        sample_features, reference_features: needs the features themselves, beyond their moments.
+        logits: needs the network's classes.
+        smallest: pictures on each side.
+        pairs: what is measured of each original and its reconstruction while they pass by; UserError where it cannot.
+        prior: depends on the prior; without it one line serves all priors.
+        draws: needs samples of the model.
+    """
+
+    compute: Callable[[Inputs], dict[str, Value]]
+    about: str
+    of: str
+    groups: tuple[str, ...] = ()
+    features: bool = False
+    reference: bool = True
+    sample_features: bool = False
+    reference_features: bool = False
+    logits: bool = False
+    smallest: int = 1
+    pairs: Callable[[WeightFiles, Shape], PairMeasure] | None = None
+    prior: bool = False
+    draws: bool = False

@@ -1,0 +1,1 @@
+"""The same computations in PyTorch and diffusers, for parity tests and benchmarks; imported by nothing else."""

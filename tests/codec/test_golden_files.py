@@ -1,0 +1,50 @@
+"""Files of every earlier version are read as they were meant, and painted as they were."""
+
+import importlib.util
+import json
+import zlib
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from dfm import codec
+from dfm.codec.weights.payload import PRECISIONS
+
+TESTS_DIR = Path(__file__).parents[1]
+GOLDEN_FILES = sorted((TESTS_DIR / "golden").glob("v*_*.dfm"))
+GOLDEN_PICTURES = [path for path in GOLDEN_FILES if "_picture_" in path.stem]
+
+
+@pytest.mark.parametrize("path", GOLDEN_PICTURES, ids=lambda path: path.stem)
+def test_golden_pictures(path):
+    """Files fitted once are painted the same for ever, within one level on any machine."""
+    expected = np.array(Image.open(path.with_suffix(".png"))).astype(int)
+    found = codec.decode(path.read_bytes()).astype(int)
+    assert np.abs(found - expected.reshape(found.shape)).max() <= 1
+    assert json.loads(path.with_suffix(".json").read_text())["header"]["pixel_checksum"] == zlib.crc32(
+        expected.astype(np.uint8).tobytes()
+    )
+
+
+def test_golden_pictures_are_there():
+    """Both versions, both bases, all precisions, grey and colour."""
+    facts = [codec.describe(path.read_bytes()) for path in GOLDEN_PICTURES]
+    for version in (1, 2):
+        own = [each for each in facts if each["format_version"] == version]
+        assert {each["precision"] for each in own} == set(PRECISIONS)
+        assert {each["basis"] for each in own} == {"cos_sin", "cas"} and {each["channels"] for each in own} == {1, 3}
+
+
+@pytest.mark.parametrize("path", GOLDEN_FILES, ids=lambda path: path.stem)
+def test_golden_files(path):
+    """Header and coefficients."""
+    specification = importlib.util.spec_from_file_location("make_golden", TESTS_DIR.parent / "scripts/make_golden.py")
+    make_golden = importlib.util.module_from_spec(specification)
+    specification.loader.exec_module(make_golden)
+    found = json.loads(json.dumps(make_golden.describe(path.read_bytes())))
+    expected = json.loads(path.with_suffix(".json").read_text())
+    assert found["header"] == {"profile": "weights"} | expected["header"]
+    assert found["step_indices"] == expected["step_indices"]
+    assert found["coefficients_sha256"] == expected["coefficients_sha256"]
