@@ -6,6 +6,7 @@ import contextlib
 import errno
 import io
 import os
+import re
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -16,6 +17,8 @@ from dfm.files import home_folder
 
 # of a disk or a quota that is full, and of a disk that fails: none is a fault of the program
 DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EIO)
+
+CONTROL_CHARACTERS = re.compile(r"[\x00-\x1f\x7f]")
 
 # name of an option's value -> (for what the option is, whether these arguments are that)
 Meaning = tuple[str, Callable[[argparse.Namespace], Any]]
@@ -97,7 +100,8 @@ def run_command(name: str, run: Callable[[Sequence[str] | None], int | None], ar
 def say(text: str) -> None:
     """A line on standard error: a note or a complaint. Where nobody can read it any more, the work goes on."""
     try:
-        print(text, file=sys.stderr, flush=True)
+        # names of files may hold line ends and what moves a terminal's cursor
+        print(CONTROL_CHARACTERS.sub(lambda found: repr(found[0])[1:-1], text), file=sys.stderr, flush=True)
     except (OSError, ValueError):
         _discard("stderr")
 

@@ -1,42 +1,63 @@
 """Command line of the codec: encode, decode, info and bench. `dfm --help` and `dfm COMMAND --help` show examples."""
 
 import argparse
-import contextlib
 import json
-import math
+import os
 import sys
-import time
-from collections.abc import Iterator, Sequence
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from collections.abc import Sequence
+from typing import Any
 
 from dfm import __version__
-from dfm.command_line import Parser, run_command
+from dfm.command_line import Meanings, Parser, run_command
 from dfm.errors import UserError
-from dfm.files import check_writable, write_atomically
+from dfm.files import is_standard_output
 
-if TYPE_CHECKING:
-    from dfm.codec.search import Encoded
-
-EXAMPLES = """examples:
+EXAMPLES = {
+    "encode": """
   dfm encode photo.png -o photo.dfm --quality 60
   dfm encode photo.png -o photo.dfm --target-bytes 40000 --effort 5
   dfm encode photo.png -o photo.dfm --preset thesis
-  dfm encode holiday/ -o compressed/            every picture of a folder, fitted side by side
+  dfm encode holiday/ -o compressed/            every picture of a folder; again: what is still to do
+  dfm encode logo.png photo.jpg -o compressed/ --background white
+  dfm encode holiday/ -o compressed/ --shard 2/8""",
+    "decode": """
   dfm decode photo.dfm -o photo.png --verify
-  dfm info photo.dfm --json
-  dfm bench holiday/ --codecs dfm,jpeg,webp,avif --output results.json --plot curves.png
-"""
-EPILOGS = {
-    "encode": "\n".join(EXAMPLES.splitlines()[:5]),
-    "decode": "\n".join(["examples:", EXAMPLES.splitlines()[5], "  dfm decode photo.dfm -o - > photo.png"]),
-    "info": "\n".join(["examples:", EXAMPLES.splitlines()[6]]),
-    "bench": "\n".join(["examples:", EXAMPLES.splitlines()[7]]),
+  dfm decode photo.dfm -o - > photo.png
+  dfm decode compressed/ -o pictures/""",
+    "info": """
+  dfm info photo.dfm --json""",
+    "bench": """
+  dfm bench holiday/ --codecs dfm,jpeg,webp,avif --output results.json --plot curves.png""",
 }
+NOTES = {
+    "encode": """Colours with a profile become sRGB. A picture whose three channels are equal is coded as grey, and
+comes back with one channel.
+
+Of a folder, every picture of it and of its sub-folders is encoded that can be, and written as soon as it is
+finished; the other files are listed at the end. The same command again skips what is there already, made of the same
+picture with the same settings (.dfm-encoded.jsonl in the output folder says so).
+
+Exit codes: 0; 1: of several files some were not encoded; 2: nothing was; 130: interrupted, what was finished is kept.
+
+""",
+    "decode": """Of a folder, every .dfm file of it and of its sub-folders becomes a PNG file.
+
+Exit codes: 0; 1: of several files some were not decoded, or --verify found other pixels than the encoder's; 2: nothing
+was decoded.
+
+""",
+}
+# keywords of dfm.codec.encode_each
+SETTINGS = (*("quality", "target_bytes", "target_psnr"), *("preset", "effort", "seed", "precision", "basis", "widths"))
+ENCODE_MEANINGS = {
+    "shard": ("folders", lambda args: any(map(os.path.isdir, args.input))),
+    "no_overwrite": ("an output that is a file", lambda args: not is_standard_output(args.output)),
+}
+DECODE_MEANINGS = {"no_overwrite": ENCODE_MEANINGS["no_overwrite"]}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Runs one command; returns the exit code: 0, or 2 after one line that says what is wrong."""
+    """Runs one command; returns the exit code: 0, 1 (not all), or 2 after one line that says what is wrong."""
     return run_command("dfm", _run, arguments)
 
 
@@ -49,23 +70,27 @@ def _parser() -> Parser:
     parser = Parser(
         prog="dfm",
         description="Compress single pictures with Deep Fourier Machines.",
-        epilog=EXAMPLES,
+        epilog=f"examples:{''.join(EXAMPLES.values())}",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("-V", "--version", action="version", version=f"dfm {__version__}")
     commands = parser.add_subparsers(required=True, metavar="COMMAND", parser_class=Parser)
 
-    def command(name: str, run: Any, text: str) -> Parser:
+    def command(name: str, run: Any, text: str, meanings: Meanings | None = None) -> Parser:
         raw = argparse.RawDescriptionHelpFormatter
-        sub = commands.add_parser(name, help=text, description=text, epilog=EPILOGS[name], formatter_class=raw)
+        epilog = f"{NOTES.get(name, '')}examples:{EXAMPLES[name]}"
+        sub = commands.add_parser(
+            name, help=text, description=text, epilog=epilog, formatter_class=raw, meanings=meanings
+        )
         sub.set_defaults(run=run)
         return sub
 
-    encode = command("encode", run_encode, "Fit a net to a picture, or to each of a folder, and write its file.")
-    encode.add_argument("input", help="picture, folder of pictures, or - for standard input")
-    encode.add_argument("-o", "--output", required=True, help=".dfm file, folder where the input is one, or -")
+    fits = "Fit a net to a picture, or to each of several or of a folder, and write its file."
+    encode = command("encode", run_encode, fits, ENCODE_MEANINGS)
+    encode.add_argument("input", nargs="+", help="pictures, folders of pictures, or - for standard input")
+    encode.add_argument("-o", "--output", required=True, help=".dfm file, a folder for several files, or -")
     target = encode.add_mutually_exclusive_group()
-    target.add_argument("-q", "--quality", type=float, metavar="0..100", help="rate by quality; default 75")
+    target.add_argument("-q", "--quality", type=_quality, metavar="0..100", help="rate by quality; default 75")
     target.add_argument("--target-bytes", type=int, metavar="N", help="the file is never larger")
     target.add_argument("--target-psnr", type=float, metavar="DB", help="the picture is never worse; fits several nets")
     encode.add_argument(
@@ -85,12 +110,17 @@ def _parser() -> Parser:
     encode.add_argument("--basis", choices=("cos_sin", "cas"), default="cos_sin", help="functions of a layer")
     encode.add_argument("--widths", type=_widths, metavar="W,W,...", help="hidden widths in place of the ladder's")
     encode.add_argument("--seed", type=int, default=0, metavar="N", help="of the start and the pixels drawn; default 0")
+    encode.add_argument("--background", metavar="COLOUR", help="behind transparent pixels: white, #rrggbb, ...")
+    encode.add_argument("--shard", type=_shard, metavar="I/N", help="only this part of a folder, for several processes")
     _common(encode)
 
-    decode = command("decode", run_decode, "Paint the picture of a .dfm file.")
-    decode.add_argument("input", help=".dfm file, or - for standard input")
-    decode.add_argument("-o", "--output", required=True, help="picture, format by suffix; - for PNG on standard output")
-    decode.add_argument("--verify", action="store_true", help="say whether the pixels are exactly the encoder's")
+    paints = "Paint the picture of a .dfm file, or of each of several or of a folder."
+    decode = command("decode", run_decode, paints, DECODE_MEANINGS)
+    decode.add_argument("input", nargs="+", help=".dfm files, folders of them, or - for standard input")
+    to = "picture, format by suffix; a folder for several; - for PNG on standard output"
+    decode.add_argument("-o", "--output", required=True, help=to)
+    verify = "say whether the pixels are exactly the encoder's; exit code 1 where not"
+    decode.add_argument("--verify", action="store_true", help=verify)
     _common(decode)
 
     info = command("info", run_info, "Print what a .dfm file holds, without painting it.")
@@ -105,122 +135,41 @@ def _parser() -> Parser:
 
 def _common(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", action="store_true", help="one JSON object on standard output")
-    parser.add_argument("--quiet", action="store_true", help="no progress bar and no report")
+    parser.add_argument("--quiet", action="store_true", help="no progress, no notes and no report")
     parser.add_argument("--no-overwrite", action="store_true", help="refuse to replace an existing output")
 
 
 def run_encode(args: argparse.Namespace) -> int:
-    from dfm import picture_files
+    from dfm.codec.command.encode import encode
+    from dfm.codec.command.sources import find_jobs
+    from dfm.picture_files import PICTURE_SUFFIXES, parse_colour
 
-    if args.input != "-" and Path(args.input).is_dir():
-        sources = sorted(p for p in Path(args.input).iterdir() if p.suffix.lower() in picture_files.PICTURE_SUFFIXES)
-        if not sources:
-            raise UserError(f"{args.input}: no pictures in this folder")
-        if not Path(args.output).is_dir():
-            raise UserError(f"{args.output}: the output of a folder must be an existing folder (mkdir it first)")
-        inputs = [str(source) for source in sources]
-        outputs = [str(Path(args.output) / f"{source.stem}.dfm") for source in sources]
-        if len(set(outputs)) < len(outputs):
-            raise UserError(f"{args.input}: two pictures differ only in their suffix, so their files would collide")
-    else:
-        inputs, outputs = [args.input], [args.output]
-    for output in outputs:
-        _check_output(output, args)
-    images = [picture_files.load_picture(path) for path in inputs]
-
-    from dfm import codec
-    from dfm.progress import Progress
-
-    start = time.perf_counter()
-    with Progress(unit="step", quiet=args.quiet) as bar:
-
-        def report(done: int, total: int, decibels: float) -> None:
-            if math.isnan(decibels):
-                bar.reach(done, total, label="compiling")
-            else:
-                bar.reach(done, total, f"PSNR {decibels:.2f} dB", label="fitting")
-
-        encoded = codec.encode_each(
-            images,
-            quality=args.quality,
-            target_bytes=args.target_bytes,
-            target_psnr=args.target_psnr,
-            preset=args.preset,
-            effort=args.effort,
-            seed=args.seed,
-            precision=args.precision,
-            basis=args.basis,
-            widths=args.widths,
-            progress=report,
-        )
-        files = [file for _, file in sorted(encoded, key=lambda pair: pair[0])]
-    seconds = (time.perf_counter() - start) / len(files)  # pictures of a folder are fitted together
-    reports = []
-    for image, file, source, output in zip(images, files, inputs, outputs, strict=True):
-        write_atomically(output, file.data)
-        if args.json or not args.quiet:
-            measured = _measure(file, image) | {"encode_seconds": seconds}
-            reports.append({"input": source, "output": output, **measured})
-    _print_reports(reports, args, folder=len(inputs) > 1 or inputs != [args.input])
-    return 0
-
-
-def _measure(file: "Encoded", image: Any) -> dict[str, Any]:
-    """What the finished file is worth: size and quality of its decode against the original."""
-    from dfm import codec
-    from dfm.metrics.picture_quality import psnr, ssim
-
-    return codec.describe(file.data) | {"psnr": psnr(file.picture, image), "ssim": ssim(file.picture, image)}
-
-
-def _print_reports(reports: list[dict[str, Any]], args: argparse.Namespace, folder: bool) -> None:
-    from dfm.results import dump
-
-    stream = sys.stderr if args.output == "-" else sys.stdout  # the file itself may be on standard output
-    if args.json:
-        print(dump(reports if folder else reports[0]), file=stream)
-    elif not args.quiet:
-        for report in reports:
-            print(
-                f"{report['output']}: {report['bytes']:,} bytes, {report['bits_per_pixel']:.3f} bits per pixel, "
-                f"PSNR {report['psnr']:.2f} dB, SSIM {report['ssim']:.4f}, {report['encode_seconds']:.1f} s, "
-                f"{report['parameters']:,} parameters in widths {report['widths']}",
-                file=stream,
-            )
+    if args.background is not None:
+        parse_colour(args.background)  # a mistake is told once, and not for each picture
+    jobs = find_jobs(args.input, args.output, PICTURE_SUFFIXES, ".dfm", "pictures", args.shard)
+    settings = {name: getattr(args, name) for name in SETTINGS}
+    return encode(
+        jobs, args.output, settings, args.background, args.shard, not args.no_overwrite, args.json, args.quiet
+    )
 
 
 def run_decode(args: argparse.Namespace) -> int:
-    from dfm import codec, picture_files
-    from dfm.results import dump
+    from dfm.codec.command.decode import decode
+    from dfm.codec.command.sources import find_jobs
 
-    picture_files.picture_format(args.output)
-    _check_output(args.output, args)
-    data = _read_file(args.input)
-    start = time.perf_counter()
-    with _named(args.input):
-        decoded = codec.decode(data)
-    seconds = time.perf_counter() - start
-    picture_files.save_picture(args.output, decoded)
-    report = codec.describe(data) | {"output": args.output, "decode_seconds": seconds}
-    if args.verify:
-        report["identical_to_reference"] = codec.is_reference_decode(data, decoded)
-    stream = sys.stderr if args.output == "-" else sys.stdout
-    if args.json:
-        print(dump(report), file=stream)
-    elif not args.quiet:
-        print(f"{args.output}: {report['width']} x {report['height']}, {seconds:.1f} s", file=stream)
-        if args.verify:
-            same = report["identical_to_reference"]
-            print("identical to the encoder's decode" if same else "not identical to the encoder's decode", file=stream)
-    return 0
+    jobs = find_jobs(args.input, args.output, (".dfm",), ".png", ".dfm files")
+    return decode(jobs, args.verify, not args.no_overwrite, args.json, args.quiet)
 
 
 def run_info(args: argparse.Namespace) -> int:
     from dfm import codec
+    from dfm.codec.command.decode import read_file
 
-    data = _read_file(args.input)
-    with _named(args.input):
+    data = read_file(args.input)
+    try:
         facts = codec.describe(data)
+    except UserError as error:
+        raise UserError(f"{args.input}: {error}") from None
     if args.json:
         print(json.dumps(facts))
     else:
@@ -229,36 +178,28 @@ def run_info(args: argparse.Namespace) -> int:
     return 0
 
 
-def _read_file(path: str) -> bytes:
-    try:
-        return sys.stdin.buffer.read() if path == "-" else Path(path).read_bytes()
-    except FileNotFoundError:
-        raise UserError(f"{path}: no such file") from None
-    except OSError as error:
-        raise UserError(f"{path}: cannot be read ({error.strerror})") from None
-
-
-@contextlib.contextmanager
-def _named(path: str) -> Iterator[None]:
-    """Errors about a file's content begin with its path."""
-    try:
-        yield
-    except UserError as error:
-        raise UserError(f"{path}: {error}") from None
-
-
-def _check_output(path: str, args: argparse.Namespace) -> None:
-
-    check_writable(path)
-    if args.no_overwrite and path != "-" and Path(path).exists():
-        raise UserError(f"{path}: exists already")
-
-
 def _widths(text: str) -> tuple[int, ...]:
     try:
         return tuple(int(word) for word in text.split(","))
     except ValueError:
         raise argparse.ArgumentTypeError(f"{text!r} is not a list of integers such as 6,6,5") from None
+
+
+def _quality(text: str) -> float:
+    try:
+        quality = float(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"invalid float value: {text!r}") from None
+    if not 0 <= quality <= 100:
+        raise argparse.ArgumentTypeError(f"quality {quality:g} is outside 0 ... 100")
+    return quality
+
+
+def _shard(text: str) -> tuple[int, int]:
+    words = text.split("/")
+    if len(words) != 2 or not all(word.isdecimal() for word in words) or not 1 <= int(words[0]) <= int(words[1]):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a part such as 2/8, the second of eight")
+    return int(words[0]), int(words[1])
 
 
 if __name__ == "__main__":

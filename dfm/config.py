@@ -3,12 +3,11 @@
 A config file defines get_config(arg="") -> ConfigDict, built on `defaults()`, and, if it likes, sweep(add).
 """
 
-import difflib
 import importlib.util
 import json
 import math
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -16,6 +15,7 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from dfm.errors import UserError
+from dfm.registry import nearest
 from dfm.results import dump
 
 # a run may be continued with other values of these: they shape no number
@@ -215,14 +215,6 @@ def _parse_value(text: str, like: Any, where: str) -> Any:
     except ValueError:
         kind = {int: "a whole number", float: "a number"}.get(type(like), type(like).__name__)
         raise UserError(f"{where} must be {kind}, not '{text}'") from None
-
-
-def nearest(name: str, known: Iterable[str]) -> str:
-    """ "; did you mean 'x'? (known: ...)": the end of a message about an unknown name."""
-    known = list(dict.fromkeys(known))
-    near = difflib.get_close_matches(str(name), known, n=1)
-    guess = f"; did you mean '{near[0]}'?" if near else ""
-    return f"{guess} (known: {', '.join(known) or 'none'})"
 
 
 def config_module(path: str | Path) -> ModuleType:

@@ -6,8 +6,8 @@ import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from dfm import registry
 from dfm.command_line import Meaning, Meanings, Parser, checkpoint, join_processes, run_command
-from dfm.config import nearest
 from dfm.errors import UserError
 from dfm.priors import DEFAULT_PRIOR, PRIORS
 
@@ -217,8 +217,7 @@ def _check(args: argparse.Namespace) -> None:
         raise UserError(f"--temperature must be a number from 0 on, not {args.temperature}")
     args.prior = [word.strip() for word in args.prior.split(",") if word.strip()]
     for word in args.prior:
-        if word not in PRIORS:
-            raise UserError(f"unknown prior {word!r}{nearest(word, PRIORS)}")
+        registry.check("prior", word, PRIORS)
     if not args.prior:
         raise UserError(f"--prior names none of {', '.join(PRIORS)}")
     if args.make_stats and not (args.output or "").endswith(".npz"):

@@ -7,12 +7,13 @@ of them need stands here or in the library, and no script imports tests or is im
 import argparse
 import dataclasses
 import io
+import json
 import math
 import os
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import jax
 import jax.numpy as jnp
@@ -31,9 +32,9 @@ from dfm.errors import UserError
 from dfm.files import write_atomically
 from dfm.metrics.picture_quality import PEAK
 from dfm.models.fourier import coefficient_count, fourier_net
-from dfm.picture_files import central_crop
+from dfm.picture_files import PICTURE_SUFFIXES, central_crop
 from dfm.progress import Progress
-from dfm.results import finite
+from dfm.results import finite, read_lines
 from dfm.sampling.run_data import RunData
 
 if TYPE_CHECKING:
@@ -47,6 +48,7 @@ RECIPES = {
     "default": dataclasses.replace(DEFAULT, quantized_fraction=0.0),  # float weights, as the thesis'
 }
 TILE_POINTS = 2**14
+PHOTOGRAPHS = ("china.jpg", "flower.jpg")
 
 
 def run_script(main: Callable[[], int | None]) -> NoReturn:
@@ -94,10 +96,21 @@ def save_figure(path: str, figure: "Figure") -> None:
 
 
 def sample_photograph(name: str) -> Picture:
-    """One of the two photographs that scikit-learn ships, "china.jpg" or "flower.jpg", 427 x 640."""
+    """One of the two photographs that scikit-learn ships, `PHOTOGRAPHS`, 427 x 640."""
     from sklearn.datasets import load_sample_image
 
     return np.array(load_sample_image(name))
+
+
+def pictures_of(folder: str | Path) -> dict[str, Path]:
+    """Name -> file of the pictures in a folder, by name.
+
+    Raises:
+        UserError: no such folder.
+    """
+    if not Path(folder).is_dir():
+        raise UserError(f"{folder}: no such folder")
+    return {path.stem: path for path in sorted(Path(folder).iterdir()) if path.suffix.lower() in PICTURE_SUFFIXES}
 
 
 def square(picture: Picture, side: int) -> Picture:
@@ -172,6 +185,25 @@ class FitProgress(Progress):
             self.reach(before + self._scale * cost * done / total, note=f"{name}: {decibels:.2f} dB")
 
         return update
+
+
+def training_facts(workdir: str | Path) -> dict[str, Any]:
+    """Command, commit, hardware and seconds of the training, from its folder."""
+    with open(Path(workdir) / "run.json", encoding="utf-8") as file:
+        starts = json.load(file)["starts"]
+    lines = read_lines(Path(workdir) / "metrics.jsonl")
+    seconds, before = 0.0, 0
+    for line in lines:  # by the rates, so that the time between an interruption and the next start does not count
+        seconds += (line["step"] - before) / line["steps_per_second"]
+        before = line["step"]
+    first = starts[0]
+    return {
+        "training_command": first["command"],
+        "training_commit": first["commit"],
+        "training_starts": len(starts),
+        "training_hardware": first["hardware"],
+        "training_seconds": round(seconds),
+    }
 
 
 def measured_rows(dataset: Dataset, count: int) -> Int[np.ndarray, " n"]:

@@ -108,13 +108,19 @@ def as_grey(array: Picture) -> UInt8[np.ndarray, "height width new_channel"]:
 @typechecked
 def save_picture(path: str | os.PathLike, array: Picture, overwrite: bool = True) -> None:
     """Writes a picture in the format of the path's suffix (none, or "-": PNG), as `write_atomically` does."""
+    write_atomically(path, encode_picture(path, array), overwrite)
+
+
+@typechecked
+def encode_picture(path: str | os.PathLike, array: Picture) -> bytes:
+    """The bytes of a picture file in the format of the path's suffix."""
     format_name, options = picture_format(path)
     buffer = io.BytesIO()
     try:
         _to_image(array).save(buffer, format_name, **options)
     except (OSError, ValueError) as error:
         raise UserError(f"{path}: cannot be written as {format_name} ({_one_line(error)})") from None
-    write_atomically(path, buffer.getvalue(), overwrite)
+    return buffer.getvalue()
 
 
 def picture_format(path: str | os.PathLike) -> tuple[str, dict[str, Any]]:

@@ -89,13 +89,14 @@ class Progress:
             yield item
             self.advance()
 
-    def print(self, line: str) -> None:
-        """A line on standard output, above the bar."""
+    def print(self, line: str, file: Any = None) -> None:
+        """A line on standard output, or in another file, above the bar."""
+        file = sys.stdout if file is None else file
         if self._bar is not None:
-            self._bar.write(line, file=sys.stdout)
+            self._bar.write(line, file=file)
         else:
-            print(line)
-        sys.stdout.flush()
+            print(line, file=file)
+        file.flush()
 
     def close(self) -> None:
         """The last state is shown where any was; calling it twice does no harm."""

@@ -1,19 +1,55 @@
-"""Things by name, built from a config's keys: an unknown name or key is answered with the known ones."""
+"""Things by name: plain dicts of import paths, and one answer to an unknown name: the known ones and the nearest."""
 
 import dataclasses
-from collections.abc import Callable, Mapping
-from typing import Any
+import difflib
+import importlib
+from collections.abc import Iterable, Mapping
+from typing import Any, TypeVar
 
-from dfm.config import nearest
 from dfm.errors import UserError
 
+Value = TypeVar("Value")
 
-def construct(section: str, known: Mapping[str, Callable[[], type]], config: Mapping[str, Any], *first: Any) -> Any:
-    """known[config["name"]]()(*first, **the other keys); lists become tuples, as a Flax module must be hashable.
+
+def closest(name: str, known: Iterable[str]) -> str | None:
+    """The known name that this one most resembles, if any does."""
+    near = difflib.get_close_matches(str(name), list(known), n=1)
+    return near[0] if near else None
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """ "; did you mean 'x'? (known: ...)": the end of a message about an unknown name."""
+    known = list(dict.fromkeys(known))
+    near = closest(name, known)
+    guess = f"; did you mean '{near}'?" if near else ""
+    return f"{guess} (known: {', '.join(known) or 'none'})"
+
+
+def check(what: str, name: str, known: Iterable[str]) -> None:
+    """UserError "unknown <what> '<name>'", with the nearest, for a name that is not known."""
+    if name not in known:
+        raise UserError(f"unknown {what} '{name}'{nearest(name, known)}")
+
+
+def find(what: str, name: str, known: Mapping[str, Value]) -> Value:
+    """known[name], after `check`."""
+    check(what, name, known)
+    return known[name]
+
+
+def load(path: str) -> Any:
+    """What "package.module:attribute" names: imported only when it is wanted."""
+    module, _, attribute = path.partition(":")
+    return getattr(importlib.import_module(module), attribute)
+
+
+def construct(section: str, known: Mapping[str, str], config: Mapping[str, Any], *first: Any) -> Any:
+    """What config["name"] names, called with (*first, **the other keys); lists become tuples, as a Flax module must be
+    hashable.
 
     Args:
         section: "model", "objective", ...: where in the config this stands.
-        known: by name, a function that imports and returns a dataclass.
+        known: import paths of dataclasses, by name.
         first: the dataclass's first attributes, which do not come from the config.
 
     Raises:
@@ -23,7 +59,7 @@ def construct(section: str, known: Mapping[str, Callable[[], type]], config: Map
     name = keys.pop("name")
     if name not in known:
         raise UserError(f"config: unknown {section}.name '{name}'{nearest(name, known)}")
-    kind = known[name]()
+    kind = load(known[name])
     fields = [
         field
         for field in dataclasses.fields(kind)

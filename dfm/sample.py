@@ -3,7 +3,6 @@ pictures through an autoencoder.
 """
 
 import argparse
-import difflib
 import math
 import sys
 from collections.abc import Sequence
@@ -12,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from dfm.command_line import Parser, check_seed, checkpoint, run_command
 from dfm.errors import UserError
 from dfm.priors import DEFAULT_PRIOR, PRIORS
+from dfm.registry import nearest
 
 if TYPE_CHECKING:
     from dfm.training.runs import Run
@@ -226,9 +226,7 @@ def _known(text: str, known: Sequence[str]) -> tuple[str, ...]:
     words = tuple(word.strip() for word in text.split(",") if word.strip())
     for word in words:
         if word not in known:
-            nearest = difflib.get_close_matches(word, known, n=1)
-            hint = f"; did you mean {nearest[0]}?" if nearest else ""
-            raise argparse.ArgumentTypeError(f"unknown {word!r}: known are {', '.join(known)}{hint}")
+            raise argparse.ArgumentTypeError(f"unknown {word!r}{nearest(word, known)}")
     if not words:
         raise argparse.ArgumentTypeError(f"names none of {', '.join(known)}")
     return words

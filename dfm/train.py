@@ -5,7 +5,6 @@ import traceback
 from collections.abc import Sequence
 from contextlib import closing, nullcontext
 from functools import partial
-from typing import Any
 
 import jax
 from ml_collections import ConfigDict
@@ -14,17 +13,17 @@ from dfm.command_line import join_processes, run_command
 from dfm.config import apply, read_sweep, resolve, sweep_name
 from dfm.errors import UserError
 from dfm.metrics.lpips import LpipsFile
-from dfm.models.latent_vectors import of_size
+from dfm.objectives.protocol import LATENTS
 from dfm.results import dump
-from dfm.training import flags, optimizers, run_folder
+from dfm.training import flags, run_folder
 from dfm.training.checkpoints import Checkpoints
 from dfm.training.metric_log import MetricLog, NotFinite
 from dfm.training.previews import Previews
 from dfm.training.progress import Progress
 from dfm.training.setting_up import LPIPS_FILE, Training, build, start_from_pictures, start_from_pretrained
 from dfm.training.sharding import on_each_device, place_batch
-from dfm.training.state import GradientObjective, TrainState
-from dfm.training.step import make_step, phase_of
+from dfm.training.state import TrainState
+from dfm.training.step import make_step
 from dfm.training.stopping import StopRequest
 
 HELP = """usage: python -m dfm.train --config=FILE[:ARGUMENT] --workdir=DIR [--config.KEY=VALUE ...]
@@ -146,13 +145,12 @@ def loop(
     start, total = int(state.step), config.total_steps
     step = make_step(objective, optimizer, config.ema_decay, config.compute_dtype, config.accumulation_steps)
     step_on_mesh = jax.jit(step, donate_argnums=0, static_argnums=2, out_shardings=on_each_device(mesh))
-    view = of_size(training.model, training.batches.picture_shape)
-    previews = Previews(view, training.batches, training.workdir, not training.encoder_is_frozen)
+    previews = Previews(objective, training.batches, training.workdir, not training.encoder_is_frozen)
     progress = Progress(start, total)
-    stream: Any = training.with_cache(state).prefetch(start, total)
+    stream = training.with_cache(state).prefetch(start, total)
     with closing(progress), closing(stream):
         for done, batch in enumerate(stream, start=start + 1):
-            state, metrics = step_on_mesh(state, place_batch(batch, mesh), phase_of(objective, done - 1))
+            state, metrics = step_on_mesh(state, place_batch(batch, mesh), objective.phase(done - 1))
             log.add(done, metrics)
             progress.advance()
             stopping = stop.requested(done)
@@ -176,8 +174,7 @@ def begin_or_resume(training: Training, checkpoints: Checkpoints, log: MetricLog
     if latest is None:
         log.resume(0, {})
         # XLA's CPU backend optimises the random numbers of each tensor by itself: most of a minute, used once
-        cheap = isinstance(training.objective, GradientObjective) and jax.default_backend() == "cpu"
-        options = {"xla_backend_optimization_level": 0} if cheap else None
+        options = {"xla_backend_optimization_level": 0} if jax.default_backend() == "cpu" else None
         state = jax.jit(training.initial_state, out_shardings=sharding, compiler_options=options)()
         return start_from_pretrained(training, start_from_pictures(training, state, sharding), sharding)
     tree, progress = checkpoints.restore(latest, jax.eval_shape(training.initial_state).tree(), sharding)
@@ -199,7 +196,7 @@ def announce(training: Training, state: TrainState) -> None:
     config, step = training.config, int(state.step)
     counts = run_folder.parameter_counts(state.params)
     if state.latents is not None:
-        counts[optimizers.LATENTS] = state.latents.values.size
+        counts[LATENTS] = state.latents.values.size
     examples = len(training.batches.dataset)
     facts = {"parameters": counts, "examples": examples, "picture_shape": training.batches.picture_shape}
     run_folder.write_folder(training.workdir, config, step, facts)

@@ -37,6 +37,8 @@ from dfm.results import record
 CLOCKS = {"wall": time.perf_counter, "processor": time.process_time}
 BUSY = 0.5  # load average: about half a core taken by others
 METHODS = ("encode", "decode")
+TINY = AutoencoderKL(**with_block_types({"block_out_channels": (8, 16), "layers_per_block": 1, "norm_num_groups": 4}))
+VARIANTS = {**published_variants(), "tiny": TINY}  # tiny: to see in seconds that this script works
 Form = Callable[
     [str, np.ndarray], Callable[[], Any]
 ]  # (method, NHWC input) -> a call that ends when its result is there
@@ -57,7 +59,14 @@ def torch_form(model: AutoencoderKL, tensors: dict[str, np.ndarray], channels_la
     import torch
 
     torch.set_num_threads(len(os.sched_getaffinity(0)))
-    keys = ("block_out_channels", "layers_per_block", "latent_channels", "use_quant_conv", "use_post_quant_conv")
+    keys = (
+        "block_out_channels",
+        "layers_per_block",
+        "latent_channels",
+        "norm_num_groups",
+        "use_quant_conv",
+        "use_post_quant_conv",
+    )
     config = {key: getattr(model, key) for key in keys}
     peer = diffusers.AutoencoderKL(**with_block_types(config)).eval()
     peer.load_state_dict({name: torch.from_numpy(value.copy()) for name, value in tensors.items()})
@@ -138,7 +147,7 @@ def measure(forms: dict[str, Form], model: AutoencoderKL, method: str, size: int
 def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add = parser.add_argument
-    add("--variant", default="sd", help=f"of {', '.join(published_variants())}; default sd")
+    add("--variant", default="sd", help=f"of {', '.join(VARIANTS)}; default sd")
     add("--sizes", default="256,512", help="sides of the pictures; default 256,512")
     add("--methods", default="encode,decode")
     add("--batch_size", type=int, default=1)
@@ -153,9 +162,9 @@ def parse() -> argparse.Namespace:
     args = parser.parse_args()
     args.sizes = [int(word) if word.isdecimal() else 0 for word in args.sizes.split(",")]
     args.methods = args.methods.split(",")
-    if args.variant not in published_variants():
-        raise UserError(f"--variant must be one of {', '.join(published_variants())}, not {args.variant!r}")
-    stride = published_variants()[args.variant].stride
+    if args.variant not in VARIANTS:
+        raise UserError(f"--variant must be one of {', '.join(VARIANTS)}, not {args.variant!r}")
+    stride = VARIANTS[args.variant].stride
     if any(size < stride or size % stride for size in args.sizes):
         raise UserError(f"--sizes must be multiples of {stride}, such as 256,512")
     if any(method not in METHODS for method in args.methods):
@@ -169,7 +178,7 @@ def main() -> None:
     args, start, load = parse(), time.perf_counter(), os.getloadavg()[0]
     if load > BUSY:
         print(f"warning: load average {load:.1f}; the ratios are those of a busy machine", file=sys.stderr)
-    model = published_variants()[args.variant].clone(dtype=None if args.dtype == "float32" else args.dtype)
+    model = VARIANTS[args.variant].clone(dtype=None if args.dtype == "float32" else args.dtype)
     tensors, params = shared_weights(model)
     if args.dtype != "float32":
         params = jax.tree.map(lambda leaf: leaf.astype(args.dtype), params)

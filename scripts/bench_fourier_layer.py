@@ -4,7 +4,7 @@
         --output results/bench_fourier_layer.jsonl
 
 What is timed:
-  ours     dfm.models.fourier under jax.jit, on the path that XLA compiles (`_fourier_sum`). On an accelerator a
+  ours     dfm.models.fourier under jax.jit, on the path that XLA compiles (`fourier_sum`). On an accelerator a
            kernel would replace that one function; its callers, and this script, stay as they are.
   literal  dfm/models/literal_fourier.py under jax.jit: 2^m phases a point by a matrix product, then sines and cosines.
   torch    the same literal form in PyTorch eager with as many threads; only on a CPU, and where torch is installed.

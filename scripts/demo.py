@@ -4,12 +4,12 @@
     python scripts/demo.py [--picture PATH] [--bits_per_pixel 0.3] [--effort 5]
 
 The photograph is one that scikit-learn ships, with its longer side at 256 pixels. Left in results/demo/: original.png,
-photo.dfm (the compressed file), decoded.png, jpeg.png (the better of the two JPEG) and comparison.png.
+photo.dfm (the compressed file), decoded.png, jpeg.png (the better of the two JPEG) and comparison.png. From a shell:
+`dfm encode original.png -o photo.dfm --target-bytes N --effort 5` and `dfm decode photo.dfm -o decoded.png`.
 """
 
 import argparse
 import os
-import sys
 import time
 import warnings
 from pathlib import Path
@@ -17,21 +17,14 @@ from pathlib import Path
 import numpy as np
 from matplotlib.figure import Figure
 
-from dfm import compress
+from dfm import codec
 from dfm.codec.bench import baselines
-from dfm.errors import UserError
+from dfm.experiments import FitProgress, run_script, sample_photograph
+from dfm.files import write_atomically
 from dfm.metrics.picture_quality import psnr, ssim
 from dfm.picture_files import downscale, load_picture, save_picture
 
 LABELS = {"jpeg": "JPEG (Pillow's default)", "jpeg-opt": "JPEG (optimised, 4:4:4)"}
-
-
-def run_dfm(*words: str) -> None:
-    """One command of `dfm`, shown as it would be typed; its own message stands where it fails."""
-    print(f"\n$ dfm {' '.join(words)}", flush=True)
-    code = compress.main(words)
-    if code:
-        sys.exit(code)
 
 
 def jpegs(original: np.ndarray, most_bytes: int) -> list[tuple[str, bytes, np.ndarray]]:
@@ -82,13 +75,11 @@ def parse_arguments() -> argparse.Namespace:
 
 def load_original(path: str | None, longest_side: int) -> np.ndarray:
     if path is None:
-        from sklearn.datasets import load_sample_image
-
-        return downscale(np.array(load_sample_image("flower.jpg")), longest_side)
+        return downscale(sample_photograph("flower.jpg"), longest_side)
     return downscale(load_picture(path), longest_side)
 
 
-def main() -> int:
+def main() -> None:
     arguments = parse_arguments()
     start = time.perf_counter()
     original = load_original(arguments.picture, arguments.longest_side)
@@ -99,23 +90,13 @@ def main() -> int:
     target_bytes = int(arguments.bits_per_pixel * height * width / 8)
     print(f"{width} x {height} pixels, {channels} channels: {original.size:,} bytes raw, to at most {target_bytes:,}")
 
-    compressed, decoded = str(folder / "photo.dfm"), str(folder / "decoded.png")
-    run_dfm(
-        "encode",
-        str(folder / "original.png"),
-        "-o",
-        compressed,
-        "--target-bytes",
-        str(target_bytes),
-        "--effort",
-        str(arguments.effort),
-    )
-    run_dfm("decode", compressed, "-o", decoded, "--verify")
-
-    print()
-    data = Path(compressed).read_bytes()
+    with FitProgress(1) as bar:
+        progress = bar.of_fit("photo.dfm", 1)
+        data = codec.encode(original, target_bytes=target_bytes, effort=arguments.effort, progress=progress)
+    write_atomically(folder / "photo.dfm", data)
+    save_picture(folder / "decoded.png", codec.decode(data))
     others = jpegs(original, len(data))
-    rows = [("Deep Fourier Machine", data, load_picture(decoded)), *others]
+    rows = [("Deep Fourier Machine", data, load_picture(folder / "decoded.png")), *others]
     print("\n".join(table(rows, original)))
     best = max(others, key=lambda row: psnr(row[2], original))
     difference = psnr(rows[0][2], original) - psnr(best[2], original)
@@ -123,12 +104,7 @@ def main() -> int:
     save_picture(folder / "jpeg.png", best[2])
     draw(rows, original).savefig(folder / "comparison.png", dpi=100)
     print(f"{time.perf_counter() - start:.0f} s in all; look at {folder / 'comparison.png'}")
-    return 0
 
 
 if __name__ == "__main__":
-    try:
-        sys.exit(main())
-    except UserError as error:
-        print(f"demo: {error}", file=sys.stderr)
-        sys.exit(2)
+    run_script(main)

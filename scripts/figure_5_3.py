@@ -18,7 +18,6 @@ import dataclasses
 import sys
 import time
 import warnings
-from pathlib import Path
 from typing import Any
 from zlib import crc32
 
@@ -28,8 +27,8 @@ from matplotlib.figure import Figure
 from dfm import codec
 from dfm.codec.bench import baselines
 from dfm.codec.weights.recipes import effort_steps
-from dfm.errors import UserError
 from dfm.experiments import (
+    PHOTOGRAPHS,
     RECIPES,
     FitProgress,
     Picture,
@@ -38,6 +37,7 @@ from dfm.experiments import (
     fit_nets,
     float32_file,
     percent_of_raw,
+    pictures_of,
     run_script,
     sample_photograph,
     save_figure,
@@ -45,7 +45,7 @@ from dfm.experiments import (
 )
 from dfm.metrics.picture_quality import psnr, ssim
 from dfm.models.fourier import coefficient_count
-from dfm.picture_files import PICTURE_SUFFIXES, load_picture
+from dfm.picture_files import load_picture
 from dfm.results import record
 
 FULL = {"side": 400, "steps": 10_000, "effort": 7}
@@ -63,12 +63,9 @@ def net_of_share(side: int) -> tuple[int, ...]:
 
 def load_pictures(folder: str | None, side: int) -> list[tuple[str, Picture]]:
     """(name, central square) of scikit-learn's photographs, and of the colour pictures of a folder."""
-    pictures = [(name, square(sample_photograph(name), side)) for name in ("china.jpg", "flower.jpg")]
+    pictures = [(name, square(sample_photograph(name), side)) for name in PHOTOGRAPHS]
     if folder is not None:
-        if not Path(folder).is_dir():
-            raise UserError(f"{folder}: no such folder")
-        paths = sorted(path for path in Path(folder).iterdir() if path.suffix.lower() in PICTURE_SUFFIXES)
-        pictures += [(path.name, square(load_picture(path), side)) for path in paths]
+        pictures += [(path.name, square(load_picture(path), side)) for path in pictures_of(folder).values()]
     return [(name, picture) for name, picture in pictures if picture.shape[-1] == 3]
 
 

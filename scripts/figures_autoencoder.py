@@ -17,7 +17,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from figures_generation import training_facts
 from jaxtyping import Float, UInt8
 from matplotlib.figure import Figure
 from PIL import Image
@@ -25,9 +24,10 @@ from PIL import Image
 from dfm.arrays import grid
 from dfm.data import Dataset
 from dfm.errors import UserError
-from dfm.experiments import run_script, save_figure
+from dfm.experiments import run_script, save_figure, training_facts
 from dfm.metrics.principal_components import principal_components
 from dfm.models.autoencoder_kl import AutoencoderKL
+from dfm.models.latent_vectors import latent_size
 from dfm.results import read_lines, record
 from dfm.sampling.run_data import RunData
 from dfm.training.runs import load_run
@@ -130,12 +130,12 @@ def main() -> None:
     shown = np.concatenate([originals[: arguments.count], painted[: arguments.count]])
     page = np.repeat(np.repeat(grid(shown, arguments.count), 3, 0), 3, 1)
     Image.fromarray(page.squeeze()).save(arguments.output / f"{arguments.name}_reconstructions.png")
-    model: AutoencoderKL = run.model.model
+    model: AutoencoderKL = run.model
     fitted = data.pictures(data.train, np.arange(min(FITTED_PICTURES, len(data.train))))
     metrics = {
         "psnr": psnr(originals, painted),
         "block_pca_psnr": block_pca_psnr(fitted, originals, model.stride, model.latent_channels),
-        "picture_pca_psnr": picture_pca_psnr(fitted, originals, run.model.latent_size),
+        "picture_pca_psnr": picture_pca_psnr(fitted, originals, latent_size(run.model)),
         "pictures": len(rows),
         "split": split.split,
         "step": run.step,

@@ -18,7 +18,6 @@ measured on the same 5,000. Samples are drawn from a mixture of ten Gaussians at
 """
 
 import argparse
-import json
 import math
 import shutil
 import sys
@@ -94,25 +93,6 @@ def make(name: str, workdir: str, run: Run, options: list[str], training: dict, 
         time.time() - start,
         training | {"step": run.step},
     )
-
-
-def training_facts(workdir: str) -> dict:
-    """Command, commit, hardware and seconds of the training, from its folder."""
-    with open(Path(workdir) / "run.json", encoding="utf-8") as file:
-        starts = json.load(file)["starts"]
-    lines = results.read_lines(Path(workdir) / "metrics.jsonl")
-    seconds, before = 0.0, 0
-    for line in lines:  # by the rates, so that the time between an interruption and the next start does not count
-        seconds += (line["step"] - before) / line["steps_per_second"]
-        before = line["step"]
-    first = starts[0]
-    return {
-        "training_command": first["command"],
-        "training_commit": first["commit"],
-        "training_starts": len(starts),
-        "training_hardware": first["hardware"],
-        "training_seconds": round(seconds),
-    }
 
 
 def quality(run: Run, data_dir: str | None) -> dict:

@@ -13,15 +13,15 @@ import time
 from pathlib import Path
 
 from dfm import codec, results
-from dfm.errors import UserError
+from dfm.experiments import PHOTOGRAPHS, pictures_of, run_script, sample_photograph
 from dfm.metrics.picture_quality import psnr
-from dfm.picture_files import PICTURE_SUFFIXES, downscale, load_picture
+from dfm.picture_files import downscale, load_picture
 
 QUALITIES = tuple(range(10, 91, 10))
 DEFAULT_OUTPUT = Path(__file__).resolve().parent.parent / "results" / "quality_scale.jsonl"
 
 
-def main() -> int:
+def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--pictures", metavar="FOLDER", help="default: scikit-learn's two photographs")
     parser.add_argument("--longest_side", type=int, default=128)
@@ -29,25 +29,11 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--output", default=str(DEFAULT_OUTPUT))
     args = parser.parse_args()
-    try:
-        for name, picture in _pictures(args.pictures):
-            _measure(name, downscale(picture, args.longest_side), args)
-    except UserError as error:
-        print(f"{Path(sys.argv[0]).name}: {error}", file=sys.stderr)
-        return 2
-    return 0
-
-
-def _pictures(folder: str | None):
-    if folder is None:
-        from sklearn.datasets import load_sample_images
-
-        sample = load_sample_images()
-        return [(Path(path).stem, image) for path, image in zip(sample.filenames, sample.images, strict=True)]
-    if not Path(folder).is_dir():
-        raise UserError(f"{folder}: no such folder")
-    paths = sorted(path for path in Path(folder).iterdir() if path.suffix.lower() in PICTURE_SUFFIXES)
-    return [(path.stem, load_picture(path)) for path in paths]
+    paths = pictures_of(args.pictures) if args.pictures else None
+    names = list(PHOTOGRAPHS) if paths is None else list(paths)
+    for name in names:
+        picture = sample_photograph(name) if paths is None else load_picture(paths[name])
+        _measure(Path(name).stem, downscale(picture, args.longest_side), args)
 
 
 def _measure(name: str, picture, args: argparse.Namespace) -> None:
@@ -73,4 +59,4 @@ def _measure(name: str, picture, args: argparse.Namespace) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run_script(main)

@@ -29,21 +29,30 @@ import sys
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 from zlib import crc32
 
 import numpy as np
+from tables.recipe import robust_table, variant_table
 
 from dfm import codec
 from dfm.codec.profiles import ProgressReport
 from dfm.codec.weights import architectures, painting
 from dfm.codec.weights.recipes import DEFAULT, THESIS, Recipe, effort_steps
 from dfm.errors import UserError
-from dfm.experiments import FitProgress, Picture, fit_nets, integers, run_script, sample_photograph
+from dfm.experiments import (
+    PHOTOGRAPHS,
+    FitProgress,
+    Picture,
+    fit_nets,
+    integers,
+    pictures_of,
+    run_script,
+    sample_photograph,
+)
 from dfm.metrics.picture_quality import psnr
 from dfm.models.fourier import coefficient_count
-from dfm.picture_files import PICTURE_SUFFIXES, central_crop, downscale, load_picture
+from dfm.picture_files import downscale, load_picture
 from dfm.results import finite, read_lines, record
 
 PARTS = ("start", "rate", "input_scale", "batch", "shapes", "rounding", "robust")
@@ -146,31 +155,20 @@ def shapes_like(widths: tuple[int, ...]) -> list[tuple[int, ...]]:
 def load_pictures(arguments: argparse.Namespace) -> dict[str, Picture]:
     """Name -> colour picture at --longest_side: of the folder by --names, or scikit-learn's photographs."""
     if arguments.pictures is None:
-        found = dict(_samples())
+        found = {name: sample_photograph(name) for name in PHOTOGRAPHS}
     else:
-        if not Path(arguments.pictures).is_dir():
-            raise UserError(f"{arguments.pictures}: no such folder")
-        paths = sorted(p for p in Path(arguments.pictures).iterdir() if p.suffix.lower() in PICTURE_SUFFIXES)
+        paths = pictures_of(arguments.pictures)
         names = arguments.names.split(",") if arguments.names else list(SIX)
-        if arguments.names is None and (arguments.part == "robust" or not {p.stem for p in paths} >= set(SIX)):
-            names = [path.stem for path in paths]
-        if unknown := set(names) - {path.stem for path in paths}:
+        if arguments.names is None and (arguments.part == "robust" or not set(paths) >= set(SIX)):
+            names = list(paths)
+        if unknown := set(names) - set(paths):
             raise UserError(f"{arguments.pictures}: no picture named {', '.join(sorted(unknown))}")
-        found = {path.stem: load_picture(path) for path in paths if path.stem in names}
+        found = {name: load_picture(path) for name, path in paths.items() if name in names}
     pictures = {name: downscale(picture, arguments.longest_side) for name, picture in found.items()}
     pictures = {name: picture for name, picture in pictures.items() if picture.shape[-1] == 3}
     if not pictures:
         raise UserError(f"{arguments.pictures}: no colour pictures")
     return pictures
-
-
-def _samples() -> Iterator[tuple[str, Picture]]:
-    """Both photographs, and two crops of each at full resolution: six pictures that need no download."""
-    for name in ("china", "flower"):
-        photograph = sample_photograph(f"{name}.jpg")
-        yield name, photograph
-        yield f"{name}-centre", central_crop(photograph, 256)
-        yield f"{name}-corner", photograph[-256:, -256:]
 
 
 def settings_of(variant: Variant, arguments: argparse.Namespace) -> dict[str, Any]:
@@ -305,53 +303,13 @@ def _shared(row: dict) -> tuple:
     return tuple(row["config"]["widths"]), settings["steps"], settings["longest_side"], settings["seed"]
 
 
-def variant_table(chosen: Sequence[Variant], found: Sequence[dict[str, dict]]) -> Iterator[str]:
-    """A line a variant: its mean PSNR, and its differences from the default on the pictures that both have."""
-    yield "| variable | value | coefficients | pictures | mean dB | bytes | to line 1: mean | worst | retreats | s |"
-    yield "|---|---|---|---|---|---|---|---|---|---|"
-    for variant, rows in zip(chosen, found, strict=True):
-        if not rows:
-            continue
-        decibels = {name: row["metrics"]["psnr"] for name, row in rows.items()}
-        gains = [decibels[name] - found[0][name]["metrics"]["psnr"] for name in decibels if name in found[0]]
-        sizes = [row["metrics"]["bytes"] for row in rows.values() if "bytes" in row["metrics"]]
-        retreats = sum(row["metrics"].get("retreats", 0) for row in rows.values())
-        difference = f"{np.mean(gains):+.2f} | {min(gains):+.2f}" if gains else "- | -"
-        yield (
-            f"| {variant.variable} | {variant.value} | {coefficient_count(variant.widths, 3):,} | {len(rows)} "
-            f"| {np.mean(list(decibels.values())):.2f} | {f'{np.mean(sizes):,.0f}' if sizes else '-'} | {difference} "
-            f"| {retreats} | {np.mean([row['seconds'] for row in rows.values()]):.1f} |"
-        )
-
-
-def robust_table(_: Sequence[Variant], found: Sequence[dict[str, dict]]) -> Iterator[str]:
-    """A line a picture, and the mean and smallest gain."""
-    default, thesis = found
-    names = sorted(set(default) & set(thesis))
-    yield "| picture | thesis dB | default dB | gain | retreats |"
-    yield "|---|---|---|---|---|"
-    gains = []
-    for name in names:
-        before, after = thesis[name]["metrics"]["psnr"], default[name]["metrics"]["psnr"]
-        gains.append(after - before)
-        yield f"| {name} | {before:.2f} | {after:.2f} | {gains[-1]:+.2f} | {default[name]['metrics']['retreats']} |"
-    if gains:
-        worst = names[int(np.argmin(gains))]
-        yield f"\nmean gain {np.mean(gains):+.2f} dB, smallest {min(gains):+.2f} dB ({worst}), {len(gains)} pictures"
-
-
 def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add = parser.add_argument
     add("--part", choices=PARTS, help="what to measure; with --summary, the table to print (all without it)")
     add("--summary", action="store_true", help="print markdown tables of the rows, around the default recipe of today")
-    add("--pictures", metavar="FOLDER", help="default: scikit-learn's two photographs and crops of them")
-    add(
-        "--names",
-        metavar="NAME,NAME",
-        help=f"of the folder, without suffixes; default {','.join(SIX)} where it has "
-        "them, else all; part robust takes all",
-    )
+    add("--pictures", metavar="FOLDER", help="default: scikit-learn's two photographs")
+    add("--names", metavar="NAME,NAME", help="of the folder, without suffixes (six of Kodak's, or all; robust: all)")
     add("--widths", type=integers, default=[6, 6, 6, 6], metavar="W,W,...", help="hidden widths (6,6,6,6)")
     add("--steps", type=int, default=1_000, help="training steps (%(default)s)")
     add("--longest_side", type=int, default=256, help="pictures are shrunk to this (%(default)s)")

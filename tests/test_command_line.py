@@ -173,3 +173,8 @@ def test_say_goes_on_where_nobody_reads(monkeypatch):
     monkeypatch.setattr(sys, "stderr", Closed())
     say("note")
     say("another")
+
+
+def test_say_says_one_line(capsys):
+    say("two\nlines\x1b[2J.png: is empty")
+    assert capsys.readouterr().err == "two\\nlines\\x1b[2J.png: is empty\n"

@@ -171,7 +171,7 @@ def test_the_command_line_explains_itself(capsys, pictures, tmp_path):
         ([], "one of the arguments"),
         ([*both, "--metrics=fjd"], "unknown metric 'fjd'; did you mean 'fid'?"),
         ([*both, "--metrics=,"], "no metric is named"),
-        ([*both, "--protocol=rae-2021"], "did you mean rae-2020?"),
+        ([*both, "--protocol=rae-2021"], "did you mean 'rae-2020'?"),
         ([*both, "--num_samples=0"], "at least 1"),
         ([*both, "--num_samples=121", "--metrics=fd-digits"], "has 120 pictures, not 121"),
         ([*both, "--repeats=2"], "--repeats is for runs (--workdir)"),

@@ -9,6 +9,7 @@ import numpy as np
 
 from dfm.models.autoencoder_kl import AutoencoderKL
 from dfm.objectives.autoencoder import Autoencoder
+from dfm.objectives.protocol import group_of
 from dfm.training import optimizers
 from dfm.training.state import TrainState, averaged
 
@@ -69,7 +70,7 @@ def objective(**changes: Any) -> Autoencoder:
 
 def optimizer_of(objective: Autoencoder, **changes: Any) -> optimizers.Optimizer:
     shapes = jax.eval_shape(objective.init, jax.random.key(0))
-    groups = tuple(name for name in shapes if name not in objective.frozen_groups)
+    groups = tuple(name for name in shapes if group_of(objective, name).learns)
     return optimizers.build({**ADAM, **changes}, 100, groups)
 
 
@@ -91,7 +92,7 @@ def random_like(shapes: Any, log_variance: float) -> Any:
 
 def statistics_of(objective: Autoencoder) -> Any:
     """Of a start: means 0, variances 1."""
-    shapes = jax.eval_shape(objective.init_statistics)
+    shapes = jax.eval_shape(objective.init_statistics, jax.random.key(0))
     ones = lambda path, leaf: jnp.full(leaf.shape, float(path[-1].key == "var"))  # noqa: E731
     return jax.tree_util.tree_map_with_path(ones, shapes)
 
@@ -103,7 +104,7 @@ def state_of(objective: Autoencoder, optimizer: optimizers.Optimizer, ema: bool 
         step=jnp.int32(0),
         key=jax.random.key(3),
         params=params,
-        ema_params=averaged(params, optimizer) if ema else None,
+        ema_params=averaged(objective, params) if ema else None,
         opt_state=jax.jit(optimizer.init)(params),
         latents=None,
         statistics=statistics_of(objective),

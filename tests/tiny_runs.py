@@ -9,6 +9,7 @@ import numpy as np
 from flax import linen as nn
 from ml_collections import ConfigDict
 
+from dfm.models.distributions import PointMass
 from dfm.models.fourier import coefficient_count, fourier_net, split_coefficients
 from dfm.training.runs import Run
 
@@ -23,6 +24,14 @@ class TinyMachine(nn.Module):
     width: int = 8
     channels: int = 1
     latent_size: int = LATENT_SIZE
+    encodes: bool = True
+    stride: int = 1
+    classes: int = 0
+    has_likelihood: bool = False
+
+    @property
+    def latent_shape(self):
+        return (self.latent_size,)
 
     def setup(self):
         # gentle, as a trained decoder is: neighbouring latents paint neighbouring pictures
@@ -32,12 +41,12 @@ class TinyMachine(nn.Module):
         self.encoder = nn.Dense(self.latent_size)
 
     def __call__(self, images):
-        return self.decode(self.encode(images))
+        return self.decode(self.encode(images).mode())
 
-    def encode(self, images):
-        return self.encoder(images.reshape(len(images), -1))
+    def encode(self, images, labels=None):
+        return PointMass(self.encoder(images.reshape(len(images), -1)))
 
-    def decode(self, z, height=None, width=None):
+    def decode(self, z, labels=None, height=None, width=None):
         height, width = height or self.height, width or self.width
         rows, columns = (jnp.arange(height) + 0.5) / height, (jnp.arange(width) + 0.5) / width
         points = jnp.stack(jnp.meshgrid(columns, rows), -1).reshape(-1, 2)
@@ -52,7 +61,7 @@ class LinearMachine(TinyMachine):
         self.decoder = nn.Dense(self.height * self.width * self.channels, bias_init=nn.initializers.normal(0.2))
         self.encoder = nn.Dense(self.latent_size)
 
-    def decode(self, z, height=None, width=None):
+    def decode(self, z, labels=None, height=None, width=None):
         return jnp.tanh(self.decoder(z)).reshape(len(z), self.height, self.width, self.channels)
 
 
@@ -78,7 +87,7 @@ def tiny_run(
     if table:
         spread = np.array([2.0, 1.0, 0.5])
         latents = (np.random.default_rng(step).normal(size=(count, LATENT_SIZE)) * spread + 0.3).astype(np.float32)
-        params = {"decoder": params["decoder"]}
+        params, model = {"decoder": params["decoder"]}, model.clone(encodes=False)
     return Run(ConfigDict(config), Path(workdir), step, model, None, params, latents)
 
 

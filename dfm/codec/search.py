@@ -108,13 +108,14 @@ def _fit_to_psnr(
     bytes_at = np.array([plan.expected_bytes for plan in ladder])
     low, high = -1, len(ladder)  # plans known to miss, and to reach, the target
     best, reached, fits = None, -np.inf, 0
+    most_fits = max(MAX_FITS, SECANT_FITS + len(ladder).bit_length())
     wanted = FIRST_RATE * picture.shape[0] * picture.shape[1] / 8
     while (inside := range(low + 1, high)) and (best is None or fits < MAX_FITS):
         if fits < SECANT_FITS:
             place = min(inside, key=lambda i: abs(math.log(bytes_at[i] / wanted)))
         else:
             place = inside[len(inside) // 2]
-        (fitted,) = profile.fit([picture], [ladder[place]], _after(progress, fits))
+        (fitted,) = profile.fit([picture], [ladder[place]], _one_of(progress, fits, most_fits))
         decibels = psnr(fitted.picture, picture)
         reached, fits = max(reached, decibels), fits + 1
         if decibels < target:
@@ -134,8 +135,8 @@ def _fit_to_psnr(
     return Fitted(number, best.content, best.picture)
 
 
-def _after(progress: ProgressReport | None, fits: int) -> ProgressReport | None:
-    """Counts on where earlier fits of a search, of as many steps each, have ended."""
+def _one_of(progress: ProgressReport | None, fits: int, most_fits: int) -> ProgressReport | None:
+    """Progress of one fit within a search of so many at the most, all of as many steps: it never goes back."""
     if progress is None:
         return None
-    return lambda done, total, decibels: progress(fits * total + done, (fits + 1) * total, decibels)
+    return lambda done, total, decibels: progress(fits * total + done, most_fits * total, decibels)

@@ -4,7 +4,7 @@ The stream of examples is order(0), order(1), ... end to end, one permutation an
 positions [s B, (s + 1) B), and host p of P the p-th of its P equal parts.
 """
 
-from collections.abc import Iterator
+from collections.abc import Generator
 from functools import lru_cache
 
 import numpy as np
@@ -80,7 +80,7 @@ class Batches:
             "index": examples.astype(np.int32),
         }
 
-    def prefetch(self, first_step: int, last_step: int) -> Iterator[Batch]:
+    def prefetch(self, first_step: int, last_step: int) -> Generator[Batch, None, None]:
         """The batches of first_step, ..., last_step - 1, made ahead by a thread that ends with the iterator."""
         return read_ahead(self.at, range(first_step, last_step), AHEAD)
 

@@ -2,7 +2,6 @@
 
 import os
 from collections.abc import Callable
-from difflib import get_close_matches
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +11,7 @@ from dfm.data.dataset import ArrayPictures, Dataset, Pictures
 from dfm.data.prepared import labels_path, read_arrays, read_labels
 from dfm.errors import UserError
 from dfm.files import home_folder
+from dfm.registry import closest
 
 KNOWN = ("digits", "mnist", "cifar10", "imagenet2012")  # and all of tensorflow-datasets
 SPLITS = ("train", "test", "train+test")
@@ -99,8 +99,8 @@ def unknown(name: str, data_dir: Path) -> UserError:
         return UserError(f"unknown data set '{name}'; for a folder of pictures, say {folder.PREFIX}{name}")
     mine = [path.name for path in data_dir.iterdir() if path.is_dir()] if data_dir.is_dir() else []
     # ours first: `mnits` is to become mnist, not kmnist
-    nearest = get_close_matches(name, [*KNOWN, *mine], n=1) or get_close_matches(name, _public_names(), n=1)
-    hint = f"did you mean '{nearest[0]}'?" if nearest else f"known: {', '.join(KNOWN)}, {folder.PREFIX}PATH"
+    near = closest(name, [*KNOWN, *mine]) or closest(name, _public_names())
+    hint = f"did you mean '{near}'?" if near else f"known: {', '.join(KNOWN)}, {folder.PREFIX}PATH"
     return UserError(f"unknown data set '{name}'; {hint}")
 
 

@@ -2,11 +2,11 @@
 
 import queue
 import threading
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable
 from typing import Any
 
 
-def read_ahead(function: Callable[[Any], Any], items: Iterable[Any], ahead: int) -> Iterator[Any]:
+def read_ahead(function: Callable[[Any], Any], items: Iterable[Any], ahead: int) -> Generator[Any, None, None]:
     """Yields function(item) for each item in turn, computed up to `ahead` items early by one thread.
 
     An exception of the function is raised here, at the place of its item. The thread ends when the iterator is

@@ -177,9 +177,10 @@ def prepare_autoencoder(
     data = open_autoencoder(autoencoder, which, opened, options.data_dir)
 
     def normal() -> "Prior":
+        from dfm.models.latent_vectors import latent_size
         from dfm.priors.gaussian import Normal
 
-        return Normal(data.run.model.latent_size)
+        return Normal(latent_size(data.run.model))
 
     return _prepared(metrics, opened, [Sampler(None, "normal", normal)], opened, data, protocol, options, seeds=[seed])
 

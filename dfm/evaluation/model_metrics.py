@@ -3,6 +3,7 @@
 Latents are the posterior's means, or the table.
 """
 
+import functools
 from typing import TYPE_CHECKING
 
 import jax
@@ -16,6 +17,7 @@ from dfm.evaluation.metric import MODEL, Inputs, Metric, Value, no_value
 from dfm.metrics.gaussians import GaussianMoments, gaussian_kl
 from dfm.metrics.lipschitz import ITERATIONS, local_lipschitz
 from dfm.metrics.sliced import squared_sliced_wasserstein
+from dfm.models import latent_vectors
 from dfm.picture_files import save_picture
 
 if TYPE_CHECKING:
@@ -90,7 +92,7 @@ def _smoothness(inputs: Inputs) -> dict[str, Value]:
     data, run = inputs.data, inputs.data.run
     rows = np.arange(min(STRETCHED, len(data.train)))
     latents = data.latents_of_training(rows)
-    decode = lambda z: run.model.apply({"params": run.params}, z, method="decode")  # noqa: E731
+    decode = functools.partial(latent_vectors.decode, run.model, run.variables)
     found = np.asarray(local_lipschitz(decode, jnp.asarray(latents), jax.random.key(inputs.seed)))
     deviation = float(to_float(data.pictures(data.train, rows)).std())
     details = {

@@ -7,7 +7,6 @@ import jax
 import numpy as np
 from ml_collections import ConfigDict
 
-from dfm.array_files import hash_parameters
 from dfm.data import Dataset
 from dfm.errors import UserError
 from dfm.evaluation.sources import Shape, Source
@@ -37,7 +36,7 @@ def open_autoencoder(autoencoder: Any, which: Any, pictures: Source, data_dir: s
         autoencoder: a path, or (model, params).
     """
     from dfm.conversion.config_files import model_attributes
-    from dfm.models.latent_vectors import LatentVectors
+    from dfm.models import for_pictures
     from dfm.training.pretrained import load_autoencoder
 
     height, width, channels = pictures.shape
@@ -49,8 +48,7 @@ def open_autoencoder(autoencoder: Any, which: Any, pictures: Source, data_dir: s
     if channels != model.in_channels:
         raise UserError(f"{pictures.id}: has {channels} channels, and the model is for {model.in_channels}")
     config = ConfigDict({"model": {"name": "autoencoder_kl", **model_attributes(model)}, "dataset": NO_DATASET})
-    vectors = LatentVectors(model, height, width, channels)
-    run = Run(config, path, 0, vectors, None, params, None)
+    run = Run(config, path, 0, for_pictures(model, (height, width)), None, params, None)
     check_finite_parameters(run)
     return PicturesOfSource(run, pictures, data_dir, max(1, RECONSTRUCTED_PIXELS // (height * width)))
 
@@ -85,18 +83,18 @@ class SourcePictures:
 
 def check_finite_parameters(run: Run) -> None:
     """A run that has diverged makes garbage without a word; this says so."""
-    for path, leaf in jax.tree_util.tree_flatten_with_path((run.params, run.latents))[0]:
+    for path, leaf in jax.tree_util.tree_flatten_with_path((run.variables, run.latents))[0]:
         if not np.all(np.isfinite(np.asarray(leaf, np.float32))):
             raise UserError(f"{run.workdir}: the parameters of step {run.step} hold NaN ({jax.tree_util.keystr(path)})")
 
 
 def run_facts(run: Run) -> "Line":
-    """Which model a line speaks of: workdir, step, config, and a hash of parameters and latents."""
+    """Which model a line speaks of: workdir, step, config, and a hash of parameters, latents and statistics."""
     return {
         "run": {
             "workdir": Path(run.workdir).resolve().name,
             "step": int(run.step),
-            "params_sha256": hash_parameters((run.params, run.latents)),
+            "params_sha256": run.sha256,
             "config": run.config.to_dict(),
         }
     }

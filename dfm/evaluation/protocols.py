@@ -1,12 +1,11 @@
 """Named ways of measuring: numbers compare within one protocol only."""
 
-import difflib
 from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 
-from dfm.errors import UserError
+from dfm import registry
 
 QUANTISATION = "uint8, round half to even"
 
@@ -72,8 +71,4 @@ PROTOCOLS = {
 
 
 def find(name: str) -> Protocol:
-    if name in PROTOCOLS:
-        return PROTOCOLS[name]
-    nearest = difflib.get_close_matches(name, PROTOCOLS, n=1)
-    hint = f"; did you mean {nearest[0]}?" if nearest else ""
-    raise UserError(f"unknown protocol {name!r}: known are {', '.join(PROTOCOLS)}{hint}")
+    return registry.find("protocol", name, PROTOCOLS)

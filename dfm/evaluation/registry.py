@@ -3,13 +3,13 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from dfm.config import nearest
 from dfm.errors import UserError
 from dfm.evaluation.metric import Metric
 from dfm.evaluation.model_metrics import MODEL_METRICS
 from dfm.evaluation.reconstruction_metrics import RECONSTRUCTION_METRICS
 from dfm.evaluation.sample_metrics import SAMPLE_METRICS
 from dfm.metrics.networks import NETWORKS
+from dfm.registry import nearest
 
 METRICS: dict[str, Metric] = {**SAMPLE_METRICS, **RECONSTRUCTION_METRICS, **MODEL_METRICS}
 _GROUPED = dict.fromkeys(group for metric in METRICS.values() for group in metric.groups)
@@ -66,4 +66,4 @@ def _parse(word: str) -> Request:
         return Request(result_name(metric, network), metric, network)
     if word in METRICS:
         return Request(word, word, "inception" if METRICS[word].features else None)
-    raise UserError(f"unknown metric {word!r}{nearest(word, known_names())}")
+    raise UserError(f"unknown metric '{word}'{nearest(word, known_names())}")

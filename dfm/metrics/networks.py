@@ -1,11 +1,11 @@
 """Feature networks by name. Their weights come from files; what is missing says so in one line, before any work."""
 
-import difflib
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
+from dfm import registry
 from dfm.array_files import hash_arrays
 from dfm.errors import UserError
 from dfm.metrics.features import FeatureNetwork
@@ -96,11 +96,7 @@ NETWORKS: dict[str, Callable[[WeightFiles], FeatureNetwork]] = {
 
 
 def find(name: str) -> Callable[[WeightFiles], FeatureNetwork]:
-    if name in NETWORKS:
-        return NETWORKS[name]
-    nearest = difflib.get_close_matches(name, NETWORKS, n=1)
-    hint = f"; did you mean {nearest[0]}?" if nearest else ""
-    raise UserError(f"unknown feature network {name!r}: known are {', '.join(NETWORKS)}{hint}")
+    return registry.find("feature network", name, NETWORKS)
 
 
 def load(name: str, files: WeightFiles | None = None) -> FeatureNetwork:

@@ -1,30 +1,31 @@
 """Models by name: Flax modules that know neither configs nor losses nor files. `build` imports what a name needs."""
 
+import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
+from dfm.models.protocol import Model
+from dfm.registry import construct
 
-def _deep_fourier_machine() -> type:
-    from dfm.models.dfm import DeepFourierMachine
-
-    return DeepFourierMachine
-
-
-def _autoencoder_kl() -> type:
-    from dfm.models.autoencoder_kl import AutoencoderKL
-
-    return AutoencoderKL
+MODELS = {"dfm": "dfm.models.dfm:DeepFourierMachine", "autoencoder_kl": "dfm.models.autoencoder_kl:AutoencoderKL"}
 
 
-MODELS = {"dfm": _deep_fourier_machine, "autoencoder_kl": _autoencoder_kl}
-
-
-def build(config: Mapping[str, Any]) -> Any:
+def build(config: Mapping[str, Any], picture_shape: tuple[int, int, int] | None = None) -> Model:
     """The module of config["name"] with the other keys as its attributes.
+
+    Args:
+        picture_shape: (height, width, channels) that it is used at: becomes the `sample_size` of a fully convolutional
+            model, whose parameters fit any.
 
     Raises:
         UserError: an unknown model, an unknown or missing key, or a value that cannot be.
     """
-    from dfm.registry import construct
+    model = construct("model", MODELS, config)
+    return model if picture_shape is None else for_pictures(model, picture_shape[:2])
 
-    return construct("model", MODELS, config)
+
+def for_pictures(model: Any, size: tuple[int, int]) -> Any:
+    """The model for pictures of (height, width): another `sample_size` where it has one, otherwise itself."""
+    if (model.height, model.width) == tuple(size) or "sample_size" not in {f.name for f in dataclasses.fields(model)}:
+        return model
+    return model.clone(sample_size=size[0] if size[0] == size[1] else tuple(size))

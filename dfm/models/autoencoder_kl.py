@@ -2,7 +2,7 @@
 
 The architecture, its names and its config keys are those of diffusers' AutoencoderKL, so weights go both ways
 (dfm/convert.py). Fully convolutional: any height and width; those that `stride` divides come back at their size, for
-the others there are `pad_to_stride` and `crop`.
+the others there are `pad_to_stride` and `crop`. At `sample_size` it is a model of dfm/models/protocol.py.
 """
 
 import math
@@ -14,8 +14,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import linen as nn
-from jaxtyping import Array, Float, Shaped
+from jaxtyping import Array, Float, Int, Shaped
 
+from dfm.errors import UserError
 from dfm.models.blocks import ACTIVATIONS, PADDING_MODES, Decoder, Encoder, Style
 from dfm.models.distributions import DiagonalGaussian
 from dfm.models.layers import Conv
@@ -38,7 +39,8 @@ class AutoencoderKL(nn.Module):
         layers_per_block: resnet blocks a level in the encoder; the decoder has one more.
         act_fn: of the resnet blocks; capital letters are as small ones.
         norm_num_groups: of every group norm; divides all widths.
-        sample_size: side of the training's pictures in pixels, or (height, width); sets the tiles of blended tiling.
+        sample_size: side of the training's pictures in pixels, or (height, width); sets the tiles of blended tiling,
+            and what `height`, `width` and `latent_shape` say.
         scaling_factor, shift_factor, latents_mean, latents_std, patch_size: see `latent_scaling`; a scaling_factor of
             None is not known.
         force_upcast: the weights overflow in float16; nothing here depends on it.
@@ -103,12 +105,44 @@ class AutoencoderKL(nn.Module):
         """Pixels a latent position along height and width: 2^(levels - 1)."""
         return 2 ** (len(self.block_out_channels) - 1)
 
+    @property
+    def height(self) -> int:
+        return self.sample_size[0] if isinstance(self.sample_size, Sequence) else self.sample_size
+
+    @property
+    def width(self) -> int:
+        return self.sample_size[-1] if isinstance(self.sample_size, Sequence) else self.sample_size
+
+    @property
+    def channels(self) -> int:
+        return self.in_channels
+
+    @property
+    def latent_shape(self) -> tuple[int, int, int]:
+        """(rows, columns, channels) of the latents of a picture of `sample_size`."""
+        return -(-self.height // self.stride), -(-self.width // self.stride), self.latent_channels
+
+    @property
+    def classes(self) -> int:
+        return 0
+
+    @property
+    def encodes(self) -> bool:
+        return True
+
+    @property
+    def has_likelihood(self) -> bool:
+        """Perceptual and adversarial losses bound none."""
+        return False
+
     def __call__(self, images: Array, key: Array | None = None) -> Array:
         """Reconstructions: of the posterior's mode, or of a sample with a key."""
         posterior = self.encode(images)
         return self.decode(posterior.mode() if key is None else posterior.sample(key))
 
-    def encode(self, images: Float[AnyArray, "batch height width channels"]) -> DiagonalGaussian:
+    def encode(
+        self, images: Shaped[AnyArray, "batch height width channels"], labels: Int[Array, " batch"] | None = None
+    ) -> DiagonalGaussian:
         """q(z | image)."""
         return DiagonalGaussian.from_moments(self.moments(images))
 
@@ -124,9 +158,26 @@ class AutoencoderKL(nn.Module):
         return _wide(self.quant_conv(x) if self.use_quant_conv else x)
 
     @typechecked
-    def decode(self, latents: Shaped[AnyArray, "batch h w latents"]) -> Float[Array, "batch height width channels"]:
-        """Pictures of unscaled latents; ValueError as in `decode_features`."""
-        return self.project(self.decode_features(latents))
+    def decode(
+        self,
+        latents: Shaped[AnyArray, "batch h w latents"],
+        labels: Int[Array, " batch"] | None = None,
+        height: int | None = None,
+        width: int | None = None,
+    ) -> Float[Array, "batch height width channels"]:
+        """Pictures of unscaled latents: whole, or their first `height` rows and `width` columns.
+
+        Raises:
+            ValueError: as in `decode_features`.
+            UserError: larger than these latents give, or smaller by a stride or more.
+        """
+        check_latents(self, latents)
+        sides = [positions * self.stride for positions in latents.shape[1:3]]
+        wanted = height or sides[0], width or sides[1]
+        if any(not side - self.stride < size <= side for side, size in zip(sides, wanted, strict=True)):
+            painted, asked = ("{}x{}".format(*size) for size in (sides, wanted))
+            raise UserError(f"the latents of an autoencoder have a size: these paint {painted}, not {asked}")
+        return crop(self.project(self.decode_features(latents)), wanted)
 
     @typechecked
     def decode_features(

@@ -1,7 +1,7 @@
 """Deep Fourier Machines that generate pictures: an MLP turns a latent into the coefficients of a Fourier net.
 
-Asadi 2022, sections 4.2.2 and 5.2. The latents of the training pictures are a learnable table kept by the training
-(Algorithm 2), or the output of an MLP encoder (Algorithm 3).
+Asadi 2022, sections 4.2.2 and 5.2. The latents of the training pictures are the output of an MLP encoder (Algorithm 3),
+or, without one, a learnable table that the training owns (Algorithm 2). Satisfies dfm/models/protocol.py.
 
 **Which part of the period a picture covers.** The first layer sees a point x only through u = input_scale x +
 input_shift, and with the basis "cas" only through cas(2 pi k.u) for k = 10, 01, 11. As cas(t) = cos t + sin t =
@@ -31,8 +31,9 @@ from collections.abc import Sequence
 import jax.numpy as jnp
 import numpy as np
 from flax import linen as nn
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Int
 
+from dfm.models.distributions import PointMass
 from dfm.models.fourier import COEFFICIENT_NAMES, Basis, coefficient_count, layer_sizes, split_coefficients
 from dfm.models.fourier_batch import fourier_net_batch
 from dfm.shapes import typechecked
@@ -87,7 +88,7 @@ class DeepFourierMachine(nn.Module):
         height, width, channels: of the pictures it is trained on. It paints any other size too.
         net_width, net_depth, basis: of the Fourier net; "cas" reproduces the thesis' 352 and 3,672 coefficients.
         latent_size: length of z.
-        decoder_widths, encoder_widths: hidden layers of the two MLPs; no encoder widths: no encoder, a latent table.
+        decoder_widths, encoder_widths: hidden layers of the two MLPs; no encoder widths: no encoder.
         activation: of the MLPs.
         kernel_variance: the thesis' start: every kernel entry from a Gaussian of this variance, and rates of 1. None:
             ours, by the attributes below.
@@ -150,7 +151,7 @@ class DeepFourierMachine(nn.Module):
                 last_kernel_init=_scaled(nn.initializers.lecun_normal(), self.deviation_scale * start),
                 last_bias_init=_scaled(nn.initializers.normal(1.0), start),
             )
-        if self.encoder_widths:
+        if self.encodes:
             self.encoder = MLP((*self.encoder_widths, self.latent_size), self.activation, self.kernel_variance)
 
     @property
@@ -158,21 +159,43 @@ class DeepFourierMachine(nn.Module):
         """Widths of the Fourier net's hidden vectors."""
         return (self.net_width,) * self.net_depth
 
+    @property
+    def stride(self) -> int:
+        return 1
+
+    @property
+    def latent_shape(self) -> tuple[int]:
+        return (self.latent_size,)
+
+    @property
+    def classes(self) -> int:
+        return 0
+
+    @property
+    def encodes(self) -> bool:
+        return bool(self.encoder_widths)
+
+    @property
+    def has_likelihood(self) -> bool:
+        return False
+
     def __call__(self, images: Array) -> Array:
         """Reconstructions with an encoder; without one, pictures of the latent 0. Only `init` needs this."""
-        z = self.encode(images) if self.encoder_widths else jnp.zeros((images.shape[0], self.latent_size), images.dtype)
-        return self.decode(z)
+        zeros = jnp.zeros((images.shape[0], self.latent_size), images.dtype)
+        return self.decode(self.encode(images).mode() if self.encodes else zeros)
 
     @typechecked
-    def encode(self, images: Float[Array, "batch height width channels"]) -> Float[Array, "batch latent"]:
-        """Latents of pictures in [-1, 1].
+    def encode(
+        self, images: Float[Array, "batch height width channels"], labels: Int[Array, " batch"] | None = None
+    ) -> PointMass:
+        """Latents [batch, latent_size] of pictures in [-1, 1].
 
         Raises:
             ValueError: there is no encoder.
         """
-        if not self.encoder_widths:
-            raise ValueError("this Deep Fourier Machine has a latent table and no encoder")
-        return self.encoder(images.reshape(images.shape[0], -1))
+        if not self.encodes:
+            raise ValueError("this Deep Fourier Machine has no encoder")
+        return PointMass(self.encoder(images.reshape(images.shape[0], -1)))
 
     @typechecked
     def coefficients(self, z: Float[Array, "batch latent"]) -> Float[Array, "batch count"]:
@@ -193,7 +216,11 @@ class DeepFourierMachine(nn.Module):
 
     @typechecked
     def decode(
-        self, z: Float[Array, "batch latent"], height: int | None = None, width: int | None = None
+        self,
+        z: Float[Array, "batch latent"],
+        labels: Int[Array, " batch"] | None = None,
+        height: int | None = None,
+        width: int | None = None,
     ) -> Float[Array, "batch height width channels"]:
         """Pictures in (-1, 1) of these latents, at any resolution; None: that of the training."""
         height, width = height or self.height, width or self.width

@@ -1,6 +1,7 @@
 """Distributions that encoders return."""
 
 from dataclasses import dataclass
+from typing import Any, Protocol
 
 import jax
 import jax.numpy as jnp
@@ -9,6 +10,44 @@ from jaxtyping import Array, Float, Key
 from dfm.shapes import typechecked
 
 LOGVAR_RANGE = (-30.0, 20.0)  # Rombach et al. 2022, as every AutoencoderKL has it: exp() stays finite in float32
+
+
+class Distribution(Protocol):
+    """A distribution of latents for each example of a batch; latents are an array [batch, ...] or a tree of them."""
+
+    @property
+    def mean(self) -> Any: ...
+
+    def mode(self) -> Any:
+        """The most probable latents."""
+
+    def sample(self, key: Array) -> Any:
+        """One draw for each example."""
+
+    def kl(self) -> Float[Array, " batch"]:
+        """KL(self || prior of the model) in nats, a number an example."""
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class PointMass:
+    """All probability at one place: what a deterministic encoder gives.
+
+    Attributes:
+        mean: [batch, ...].
+    """
+
+    mean: Float[Array, "batch *event"]
+
+    def mode(self) -> Array:
+        return self.mean
+
+    def sample(self, key: Array) -> Array:
+        return self.mean
+
+    def kl(self) -> Float[Array, " batch"]:
+        """Infinite: a point has no density."""
+        return jnp.full(len(self.mean), jnp.inf)
 
 
 @jax.tree_util.register_dataclass

@@ -1,75 +1,66 @@
-"""An autoencoder as a generator of pictures of one size from vectors: what samplers, priors and evaluation expect."""
+"""Latents of any model as vectors: what priors, interpolations, inversion and evaluation work with.
 
-from collections.abc import Callable
-from dataclasses import dataclass
+A vector holds the numbers of all latents of a picture, row by row, one latent array after the other where they are a
+tree. Encodings are modes of the posterior.
+"""
+
+import math
 from typing import Any
 
-from jaxtyping import Array, Float
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Int
 
-from dfm.errors import UserError
-from dfm.models.autoencoder_kl import AutoencoderKL, crop, pad_to_stride
-from dfm.models.distributions import DiagonalGaussian
+from dfm.models.autoencoder_kl import pad_to_stride
+from dfm.models.distributions import Distribution
+from dfm.models.protocol import Latents, LatentShape, Model
 
-
-@dataclass(frozen=True)
-class LatentVectors:
-    """Latents as vectors of h w c numbers, row by row; encodings are modes of the posterior.
-
-    Attributes:
-        model: the autoencoder.
-        height, width, channels: of the pictures.
-    """
-
-    model: AutoencoderKL
-    height: int
-    width: int
-    channels: int
-
-    @property
-    def latent_shape(self) -> tuple[int, int, int]:
-        """(height, width, channels) of the latents; a picture that the stride does not divide is padded."""
-        stride = self.model.stride
-        return -(-self.height // stride), -(-self.width // stride), self.model.latent_channels
-
-    @property
-    def latent_size(self) -> int:
-        """Length of a vector."""
-        height, width, channels = self.latent_shape
-        return height * width * channels
-
-    def apply(self, variables: Any, *args: Any, method: str) -> Any:
-        """As of a Flax module, for the methods `encode` and `decode`."""
-        known: dict[str, Callable[..., Array]] = {"encode": self._encode, "decode": self._decode}
-        return known[method](variables, *args)
-
-    def posterior(self, variables: Any, images: Float[Array, "n height width c"]) -> DiagonalGaussian:
-        """q(z | image), [n, *latent_shape]."""
-        padded, _ = pad_to_stride(images, self.model.stride)
-        found = self.model.apply(variables, padded, method="encode")
-        assert isinstance(found, DiagonalGaussian)
-        return found
-
-    def _encode(self, variables: Any, images: Float[Array, "n height width c"]) -> Float[Array, "n size"]:
-        return self.posterior(variables, images).mode().reshape(len(images), -1)
-
-    def _decode(
-        self, variables: Any, vectors: Float[Array, "n size"], height: int | None = None, width: int | None = None
-    ) -> Float[Array, "n height width c"]:
-        if (height or self.height, width or self.width) != (self.height, self.width):
-            raise UserError(f"the latents of an autoencoder have a size: they paint {self.height}x{self.width} only")
-        latents = vectors.reshape(len(vectors), *self.latent_shape)
-        painted: Any = self.model.apply(variables, latents, method="decode")
-        return crop(painted, (self.height, self.width))
+Labels = Int[Array, " n"] | None
 
 
-def of_size(model: Any, shape: tuple[int, int, int] | None) -> Any:
-    """The model itself, or, of an autoencoder, its view at pictures of this (height, width, channels).
+def latent_size(model: Model) -> int:
+    """Length of a vector."""
+    return sum(math.prod(shape) for shape in _shapes(model.latent_shape)[0])
 
-    Raises:
-        UserError: an autoencoder whose pictures' size is not known.
-    """
-    if not isinstance(model, AutoencoderKL):
-        return model
-    if shape is None:
-        raise UserError("the size of the pictures that the autoencoder was trained on is not known")
-    return LatentVectors(model, *shape)
+
+def flatten(latents: Latents) -> Float[Array, "n size"]:
+    return jnp.concatenate([leaf.reshape(len(leaf), -1) for leaf in jax.tree.leaves(latents)], axis=1)
+
+
+def unflatten(vectors: Float[Array, "n size"], shape: LatentShape) -> Latents:
+    shapes, structure = _shapes(shape)
+    ends = [sum(math.prod(one) for one in shapes[: i + 1]) for i in range(len(shapes))]
+    parts = jnp.split(vectors, ends[:-1], axis=1)
+    return structure.unflatten([part.reshape(-1, *one) for part, one in zip(parts, shapes, strict=True)])
+
+
+def posterior(
+    model: Model, variables: Any, images: Float[Array, "n height width c"], labels: Labels = None
+) -> Distribution:
+    """q(z | image), of pictures padded to the model's stride."""
+    return model.apply(variables, pad_to_stride(images, model.stride)[0], labels, method="encode")
+
+
+def encode(
+    model: Model, variables: Any, images: Float[Array, "n height width c"], labels: Labels = None
+) -> Float[Array, "n size"]:
+    return flatten(posterior(model, variables, images, labels).mode())
+
+
+def decode(
+    model: Model,
+    variables: Any,
+    vectors: Float[Array, "n size"],
+    labels: Labels = None,
+    height: int | None = None,
+    width: int | None = None,
+) -> Float[Array, "n height width c"]:
+    """Pictures of the model's own size, or of another one where it paints that."""
+    latents = unflatten(vectors, model.latent_shape)
+    size = {"height": height or model.height, "width": width or model.width}
+    return model.apply(variables, latents, labels, method="decode", **size)
+
+
+def _shapes(shape: LatentShape) -> tuple[list[tuple[int, ...]], Any]:
+    """The shapes in a tree of them, and its structure: a tuple of numbers is a leaf."""
+    return jax.tree.flatten(shape, is_leaf=lambda x: isinstance(x, tuple) and all(isinstance(n, int) for n in x))

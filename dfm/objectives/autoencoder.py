@@ -14,9 +14,7 @@ from dfm.models.discriminator import NLayerDiscriminator
 from dfm.models.distributions import DiagonalGaussian
 from dfm.objectives import adversarial
 from dfm.objectives.discriminating import Judge
-
-Params = dict[str, Any]
-Metrics = dict[str, Array]
+from dfm.objectives.protocol import Batch, Group, Metrics, Params, Statistics, group_of
 
 ENCODER = ("encoder", "quant_conv")  # groups of parameters that a frozen encoder keeps
 DISCRIMINATOR, LOG_VARIANCE = "discriminator", "log_variance"  # groups that exist for the training only
@@ -120,8 +118,18 @@ class Autoencoder:
         return Judge(net, self.adversarial_loss, self.r1_weight, self.lecam_weight, self.lecam_decay)
 
     @property
-    def frozen_groups(self) -> tuple[str, ...]:
-        return ENCODER if self.freeze_encoder else ()
+    def groups(self) -> Mapping[str, Group]:
+        encoder = Group(learns=not self.freeze_encoder, averaged=not self.freeze_encoder)
+        return {
+            **dict.fromkeys(ENCODER, encoder),
+            **dict.fromkeys(("decoder", "post_quant_conv"), Group()),
+            DISCRIMINATOR: Group(player="discriminator_", averaged=False, kept=False),
+            LOG_VARIANCE: Group(averaged=False, kept=False),
+        }
+
+    @property
+    def model_statistics(self) -> tuple[str, ...]:
+        return ()  # all are the discriminator's
 
     def check_pictures(self, shape: tuple[int, int, int]) -> None:
         """UserError for pictures (height, width, channels) that this cannot be trained on."""
@@ -157,12 +165,19 @@ class Autoencoder:
     def init_latents(self, key: Array, examples: int) -> None:
         return None
 
-    def init_statistics(self) -> Any:
+    def init_statistics(self, key: Array) -> Statistics | None:
         """What the discriminator averages over steps; None without one."""
-        return self.judge.init(jax.random.key(0), self.model.out_channels)[1] if self.adversarial_weight else None
+        return self.judge.init(key, self.model.out_channels)[1] if self.adversarial_weight else None
 
     def gradients(
-        self, params: Params, statistics: Any, batch: Mapping[str, Any], key: Array, phase: str, compute_dtype: str
+        self,
+        params: Params,
+        statistics: Any,
+        batch: Batch,
+        key: Array,
+        phase: str,
+        compute_dtype: str = "float32",
+        rows: Any = None,
     ) -> tuple[Metrics, Params, Any]:
         """(means of loss and metrics, gradients of all groups that learn in this phase, new statistics).
 
@@ -173,7 +188,7 @@ class Autoencoder:
         images, values = batch["image"], batch["image"][0].size
         dtype = None if compute_dtype == "float32" else compute_dtype
         model = self.model if dtype is None else self.model.clone(dtype=dtype)
-        learning = {name: params[name] for name in params if name not in (*self.frozen_groups, DISCRIMINATOR)}
+        learning = {name: params[name] for name in params if group_of(self, name).learns and name != DISCRIMINATOR}
         s = learning.pop(LOG_VARIANCE, jnp.float32(self.log_variance))
 
         def features_of(learning: Params) -> tuple[tuple[Array, Array], DiagonalGaussian]:

@@ -13,9 +13,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from dfm.models.fourier_kernels import pictures_at_once
 from dfm.shapes import typechecked
-
-CHUNK_POINTS = 6_144  # measured: 8 pictures of MNIST, 4 of CIFAR-10; half or twice as many cost a quarter more
 
 
 @typechecked
@@ -50,7 +49,7 @@ def _forward(model: Any, vectors: Array, points: Array, targets: Array) -> tuple
         return errors, pull_back(jnp.ones_like(errors))[0]
 
     batch = len(vectors)
-    size = _chunk_size(batch, len(points))
+    size = pictures_at_once(batch, len(points))
     if size == batch:
         return errors_and_gradient((vectors, targets))
     # picture i goes into chunk i % (batch / size): a batch that is split over devices stays where it is
@@ -64,15 +63,3 @@ def _backward(model: Any, gradient: Array, cotangent: Array) -> tuple[Array, Non
 
 
 _errors.defvjp(_forward, _backward)
-
-
-def _chunk_size(batch: int, points: int) -> int:
-    """Pictures a chunk, of all devices together: a divisor of the batch, or the whole of it where none is near."""
-    if jax.default_backend() != "cpu":
-        return batch  # an accelerator wants all of its work at once
-    devices = jax.device_count()
-    wanted = max(1.0, CHUNK_POINTS / points) * devices
-    divisors = [n for n in range(devices, batch + 1, devices) if batch % n == 0 and wanted / 2 <= n <= 2 * wanted]
-    # one picture a chunk would be slow: XLA turns the batched matrix products of the layers into loops
-    divisors = [n for n in divisors if n > devices]
-    return min(divisors, key=lambda n: abs(n - wanted), default=batch)

@@ -8,8 +8,11 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from dfm.errors import UserError
 from dfm.models.dfm import DeepFourierMachine, pixel_centres
 from dfm.objectives.painting_error import painting_errors
+from dfm.objectives.per_example import PerExample
+from dfm.objectives.protocol import LATENTS, Group
 from dfm.shapes import typechecked
 
 LATENT_STARTS = ("normal", "pca")
@@ -17,7 +20,7 @@ DECODER_STARTS = ("random", "least_squares")
 
 
 @dataclass(frozen=True)
-class Reconstruction:
+class Reconstruction(PerExample):
     """Mean squared error over pixels and channels of [-1, 1] + latent_penalty * ||z||^2: one number a picture.
 
     Attributes:
@@ -56,6 +59,16 @@ class Reconstruction:
         if self.decoder_start == "least_squares" and self.latent_start != "pca":
             raise ValueError("decoder_start 'least_squares' needs latent_start 'pca'")
 
+    @property
+    def groups(self) -> Mapping[str, Group]:
+        return {"decoder": Group(), "encoder": Group(), LATENTS: Group()}
+
+    def check_pictures(self, shape: tuple[int, int, int]) -> None:
+        model = self.model
+        if shape != (model.height, model.width, model.channels):
+            painted = (model.height, model.width, model.channels)
+            raise UserError(f"config: the model paints {painted} (height, width, channels), the pictures are {shape}")
+
     def init(self, key: Array) -> dict[str, Any]:
         """The parameters of the decoder, and of the encoder where there is one."""
         model = self.model
@@ -63,7 +76,7 @@ class Reconstruction:
 
     def init_latents(self, key: Array, examples: int) -> Float[Array, "examples latent"] | None:
         """A table of latents from the Gaussian; None where there is an encoder."""
-        if self.model.encoder_widths:
+        if self.model.encodes:
             return None
         return self.latent_variance**0.5 * jax.random.normal(key, (examples, self.model.latent_size))
 
@@ -81,7 +94,8 @@ class Reconstruction:
         model, images = self.model, batch["image"]
         z: Any = latents
         if z is None:
-            z = model.apply({"params": params}, images.astype(_dtype(params)), method="encode")
+            found: Any = model.apply({"params": params}, images.astype(_dtype(params)), method="encode")
+            z = found.mode()
         pixel_key, noise_key = jax.random.split(key)
         seen = z + self.latent_noise * jax.random.normal(noise_key, z.shape, z.dtype) if self.latent_noise else z
         vectors: Any = model.apply({"params": params}, seen, method="coefficients")

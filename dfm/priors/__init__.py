@@ -7,11 +7,9 @@ Sampling and densities are JAX; a stored prior is an .npz file of its arrays wit
 Names are listed here once, without importing JAX: command lines are parsed before it is loaded.
 """
 
-import importlib
 from typing import TYPE_CHECKING
 
-from dfm.config import nearest
-from dfm.errors import UserError
+from dfm import registry
 
 if TYPE_CHECKING:
     from dfm.priors.prior import Prior
@@ -26,7 +24,4 @@ DEFAULT_PRIOR = "gaussian"  # of every command
 
 def find(name: str) -> "type[Prior]":
     """The family of this name; UserError with the known ones and the nearest where there is none."""
-    if name not in PRIORS:
-        raise UserError(f"unknown prior {name!r}{nearest(name, PRIORS)}")
-    module, _, family = PRIORS[name].partition(":")
-    return getattr(importlib.import_module(module), family)
+    return registry.load(registry.find("prior", name, PRIORS))

@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dfm import priors
-from dfm.array_files import hash_parameters
 from dfm.errors import UserError
+from dfm.models.latent_vectors import latent_size
 from dfm.priors import files
 from dfm.priors.gaussian import Normal
 from dfm.priors.prior import Prior, mean_log_likelihood
@@ -44,7 +44,7 @@ def fit_prior(data: RunData, name: str, **options: Any) -> tuple[Prior, dict[str
     prior = family.fit(latents, **options)
     facts = {
         "step": int(run.step),
-        "checksum": hash_parameters((run.params, run.latents)),
+        "checksum": run.sha256,
         "count": len(latents),
         "dimension": prior.dimension,
         **options,
@@ -64,12 +64,12 @@ def stored_or_fitted(data: RunData, name: str, note: Callable[[str], None] = lam
     """The stored prior of this checkpoint; fitted first, and said so in a note, where there is none."""
     run, family = data.run, priors.find(name)
     if family is Normal:
-        return Normal(run.model.latent_size)  # nothing to fit
+        return Normal(latent_size(run.model))  # nothing to fit
     path = prior_path(run, name)
     options: dict[str, Any] = {}
     if path.exists():
         prior, facts = files.load(path)
-        if prior.name == name and facts.get("checksum") == hash_parameters((run.params, run.latents)):
+        if prior.name == name and facts.get("checksum") == run.sha256:
             return prior
         options = {option: facts[option] for option in family.options if option in facts}
         note(f"prior {name} belongs to another checkpoint (step {facts.get('step')}): fitting it again")

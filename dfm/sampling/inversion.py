@@ -11,8 +11,11 @@ import numpy as np
 import optax
 from jaxtyping import Array, Float
 
+from dfm import registry
 from dfm.arrays import padded_batches, to_float
 from dfm.errors import UserError
+from dfm.models import latent_vectors
+from dfm.models.protocol import Model
 from dfm.sampling.painter import Pictures
 from dfm.sampling.run_data import RunData
 
@@ -65,8 +68,7 @@ def invert(
     """
     if steps < 0 or starts < 1 or len(pictures) == 0:
         raise UserError(f"no inversion of {len(pictures)} pictures with {steps} steps from {starts} starts")
-    if optimizer not in OPTIMIZERS:
-        raise UserError(f"unknown optimizer {optimizer!r}: known are {', '.join(OPTIMIZERS)}")
+    registry.check("optimizer", optimizer, OPTIMIZERS)
     group = min(len(pictures), max(1, ROWS // starts))
     groups = -(-len(pictures) // group)
     found = []
@@ -106,15 +108,15 @@ def _invert_group(
     """The fields of `Inversion` for pictures that are optimised side by side."""
     count = starts.shape[1]
     targets = jnp.repeat(to_float(jnp.asarray(pictures)), count, axis=0)
-    model, params = data.run.model, data.run.params
-    state = _first_state(model, optimizer, params, jnp.asarray(starts.reshape(-1, starts.shape[-1])), targets)
+    model, variables = data.run.model, data.run.variables
+    state = _first_state(model, optimizer, variables, jnp.asarray(starts.reshape(-1, starts.shape[-1])), targets)
     start_mse = np.asarray(state.best_loss).reshape(-1, count).min(1)
     for step in range(steps):
         learning_rate = LEARNING_RATE * data.latent_scale * 0.5 * (1 + math.cos(math.pi * step / steps))
-        state = _step(model, optimizer, params, state, targets, learning_rate)
+        state = _step(model, optimizer, variables, state, targets, learning_rate)
         if (step + 1) % REPORT_EVERY == 0 or step + 1 == steps:
             report(step + 1, decibels(np.asarray(state.best_loss).reshape(-1, count).min(1)))
-    state = _finish(model, params, state, targets)
+    state = _finish(model, variables, state, targets)
     losses = np.asarray(state.best_loss).reshape(-1, count)
     best = np.where(np.isfinite(losses), losses, np.inf).argmin(1)
     rows = np.arange(len(pictures))
@@ -130,36 +132,36 @@ def decibels(mse: Float[np.ndarray, " n"]) -> float:
 OPTIMIZERS = ("adam", "lbfgs")
 
 
-def _losses(model: Any, params: dict, z: Float[Array, "rows d"], targets: Array) -> Float[Array, " rows"]:
-    painted = model.apply({"params": params}, z, method="decode")
+def _losses(model: Model, variables: dict, z: Float[Array, "rows d"], targets: Array) -> Float[Array, " rows"]:
+    painted = latent_vectors.decode(model, variables, z)
     return jnp.square(painted - targets).mean((1, 2, 3))
 
 
-def _row_loss(model: Any, params: dict, z: Float[Array, " d"], target: Array) -> Float[Array, ""]:
-    return _losses(model, params, z[None], target[None])[0]
+def _row_loss(model: Model, variables: dict, z: Float[Array, " d"], target: Array) -> Float[Array, ""]:
+    return _losses(model, variables, z[None], target[None])[0]
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1))
-def _first_state(model: Any, optimizer: str, params: dict, z: Array, targets: Array) -> State:
+def _first_state(model: Model, optimizer: str, variables: dict, z: Array, targets: Array) -> State:
     # Adam works on each number by itself, so that all rows may share one state
     opt_state = optax.scale_by_adam().init(z) if optimizer == "adam" else jax.vmap(optax.lbfgs().init)(z)
-    return State(z, opt_state, z, _losses(model, params, z, targets))
+    return State(z, opt_state, z, _losses(model, variables, z, targets))
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1))
-def _step(model: Any, optimizer: str, params: dict, state: State, targets: Array, learning_rate: Array) -> State:
+def _step(model: Model, optimizer: str, variables: dict, state: State, targets: Array, learning_rate: Array) -> State:
     """One step of every row; L-BFGS ignores the learning rate, as it finds its own by a line search."""
     step = _adam_step if optimizer == "adam" else _lbfgs_step
-    losses, updates, opt_state = step(model, params, state, targets)
+    losses, updates, opt_state = step(model, variables, state, targets)
     updates = -learning_rate * updates if optimizer == "adam" else updates
     return _keep_best(state, losses)._replace(z=state.z + updates, opt_state=opt_state)
 
 
-def _adam_step(model: Any, params: dict, state: State, targets: Array) -> tuple[Array, Array, Any]:
+def _adam_step(model: Model, variables: dict, state: State, targets: Array) -> tuple[Array, Array, Any]:
     """Losses, directions, and the optimiser's state: rows side by side, as in training."""
 
     def total(z: Array) -> tuple[Array, Array]:
-        losses = _losses(model, params, z, targets)
+        losses = _losses(model, variables, z, targets)
         return losses.sum(), losses  # the sum, so that no row feels the others
 
     (_, losses), gradient = jax.value_and_grad(total, has_aux=True)(state.z)
@@ -167,12 +169,12 @@ def _adam_step(model: Any, params: dict, state: State, targets: Array) -> tuple[
     return losses, updates, opt_state
 
 
-def _lbfgs_step(model: Any, params: dict, state: State, targets: Array) -> tuple[Array, Array, Any]:
+def _lbfgs_step(model: Model, variables: dict, state: State, targets: Array) -> tuple[Array, Array, Any]:
     """The same, each row a problem of its own with a line search of its own."""
 
     def row_step(z: Array, opt_state: Any, target: Array) -> tuple[Array, Array, Any]:
         def value_fn(z: Array) -> Array:
-            return _row_loss(model, params, z, target)
+            return _row_loss(model, variables, z, target)
 
         loss, gradient = jax.value_and_grad(value_fn)(z)
         updates, opt_state = optax.lbfgs().update(gradient, opt_state, z, value=loss, grad=gradient, value_fn=value_fn)
@@ -182,9 +184,9 @@ def _lbfgs_step(model: Any, params: dict, state: State, targets: Array) -> tuple
 
 
 @functools.partial(jax.jit, static_argnums=0)
-def _finish(model: Any, params: dict, state: State, targets: Array) -> State:
+def _finish(model: Model, variables: dict, state: State, targets: Array) -> State:
     """A step judges the latents that it is given; this judges those that the last step has made."""
-    return _keep_best(state, _losses(model, params, state.z, targets))
+    return _keep_best(state, _losses(model, variables, state.z, targets))
 
 
 def _keep_best(state: State, losses: Float[Array, " rows"]) -> State:

@@ -1,22 +1,26 @@
 """Latents to pictures and back, in batches of one size over all devices; `draw` is the sampler for large jobs."""
 
 import functools
+import itertools
 from collections.abc import Iterable, Iterator, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import jax
 import numpy as np
 from jax.sharding import Mesh, NamedSharding
-from jaxtyping import Array, Float, UInt8
+from jaxtyping import Array, Float, Int, UInt8
 
 from dfm.arrays import padded_batches, to_float, to_uint8
 from dfm.errors import UserError
+from dfm.models import latent_vectors
+from dfm.models.protocol import Model
 from dfm.priors.prior import Prior
 
 if TYPE_CHECKING:
     from dfm.training.runs import Run
 
 Pictures = UInt8[np.ndarray, "n height width channel"]
+Labels = Int[np.ndarray, " n"] | int | None  # one for all, or one each
 
 # Pictures of the model's own size at once, unless asked otherwise; larger paintings take fewer.
 BATCH_SIZE = 64
@@ -32,6 +36,7 @@ def draw(
     batch_size: int = BATCH_SIZE,
     *,
     temperature: float = 1.0,
+    label: int | None = None,
     height: int | None = None,
     width: int | None = None,
     devices: Sequence[jax.Device] | None = None,
@@ -44,6 +49,7 @@ def draw(
     Args:
         batch_size: pictures at once; compiled for this size only, so the last batch is padded and then cut.
         temperature: factor of the latents' deviations, see `Prior.sample`.
+        label: class of all samples, of a model that is conditioned on one.
         height, width: of the pictures; None: the model's own.
         devices: None: all of this process; as many of them take part as divide the batch size.
 
@@ -53,7 +59,8 @@ def draw(
     if count < 0 or start < 0 or start + count > MAXIMUM_SAMPLES:
         raise UserError(f"samples {start} to {start + count} are outside 0 to {MAXIMUM_SAMPLES}")
     painter = Painter(run, height, width, batch_size, devices)
-    return painter.paint_batches(painter.latent_batches(prior, seed, start, count, temperature), count)
+    latents = painter.latent_batches(prior, seed, start, count, temperature)
+    return painter.paint_batches(latents, count, painter.label_batches(label, count))
 
 
 class Painter:
@@ -81,7 +88,7 @@ class Painter:
         self.batch_size = batch_size
         mesh = Mesh(np.array(_dividing(devices, batch_size)), ("batch",))
         self._batched, self._everywhere = NamedSharding(mesh, jax.P("batch")), NamedSharding(mesh, jax.P())
-        self._params = jax.device_put(run.params, self._everywhere)
+        self._variables = jax.device_put(run.variables, self._everywhere)
 
     def latent_batches(
         self, prior: Prior, seed: int, start: int, count: int, temperature: float = 1.0
@@ -93,12 +100,14 @@ class Painter:
             indices = (start + first + np.arange(self.batch_size, dtype=np.uint64)).astype(np.uint32)
             yield prior.sample_at(key, jax.device_put(indices, self._batched), temperature)
 
-    def paint_batches(self, latents: Iterable[Array], count: int) -> Iterator[np.ndarray]:
+    def paint_batches(
+        self, latents: Iterable[Array], count: int, labels: Iterable[Array | None] = itertools.repeat(None)
+    ) -> Iterator[np.ndarray]:
         """uint8 pictures of padded batches of latents, without the padding; one batch ahead of the caller."""
         waiting: Array | None = None
-        for batch in latents:
+        for batch, their_labels in zip(latents, labels, strict=False):
             # dispatched before the last one is fetched: copying and computing overlap
-            painted = _paint(self.run.model, self._params, batch, self.height, self.width)
+            painted = _paint(self.run.model, self._variables, batch, their_labels, self.height, self.width)
             if waiting is not None:
                 yield to_uint8(waiting)
                 count -= len(waiting)
@@ -106,32 +115,43 @@ class Painter:
         if waiting is not None:
             yield to_uint8(waiting)[:count]
 
-    def paint(self, latents: Float[np.ndarray, "n d"]) -> Pictures:
-        """Pictures of latents, all at once in the host's memory."""
-        return np.concatenate(list(self.paint_pieces(latents)))
+    def paint(self, latents: Float[np.ndarray, "n d"], labels: Labels = None) -> Pictures:
+        """Pictures of latents, all at once in the host's memory; labels are for a model that is conditioned on them."""
+        return np.concatenate(list(self.paint_pieces(latents, labels)))
 
-    def paint_pieces(self, latents: Float[np.ndarray, "n d"]) -> Iterator[Pictures]:
+    def paint_pieces(self, latents: Float[np.ndarray, "n d"], labels: Labels = None) -> Iterator[Pictures]:
         """The same, a batch at a time."""
         batches = (batch for batch, _ in self._padded(np.asarray(latents, np.float32)))
-        return self.paint_batches(batches, len(latents))
+        return self.paint_batches(batches, len(latents), self.label_batches(labels, len(latents)))
 
-    def encode(self, pictures: Pictures) -> Float[np.ndarray, "n d"]:
+    def encode(self, pictures: Pictures, labels: Labels = None) -> Float[np.ndarray, "n d"]:
         """Latents of pictures of the model's own size, by the run's encoder."""
-        if not has_encoder(self.run):
-            raise UserError("this run has a table of latents and no encoder")
-        batches = self._padded(pictures)
-        encoded = [np.asarray(_encode(self.run.model, self._params, batch))[:count] for batch, count in batches]
+        model = self.run.model
+        if not model.encodes:
+            raise UserError("the model of this run has no encoder")
+        batches = zip(self._padded(pictures), self.label_batches(labels, len(pictures)), strict=False)
+        encoded = [
+            np.asarray(_encode(model, self._variables, batch, their_labels))[:count]
+            for (batch, count), their_labels in batches
+        ]
         return np.concatenate(encoded).astype(np.float32)
+
+    def label_batches(self, labels: Labels, count: int) -> Iterable[Array | None]:
+        """Padded batches of labels beside those of latents; UserError where a conditional model has none."""
+        classes = self.run.model.classes
+        if not classes:
+            return itertools.repeat(None)
+        if labels is None:
+            raise UserError(f"the model of this run is conditioned on a class: name one of 0 to {classes - 1}")
+        labels = np.broadcast_to(np.asarray(labels, np.int32), count)
+        if count and not 0 <= labels.min() <= labels.max() < classes:
+            raise UserError(f"the model has classes 0 to {classes - 1}, not {labels.min()} to {labels.max()}")
+        return (batch for batch, _ in self._padded(labels))
 
     def _padded(self, array: np.ndarray) -> Iterator[tuple[Array, int]]:
         """Batches of one size on the devices, and how many rows of each are no padding."""
         for batch, count in padded_batches(array, self.batch_size):
             yield jax.device_put(batch, self._batched), count
-
-
-def has_encoder(run: "Run") -> bool:
-    """Whether new pictures get their latents from an encoder, and not from a table."""
-    return run.latents is None
 
 
 def _dividing(devices: Sequence[jax.Device] | None, batch_size: int) -> list[jax.Device]:
@@ -140,11 +160,11 @@ def _dividing(devices: Sequence[jax.Device] | None, batch_size: int) -> list[jax
     return devices[: max(n for n in range(1, len(devices) + 1) if batch_size % n == 0)]
 
 
-@functools.partial(jax.jit, static_argnums=(0, 3, 4))
-def _paint(model: Any, params: dict, latents: Array, height: int, width: int) -> Array:
-    return model.apply({"params": params}, latents, height, width, method="decode")
+@functools.partial(jax.jit, static_argnums=(0, 4, 5))
+def _paint(model: Model, variables: dict, latents: Array, labels: Array | None, height: int, width: int) -> Array:
+    return latent_vectors.decode(model, variables, latents, labels, height, width)
 
 
 @functools.partial(jax.jit, static_argnums=0)
-def _encode(model: Any, params: dict, pictures: Array) -> Array:
-    return model.apply({"params": params}, to_float(pictures), method="encode")
+def _encode(model: Model, variables: dict, pictures: Array, labels: Array | None) -> Array:
+    return latent_vectors.encode(model, variables, to_float(pictures), labels)

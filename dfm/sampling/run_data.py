@@ -10,7 +10,7 @@ from jaxtyping import Float, Int
 
 from dfm.data import Dataset, load
 from dfm.errors import UserError
-from dfm.sampling.painter import Painter, Pictures, has_encoder
+from dfm.sampling.painter import Painter, Pictures
 
 if TYPE_CHECKING:
     from dfm.training.runs import Run
@@ -31,7 +31,7 @@ class RunData:
     def __init__(self, run: "Run", data_dir: str | os.PathLike | None = None, batch_size: int | None = None):
         self.run, self.data_dir = run, data_dir
         self.painter = Painter(run, batch_size=batch_size)
-        self.latents_are_stored = not has_encoder(run)
+        self.latents_are_stored = run.latents is not None
 
     @functools.cached_property
     def train(self) -> Dataset:
@@ -70,11 +70,13 @@ class RunData:
         """Latents of these pictures of the training split."""
         if self.latents_are_stored:
             return np.asarray(self.run.latents, np.float32)[examples]
-        return self.painter.encode(self.pictures(self.train, examples))
+        return self.painter.encode(self.pictures(self.train, examples), self.train.labels[examples])
 
     def encode(self, dataset: Dataset) -> Float[np.ndarray, "n d"]:
         """Encodings of a whole split, read in pieces."""
-        pieces = [self.painter.encode(self.pictures(dataset, rows)) for rows in _pieces(len(dataset))]
+        pieces = [
+            self.painter.encode(self.pictures(dataset, rows), dataset.labels[rows]) for rows in _pieces(len(dataset))
+        ]
         return np.concatenate(pieces)
 
     def pictures(self, dataset: Dataset, examples: Sequence[int] | Int[np.ndarray, " n"]) -> Pictures:

@@ -1,8 +1,7 @@
 """The posterior's moments of every training picture, computed once: for trainings in which the encoder is frozen."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from pathlib import Path
-from typing import Any
 
 import jax
 import numpy as np
@@ -14,8 +13,8 @@ from dfm.data.batches import AHEAD, Batch
 from dfm.data.prefetch import read_ahead
 from dfm.data.prepared import writing
 from dfm.models.autoencoder_kl import AutoencoderKL, pad_to_stride
+from dfm.objectives.protocol import Params
 from dfm.progress import Progress
-from dfm.training.state import Params
 
 CHUNK = 64
 
@@ -32,14 +31,11 @@ class CachedBatches:
     def __init__(self, batches: Batches, moments: np.ndarray):
         self._batches, self.moments = batches, moments
 
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._batches, name)
-
     def at(self, step: int) -> Batch:
         batch = self._batches.at(step)
         return {**batch, "moments": np.asarray(self.moments[batch["index"]])}
 
-    def prefetch(self, first_step: int, last_step: int) -> Iterator[Batch]:
+    def prefetch(self, first_step: int, last_step: int) -> Generator[Batch, None, None]:
         return read_ahead(self.at, range(first_step, last_step), AHEAD)
 
 

@@ -17,9 +17,9 @@ from dfm import results
 from dfm.arrays import to_float
 from dfm.data import Batches, load
 from dfm.files import write_atomically
+from dfm.models import latent_vectors
 from dfm.models.autoencoder_kl import AutoencoderKL
 from dfm.models.distributions import DiagonalGaussian
-from dfm.models.latent_vectors import LatentVectors
 
 LATENT_SCALE = "latent_scale.json"
 KEYS = ("scaling_factor", "shift_factor", "latents_mean", "latents_std")  # attributes of AutoencoderKL
@@ -28,7 +28,7 @@ PICTURES = 2_000  # that a scale is measured on
 PIXELS_AT_ONCE, MOST_AT_ONCE = 2**20, 64  # 1.5 GiB of what the encoder of the published widths makes of them
 
 
-def latent_scale(model: LatentVectors, params: Any, images: UInt8[np.ndarray, "n height width c"]) -> dict[str, Any]:
+def latent_scale(model: AutoencoderKL, params: Any, images: UInt8[np.ndarray, "n height width c"]) -> dict[str, Any]:
     """Shift and scale that bring samples of the posterior to mean 0 and standard deviation 1: (z - shift) scaling.
 
     Mean and variance are over pictures, positions and channels, Var z = Var mu + E sigma^2 without any draw. Rombach et
@@ -55,9 +55,9 @@ def latent_scale(model: LatentVectors, params: Any, images: UInt8[np.ndarray, "n
     }
 
 
-def _moments(model: LatentVectors, params: Any, images: jax.Array) -> jax.Array:
+def _moments(model: AutoencoderKL, params: Any, images: jax.Array) -> jax.Array:
     """(E z, E z^2) of samples z of the posterior, by channel."""
-    posterior = model.posterior({"params": params}, images)
+    posterior = latent_vectors.posterior(model, {"params": params}, images)
     assert isinstance(posterior, DiagonalGaussian)
     squares = jnp.square(posterior.mean) + posterior.var
     return jnp.stack([posterior.mean.mean((0, 1, 2)), squares.mean((0, 1, 2))])
@@ -112,8 +112,7 @@ def measure_latent_scale(
     data = config.dataset
     dataset = load(data.name, data.split, data_dir, None if data.label < 0 else data.label)
     batches = Batches(dataset, config.batch_size, config.seed, tuple(data.crop) or None, data.flip)
-    view = LatentVectors(model, *batches.picture_shape)
-    scale = latent_scale(view, params, _first_pictures(batches, PICTURES))
+    scale = latent_scale(model, params, _first_pictures(batches, PICTURES))
     return {key: scale[key] for key in KEYS}
 
 

@@ -16,13 +16,11 @@ import optax
 from jaxtyping import Array, ArrayLike, Float
 from optax.contrib import MuonDimensionNumbers
 
-from dfm.config import nearest
 from dfm.errors import UserError
+from dfm.objectives.protocol import LATENTS
+from dfm.registry import nearest
 
 Settings = Mapping[str, Any]
-
-LATENTS = "latents"
-KNOWN_GROUPS = ("decoder", "encoder", "quant_conv", "post_quant_conv", "discriminator", "log_variance", LATENTS)
 
 
 def _adam(settings: Settings) -> optax.GradientTransformation:
@@ -150,19 +148,25 @@ class Optimizer:
         return {f"learning_rate/{name}": float(group.rate(step)) for name, group in self.groups.items()}
 
 
-def build(settings: Settings, total_steps: int, group_names: tuple[str, ...]) -> Optimizer:
+def build(
+    settings: Settings, total_steps: int, group_names: tuple[str, ...], other_names: tuple[str, ...] = ()
+) -> Optimizer:
     """The optimizer that `config.optimizer` describes, for these groups of parameters.
 
     `settings.groups.<name>` overrides any setting but gradient_clip_norm for one group.
 
+    Args:
+        group_names: the groups that learn.
+        other_names: groups that this objective has under other settings: they may have settings here.
+
     Raises:
-        UserError: a name or a value that cannot be; a group that neither this model nor another one has.
+        UserError: a name or a value that cannot be; a group that the objective never has.
     """
     shared = {key: value for key, value in settings.items() if key != "groups"}
     overrides = settings.get("groups") or {}
     for name, group in overrides.items():
-        if name not in (*KNOWN_GROUPS, *group_names):
-            raise UserError(f"optimizer.groups.{name}: no such group{nearest(name, (*group_names, *KNOWN_GROUPS))}")
+        if name not in (*group_names, *other_names):
+            raise UserError(f"optimizer.groups.{name}: no such group{nearest(name, (*group_names, *other_names))}")
         for key in group:
             if key not in shared or key == "gradient_clip_norm":
                 known = [key for key in shared if key != "gradient_clip_norm"]

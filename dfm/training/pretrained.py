@@ -9,10 +9,10 @@ from ml_collections import ConfigDict
 from dfm.conversion import load_pretrained
 from dfm.errors import UserError
 from dfm.models.autoencoder_kl import AutoencoderKL, parameter_shapes
+from dfm.objectives.protocol import Objective, Params, group_of
 from dfm.training.latent_scale import read_latent_scale
 from dfm.training.run_folder import holds_run, read_config
 from dfm.training.runs import load_run
-from dfm.training.state import TRAINING_ONLY, Params
 
 UNSEEN = ("norm_num_groups", "act_fn", "padding_mode")  # change what parameters mean, and no shape shows them
 
@@ -46,17 +46,16 @@ def _load_run_model(path: str | Path, which: Any = "latest") -> tuple[Any, Param
     An autoencoder's scaling_factor and shift_factor are those that the run has measured at this step, where it has.
     """
     run = load_run(path, which)
-    model = getattr(run.model, "model", run.model)  # an autoencoder comes as LatentVectors
-    return model.clone(**read_latent_scale(path, run.step)), run.params
+    return run.model.clone(**read_latent_scale(path, run.step)), run.params  # type: ignore[attr-defined]  # a Flax module's
 
 
-def load_groups(settings: ConfigDict, like: Params, model: Any) -> tuple[Params, Any]:
+def load_groups(settings: ConfigDict, like: Params, objective: Objective) -> tuple[Params, Any]:
     """(the groups of parameters that `settings` names, as `like` has them; the model that they come from).
 
     Args:
         settings: config.pretrained: path, and groups; these empty: all that both sides have.
         like: shapes of the parameters of the training.
-        model: of the training.
+        objective: of the training.
 
     Raises:
         UserError: nothing there to read, a group that is not there, a tensor of another shape, by its name, or
@@ -64,10 +63,10 @@ def load_groups(settings: ConfigDict, like: Params, model: Any) -> tuple[Params,
     """
     source, found = (_load_run_model if holds_run(settings.path) else load_pretrained)(settings.path)
     for key in UNSEEN:
-        theirs, ours = (getattr(side, key, None) for side in (source, model))
+        theirs, ours = (getattr(side, key, None) for side in (source, objective.model))
         if str(theirs).lower() != str(ours).lower():
             raise UserError(f"{settings.path}: {key} is {theirs!r} there and {ours!r} in this model")
-    known = [name for name in like if name in found and name not in TRAINING_ONLY]
+    known = [name for name in like if name in found and group_of(objective, name).kept]
     chosen = list(settings.groups) or known
     for name in chosen:
         if name not in known:

@@ -1,5 +1,6 @@
 """Pictures during training: reconstructions beside their originals, and samples, as PNG grids."""
 
+import functools
 from pathlib import Path
 
 import jax
@@ -9,13 +10,15 @@ from jaxtyping import Float, UInt8
 from dfm.arrays import grid, padded_batches, to_float, to_uint8
 from dfm.data import Batches
 from dfm.metrics.principal_components import principal_components
-from dfm.models.latent_vectors import LatentVectors
+from dfm.models import latent_vectors
+from dfm.models.autoencoder_kl import AutoencoderKL
+from dfm.objectives.protocol import Objective
 from dfm.picture_files import save_picture
 from dfm.shapes import typechecked
 from dfm.training.latent_scale import latent_scale, write_latent_scale
 from dfm.training.run_folder import PICTURES
 from dfm.training.sharding import on_this_process
-from dfm.training.state import TrainState
+from dfm.training.state import TrainState, model_statistics
 
 COLUMNS = 8
 RECONSTRUCTIONS, SAMPLES = 32, 64
@@ -28,11 +31,11 @@ SAMPLE_SEED = 0  # fixed: the samples of two steps, or two runs, differ by their
 class Previews:
     """Paints what the model can do so far. Training pictures throughout; nothing here changes the training."""
 
-    def __init__(self, model, batches: Batches, workdir: str | Path, measures_scale: bool = True):
+    def __init__(self, objective: Objective, batches: Batches, workdir: str | Path, measures_scale: bool = True):
         self._folder, self._measures_scale = Path(workdir) / PICTURES, measures_scale
-        self._batches, self._model = batches, model
-        self._decode = jax.jit(lambda params, z: model.apply({"params": params}, z, method="decode"))
-        self._encode = jax.jit(lambda params, images: model.apply({"params": params}, images, method="encode"))
+        self._batches, self._objective, self._model = batches, objective, objective.model
+        self._decode = jax.jit(functools.partial(latent_vectors.decode, objective.model))
+        self._encode = jax.jit(functools.partial(latent_vectors.encode, objective.model))
 
     def write(self, state: TrainState, step: int) -> None:
         """Writes reconstructions-<step>.png and, of few latents, samples-<step>.png; the first process does.
@@ -41,39 +44,49 @@ class Previews:
         """
         if jax.process_index() != 0:
             return
-        params = on_this_process({**state.params, **(state.ema_params or {})})  # frozen groups have no average
+        params = {**state.params, **(state.ema_params or {})}  # frozen groups have no average
+        statistics = model_statistics(self._objective, state.statistics)
+        variables = on_this_process({"params": params, **statistics})
         shown = self._batches.at(0)
         count = min(RECONSTRUCTIONS, len(shown["image"]))
-        originals = shown["image"][:count]
-        if state.latents is not None:
-            table = np.asarray(on_this_process(state.latents.values))
-            latents, z = table, table[shown["index"][:count]]
-        else:
-            some = self._some_pictures()
-            latents, z = self._encode_all(params, some), self._encode_all(params, originals)
-            if self._measures_scale and isinstance(self._model, LatentVectors):
-                scale = latent_scale(self._model, params, some)
-                write_latent_scale(self._folder.parent, step, scale)
-        reconstructions = self._paint(params, z)
+        originals, labels = shown["image"][:count], shown["label"][:count]
         self._folder.mkdir(parents=True, exist_ok=True)
-        pairs = beside_each_other(originals, reconstructions, COLUMNS)
+        if state.latents is not None:
+            latents = np.asarray(on_this_process(state.latents.values))
+            z = latents[shown["index"][:count]]
+        elif self._model.encodes:
+            some, their_labels = self._some_pictures()
+            latents, z = (self._encode_all(variables, *x) for x in ((some, their_labels), (originals, labels)))
+            if self._measures_scale and isinstance(self._model, AutoencoderKL):
+                scale = latent_scale(self._model, variables["params"], some)
+                write_latent_scale(self._folder.parent, step, scale)
+        else:  # latents are only drawn
+            size = latent_vectors.latent_size(self._model)
+            latents = np.random.default_rng(SAMPLE_SEED).normal(size=(SAMPLES, size)).astype(np.float32)
+            self._write_samples(variables, latents, labels, step)
+            return
+        pairs = beside_each_other(originals, self._paint(variables, z, labels), COLUMNS)
         save_picture(self._folder / f"reconstructions-{step:08d}.png", grid(pairs, COLUMNS))
         if latents.shape[1] <= MOST_LATENTS:
-            samples = self._paint(params, sample_gaussian(latents, SAMPLES, SAMPLE_SEED))
-            save_picture(self._folder / f"samples-{step:08d}.png", grid(samples, COLUMNS))
+            self._write_samples(variables, sample_gaussian(latents, SAMPLES, SAMPLE_SEED), labels, step)
 
-    def _paint(self, params, z: np.ndarray) -> np.ndarray:
-        return _in_chunks(lambda part: to_uint8(self._decode(params, part)), z)
+    def _write_samples(self, variables, z: np.ndarray, labels: np.ndarray, step: int) -> None:
+        samples = self._paint(variables, z, np.resize(labels, len(z)))
+        save_picture(self._folder / f"samples-{step:08d}.png", grid(samples, COLUMNS))
 
-    def _encode_all(self, params, images: np.ndarray) -> np.ndarray:
-        return _in_chunks(lambda part: np.asarray(self._encode(params, to_float(part))), images)
+    def _paint(self, variables, z: np.ndarray, labels: np.ndarray) -> np.ndarray:
+        return _in_chunks(lambda z, labels: to_uint8(self._decode(variables, z, labels)), z, labels)
 
-    def _some_pictures(self) -> np.ndarray:
-        """Up to 2,000 training pictures: those of the first batches."""
+    def _encode_all(self, variables, images: np.ndarray, labels: np.ndarray) -> np.ndarray:
+        encode = lambda images, labels: np.asarray(self._encode(variables, to_float(images), labels))  # noqa: E731
+        return _in_chunks(encode, images, labels)
+
+    def _some_pictures(self) -> tuple[np.ndarray, np.ndarray]:
+        """Up to 2,000 training pictures, those of the first batches, and their labels."""
         wanted = min(ENCODINGS, len(self._batches.dataset))
-        batches = -(-wanted // self._batches.local_batch_size)
-        images = np.concatenate([self._batches.at(step)["image"] for step in range(batches)])
-        return images[:wanted]
+        batches = [self._batches.at(step) for step in range(-(-wanted // self._batches.local_batch_size))]
+        images, labels = (np.concatenate([batch[name] for batch in batches]) for name in ("image", "label"))
+        return images[:wanted], labels[:wanted]
 
 
 @typechecked
@@ -95,6 +108,7 @@ def beside_each_other(
     return np.stack(rows, axis=1).reshape(-1, *upper.shape[1:])
 
 
-def _in_chunks(function, array: np.ndarray) -> np.ndarray:
+def _in_chunks(function, *arrays: np.ndarray) -> np.ndarray:
     """The function of CHUNK rows at a time."""
-    return np.concatenate([function(batch)[:count] for batch, count in padded_batches(array, CHUNK)])
+    chunks = zip(*(padded_batches(array, CHUNK) for array in arrays), strict=True)
+    return np.concatenate([function(*(batch for batch, _ in chunk))[: chunk[0][1]] for chunk in chunks])

@@ -1,16 +1,19 @@
 """Finished and running trainings, read back: the model and its parameters from a workdir, without data or optimizer."""
 
+import functools
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
 import jax
 from ml_collections import ConfigDict
 
+from dfm.array_files import hash_parameters
 from dfm.errors import UserError
+from dfm.models.protocol import Model
+from dfm.objectives.protocol import Objective, group_of
 from dfm.training.run_folder import CHECKPOINTS, RUN, read_config
-from dfm.training.state import TRAINING_ONLY
 
 
 @dataclass(frozen=True)
@@ -21,18 +24,30 @@ class Run:
         config: of the training.
         workdir: its folder.
         step: number of steps done at this checkpoint.
-        model, objective: as the config builds them; an autoencoder as `LatentVectors` of the training's pictures.
-        params: groups of parameters; their moving average where one is kept.
-        latents: [examples, latent_size], the table, or None where the model has an encoder.
+        model, objective: as the config builds them, for the pictures of the training.
+        params: groups of parameters that outlive the training; their moving average where one is kept.
+        latents: [examples, latent_size], the table, or None where the training has none.
+        statistics: collections of the model's variables beside the parameters, such as "batch_stats".
     """
 
     config: ConfigDict
     workdir: Path
     step: int
-    model: Any
-    objective: Any
+    model: Model
+    objective: Objective | None
     params: dict[str, Any]
     latents: jax.Array | None
+    statistics: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def variables(self) -> dict[str, Any]:
+        """What `model.apply` takes first."""
+        return {"params": self.params, **self.statistics}
+
+    @functools.cached_property
+    def sha256(self) -> str:
+        """Of the parameters, the table of latents and the statistics: what a sample depends on."""
+        return hash_parameters((self.params, self.latents, self.statistics))
 
 
 def load_run(workdir: str | Path, which: Literal["latest", "best"] | int = "latest", averaged: bool = True) -> Run:
@@ -46,31 +61,32 @@ def load_run(workdir: str | Path, which: Literal["latest", "best"] | int = "late
         UserError: no run, no checkpoint, or not this one.
     """
     from dfm import models, objectives
-    from dfm.models.latent_vectors import of_size
 
     config = read_config(workdir)
+    model = models.build(config.model, _picture_shape(Path(workdir)))
+    objective = objectives.build(config.objective, model)
     try:
-        step, saved = _read_checkpoint(Path(workdir) / CHECKPOINTS, which, averaged)
+        step, saved = _read_checkpoint(Path(workdir) / CHECKPOINTS, which, averaged, objective)
     except (OSError, ValueError, TypeError, KeyError) as error:
         first_line = (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
         raise UserError(f"{workdir}: the checkpoint cannot be read ({first_line})") from error
-    model = models.build(config.model)
     latents = saved.get("latents")
     return Run(
         config=config,
         workdir=Path(workdir),
         step=step,
-        model=of_size(model, _picture_shape(Path(workdir))),
-        objective=objectives.build(config.objective, model),
+        model=model,
+        objective=objective,
         params={**saved.get("params", {}), **saved.get("ema_params", {})},
         latents=latents["values"] if latents else None,
+        statistics=saved.get("statistics", {}),
     )
 
 
 def _read_checkpoint(
-    folder: Path, which: Literal["latest", "best"] | int, averaged: bool
+    folder: Path, which: Literal["latest", "best"] | int, averaged: bool, objective: Objective
 ) -> tuple[int, dict[str, Any]]:
-    """(step, the averaged or plain params and the table's values): no optimizer state is read."""
+    """(step, the averaged or plain params, the table's values, the model's statistics): no optimizer state is read."""
     import orbax.checkpoint as ocp
     from absl import logging
 
@@ -85,11 +101,14 @@ def _read_checkpoint(
         step = _choose_step(manager, which, folder)
         tree = manager.item_metadata(step)["state"]
         averages = (tree.get("ema_params") or {}) if averaged else {}
-        plain = [name for name in tree["params"] if name not in averages and name not in TRAINING_ONLY]
+        averages = {name: averages[name] for name in averages if group_of(objective, name).kept}
+        plain = [name for name in tree["params"] if name not in averages and group_of(objective, name).kept]
         groups = {"params": {name: tree["params"][name] for name in plain}, "ema_params": averages}
         shapes = {part: values for part, values in groups.items() if values}
         if tree.get("latents") is not None:
             shapes["latents"] = {"values": tree["latents"]["values"]}
+        if objective.model_statistics:
+            shapes["statistics"] = {name: tree["statistics"][name] for name in objective.model_statistics}
         here = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
         shapes = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=here), shapes)
         args = ocp.args.PyTreeRestore(

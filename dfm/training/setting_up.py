@@ -14,14 +14,18 @@ from dfm import models, objectives
 from dfm.data import Batches, load
 from dfm.errors import UserError
 from dfm.metrics.lpips import LpipsFile
+from dfm.models.autoencoder_kl import AutoencoderKL
+from dfm.models.protocol import Model
+from dfm.objectives.protocol import LATENTS, Objective, Params, group_of
+from dfm.objectives.reconstruction import Reconstruction
 from dfm.training import optimizers, run_folder
 from dfm.training.decoder_start import least_squares_start
-from dfm.training.latent_cache import cached, is_constant
+from dfm.training.latent_cache import CachedBatches, cached, is_constant
 from dfm.training.latent_scale import keep_latent_scale
 from dfm.training.latent_start import check_components, principal_components
 from dfm.training.pretrained import load_groups
 from dfm.training.sharding import check_batch_size, data_mesh, on_this_process
-from dfm.training.state import GradientObjective, Params, TrainState, initial_state
+from dfm.training.state import TrainState, initial_state
 
 LPIPS_FILE = LpipsFile()  # where the environment says
 
@@ -34,18 +38,19 @@ class Training:
     workdir: str
     mesh: Mesh
     batches: Batches
-    model: Any
-    objective: Any
+    model: Model
+    objective: Objective
     optimizer: optimizers.Optimizer
 
     @property
     def encoder_is_frozen(self) -> bool:
-        return bool(getattr(self.objective, "frozen_groups", ()))
+        return not group_of(self.objective, "encoder").learns
 
-    def with_cache(self, state: TrainState) -> Any:
+    def with_cache(self, state: TrainState) -> Batches | CachedBatches:
         """The batches; with latents in them where the encoder is frozen and sees the same pictures each epoch."""
         if not self.encoder_is_frozen or not is_constant(self.batches) or jax.process_count() > 1:
             return self.batches
+        assert isinstance(self.model, AutoencoderKL)  # nothing else freezes its encoder
         return cached(self.batches, self.model, on_this_process(state.params), Path(self.workdir))
 
     def initial_state(self) -> TrainState:
@@ -68,51 +73,48 @@ def build(config: ConfigDict, workdir: str, data_dir: str | None, lpips: LpipsFi
         jax.process_count(),
     )
     shape = batches.picture_shape
-    axes = ("height", "width", "channels")
-    painted = tuple(config.model.get(axis, size) for axis, size in zip(axes, shape, strict=True))
-    if painted != shape:
-        raise UserError(f"config: the model paints {painted} (height, width, channels), {data.name} has {shape}")
-    model = models.build(config.model)
-    objective = objectives.build(config.objective, model)
+    model = models.build(config.model, shape)
+    objective = ready_to_train(objectives.build(config.objective, model), shape, config, lpips)
     key = jax.random.key(0)
-    groups = tuple(jax.eval_shape(objective.init, key))
-    if isinstance(objective, GradientObjective):
-        objective = ready_to_train(objective, shape, config, lpips)
-        groups = tuple(name for name in groups if name not in objective.frozen_groups)
-    if jax.eval_shape(lambda key: objective.init_latents(key, len(dataset)), key) is not None:
-        groups += (optimizers.LATENTS,)
+    groups = tuple(name for name in jax.eval_shape(objective.init, key) if group_of(objective, name).learns)
+    table = jax.eval_shape(lambda key: objective.init_latents(key, len(dataset)), key)
+    if table is not None:
+        groups += (LATENTS,)
         if data.crop or data.flip:
             raise UserError(
                 "config: a latent table has one row a picture, whatever its crop: dataset.crop and "
                 "dataset.flip need an encoder"
             )
         if config.objective.get("latent_start") == "pca":
-            check_components(len(dataset), math.prod(shape), model.latent_size)
-    optimizer = optimizers.build(config.optimizer.to_dict(), config.total_steps, groups)
+            check_components(len(dataset), math.prod(shape), table.shape[1])
+    optimizer = optimizers.build(config.optimizer.to_dict(), config.total_steps, groups, tuple(objective.groups))
     if config.pretrained.path and not run_folder.has_begun(workdir):  # noticed before the folder is made
-        load_groups(config.pretrained, jax.eval_shape(objective.init, key), model)
+        load_groups(config.pretrained, jax.eval_shape(objective.init, key), objective)
     return Training(config, workdir, mesh, batches, model, objective, optimizer)
 
 
-def ready_to_train(objective: Any, shape: tuple[int, int, int], config: ConfigDict, lpips: LpipsFile) -> Any:
+def ready_to_train(objective: Objective, shape: tuple[int, int, int], config: ConfigDict, lpips: LpipsFile) -> Any:
     """The objective with what only a training needs of it; UserError where that is not to be had."""
     objective.check_pictures(shape)
-    if objective.frozen_groups and not config.pretrained.path:
+    if not group_of(objective, "encoder").learns and not config.pretrained.path:
         raise UserError("config: objective.freeze_encoder without pretrained.path would freeze random numbers")
-    return replace(objective, lpips=lpips.load()) if objective.needs_lpips else objective
+    if not objective.needs_lpips:
+        return objective
+    return replace(objective, lpips=lpips.load())  # type: ignore[type-var]  # a dataclass with this field
 
 
 def start_from_pictures(training: Training, state: TrainState, sharding) -> TrainState:
     """The first state with what the objective wants of it fitted to the pictures: latent table, decoder."""
-    if state.latents is None or training.config.objective.get("latent_start") != "pca":
+    objective, dataset = training.objective, training.batches.dataset
+    if state.latents is None or not isinstance(objective, Reconstruction) or objective.latent_start != "pca":
         return state
-    size, objective, dataset = state.latents.values.shape[1], training.objective, training.batches.dataset
+    size = state.latents.values.shape[1]
     values = principal_components(dataset, size, objective.latent_variance)
     state = replace(state, latents=replace(state.latents, values=jax.device_put(values, sharding)))
     if objective.decoder_start != "least_squares":
         return state
     params = least_squares_start(
-        training.model, state.params, values, dataset, objective.latent_noise, training.config.seed
+        objective.model, state.params, values, dataset, objective.latent_noise, training.config.seed
     )
     return _with_params(state, jax.device_put(params, sharding))
 
@@ -122,7 +124,7 @@ def start_from_pretrained(training: Training, state: TrainState, sharding) -> Tr
     if not training.config.pretrained.path:
         return state
     shapes = jax.eval_shape(lambda: state.params)
-    groups, source = load_groups(training.config.pretrained, shapes, training.model)
+    groups, source = load_groups(training.config.pretrained, shapes, training.objective)
     if training.encoder_is_frozen and jax.process_index() == 0:
         keep_latent_scale(training.workdir, source)
     return _with_params(state, jax.device_put(groups, sharding))

@@ -9,32 +9,9 @@ import optax
 from jaxtyping import Array
 
 from dfm.arrays import to_float
+from dfm.objectives.protocol import LATENTS, Batch, Metrics, Objective, Params, group_of
 from dfm.training.optimizers import Optimizer
-from dfm.training.state import Batch, GradientObjective, LatentTable, Objective, Params, TrainState
-
-Metrics = dict[str, Array]
-
-
-def loss_and_gradients(
-    objective: Objective, params: Params, rows: Array | None, batch: Batch, key: Array, compute_dtype: str = "float32"
-) -> tuple[Metrics, Params, Array | None]:
-    """(means over the batch of loss and metrics, gradients of the mean loss for the parameters, and for the rows).
-
-    Args:
-        rows: the latents of this batch's pictures, or None where the model has an encoder.
-        batch: "image" is uint8 or float32; the objective gets float32 in [-1, 1].
-        compute_dtype: what parameters and rows are cast to inside the loss; gradients are float32, as they are.
-    """
-    batch = with_floats(batch)
-
-    def mean_loss(params: Params, rows: Array | None) -> tuple[Array, Metrics]:
-        losses, metrics = objective(_cast(params, compute_dtype), _cast(rows, compute_dtype), batch, key)
-        metrics = {"loss": losses, **metrics}
-        means = {name: values.astype(jnp.float32).mean() for name, values in metrics.items()}
-        return means["loss"], means
-
-    gradients, means = jax.grad(mean_loss, argnums=(0, 1), has_aux=True)(params, rows)
-    return means, *gradients
+from dfm.training.state import LatentTable, TrainState
 
 
 def with_floats(batch: Batch) -> Batch:
@@ -43,7 +20,7 @@ def with_floats(batch: Batch) -> Batch:
 
 
 def make_step(
-    objective: Objective | GradientObjective,
+    objective: Objective,
     optimizer: Optimizer,
     ema_decay: float = 0.0,
     compute_dtype: str = "float32",
@@ -57,7 +34,7 @@ def make_step(
         accumulation_steps: the batch is worked off in as many parts, of which gradients and metrics are the means.
 
     Returns:
-        step(state, batch, phase=None); the phase is `phase_of(objective, step)`, a static argument under jit.
+        step(state, batch, phase); the phase is `objective.phase(step)`, a static argument under jit. None: that of 0.
     """
 
     def step(state: TrainState, batch: Batch, phase: str | None = None) -> tuple[TrainState, Metrics]:
@@ -66,18 +43,13 @@ def make_step(
         old_rows = None if table is None else table.values[index]
 
         def part(statistics: Any, rows: Array | None, batch: Batch, key: Array):
-            if not isinstance(objective, GradientObjective):
-                return *loss_and_gradients(objective, state.params, rows, batch, key, compute_dtype), statistics
-            metrics, gradients, statistics = objective.gradients(
-                state.params, statistics, with_floats(batch), key, phase or objective.phase(0), compute_dtype
-            )
-            return metrics, gradients, None, statistics
+            now = objective.phase(0) if phase is None else phase
+            return objective.gradients(state.params, statistics, with_floats(batch), key, now, compute_dtype, rows)
 
-        metrics, gradients, row_gradients, statistics = accumulate(
-            part, accumulation_steps, state.statistics, old_rows, batch, key
-        )
+        metrics, gradients, statistics = accumulate(part, accumulation_steps, state.statistics, old_rows, batch, key)
+        row_gradients = gradients.pop(LATENTS, None)
         params, opt_state = state.params, state.opt_state
-        for player, names in players(gradients).items():
+        for player, names in players(objective, gradients).items():
             own = {name: gradients[name] for name in names}
             params, opt_state, norm = optimizer.update(own, opt_state, params, state.step)
             metrics[f"{player}gradient_norm"] = norm
@@ -98,15 +70,12 @@ def make_step(
     return step
 
 
-def phase_of(objective: Objective | GradientObjective, step: int) -> str | None:
-    """What the step after `step` steps does, where that changes in a training."""
-    return objective.phase(step) if isinstance(objective, GradientObjective) else None
-
-
-def players(gradients: Params) -> dict[str, list[str]]:
+def players(objective: Objective, gradients: Params) -> dict[str, list[str]]:
     """The groups of each player, by the prefix of its metrics: norms, and clipping, are of each player by itself."""
-    found = {"": [name for name in gradients if name != "discriminator"]}
-    return found | ({"discriminator_": ["discriminator"]} if "discriminator" in gradients else {})
+    found: dict[str, list[str]] = {}
+    for name in gradients:
+        found.setdefault(group_of(objective, name).player, []).append(name)
+    return found
 
 
 def accumulate(part: Callable, count: int, statistics: Any, rows: Array | None, batch: Batch, key: Array):
@@ -122,13 +91,16 @@ def accumulate(part: Callable, count: int, statistics: Any, rows: Array | None, 
         # every count-th example, so that each device gives an equal share of its own; only when the last part is done
         piece = jax.tree.map(lambda leaf: leaf[i::count], (rows, batch))  # noqa: B023
         piece, total = jax.lax.optimization_barrier((piece, total))
-        metrics, gradients, row_gradients, statistics = part(statistics, *piece, jax.random.fold_in(key, i))
-        mine = jax.tree.map(lambda leaf: leaf / count, (metrics, gradients))
+        metrics, gradients, statistics = part(statistics, *piece, jax.random.fold_in(key, i))
+        metrics, gradients = jax.tree.map(lambda leaf: leaf / count, (metrics, gradients))
+        if rows is not None:
+            found_rows.append(gradients.pop(LATENTS))
+        mine = metrics, gradients
         total = mine if total is None else jax.tree.map(jnp.add, total, mine)
-        found_rows.append(None if row_gradients is None else row_gradients / count)
     metrics, gradients = total
-    row_gradients = None if rows is None else jnp.stack(found_rows, axis=1).reshape(rows.shape)  # type: ignore[arg-type]
-    return metrics, gradients, row_gradients, statistics
+    if rows is not None:
+        gradients = {**gradients, LATENTS: jnp.stack(found_rows, axis=1).reshape(rows.shape)}
+    return metrics, gradients, statistics
 
 
 def moving_average(average: Params | None, params: Params, step: Array, decay: float) -> Params | None:
@@ -140,10 +112,3 @@ def moving_average(average: Params | None, params: Params, step: Array, decay: f
         return None
     now = jnp.minimum(decay, (1.0 + step) / (10.0 + step))
     return jax.tree.map(lambda a, p: a + (1.0 - now) * (p - a), average, {name: params[name] for name in average})
-
-
-def _cast(tree: Any, dtype: str) -> Any:
-    if dtype == "float32":
-        return tree
-    floating = lambda leaf: jnp.issubdtype(leaf.dtype, jnp.floating)  # noqa: E731
-    return jax.tree.map(lambda leaf: leaf.astype(dtype) if floating(leaf) else leaf, tree)

@@ -151,3 +151,9 @@ def test_impossible_options_are_refused_at_once(photo, no_fit, options, message)
 def test_what_is_no_picture_is_refused(no_fit, image):
     with pytest.raises(UserError, match="pictures are"):
         codec.encode(image)
+
+
+def test_progress_of_a_search_never_goes_back(photo):
+    shares = []
+    codec.encode(photo, target_psnr=11.5, progress=lambda done, total, decibels: shares.append(done / total))
+    assert shares == sorted(shares) and shares[-1] <= 1

@@ -61,7 +61,7 @@ def test_options_that_a_jaxlib_does_not_know_are_left_out(monkeypatch, pictures)
 def test_networks_by_name(digits):
     assert digits.distance == "fd-digits" and digits.size == 64
     assert networks.load("mnist").distance == "fd-mnist"
-    with pytest.raises(UserError, match="did you mean inception"):
+    with pytest.raises(UserError, match="did you mean 'inception'"):
         networks.load("inceptoin")
 
 

@@ -84,7 +84,7 @@ def test_a_larger_painting_holds_the_smaller_one():
     variables = model.init(jax.random.key(0), jnp.zeros((1, 8, 6, 1)))
     z = jax.random.normal(jax.random.key(1), (2, 5))
     small = model.apply(variables, z, method="decode")
-    large = model.apply(variables, z, 24, 18, method="decode")
+    large = model.apply(variables, z, height=24, width=18, method="decode")
     np.testing.assert_allclose(large[:, 1::3, 1::3], small, atol=1e-5)
 
 
@@ -95,7 +95,7 @@ def test_points_run_across_before_down():
 def test_a_latent_table_has_no_encoder():
     model = DeepFourierMachine(**SMALL)
     variables = model.init(jax.random.key(0), jnp.zeros((1, 8, 6, 1)))
-    with pytest.raises(ValueError, match="latent table"):
+    with pytest.raises(ValueError, match="no encoder"):
         model.apply(variables, jnp.zeros((1, 8, 6, 1)), method="encode")
 
 

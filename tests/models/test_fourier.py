@@ -1,4 +1,4 @@
-"""The Fourier layer and net against the literal Eq. 4.5 and 4.6, in value and derivatives; counts, order and errors."""
+"""The Fourier layer against the literal Eq. 4.5, in value and derivatives."""
 
 import functools
 import math
@@ -11,18 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from dfm.models.fourier import (
-    COEFFICIENT_NAMES,
-    FourierLayer,
-    FourierNet,
-    coefficient_count,
-    cos_sin_pi,
-    fourier_layer,
-    fourier_net,
-    hidden_widths,
-    layer_sizes,
-    split_coefficients,
-)
+from dfm.models.fourier import COEFFICIENT_NAMES, fourier_layer, fourier_net, layer_sizes
 from dfm.models.literal_fourier import literal_layer, literal_net
 
 TOLERANCE = 1e-5  # relative to the largest entry
@@ -261,47 +250,13 @@ def test_phases_grow_with_m_and_not_with_two_to_the_m(passes):
     assert points <= phases(fourier_layer) <= 4 * (m + 1) * points
 
 
-# --- cosine and sine ---
-
-
-def exact_cos_sin_pi(x):
-    """Float64 after an exact reduction to one turn: pi x itself would be rounded."""
-    turn = math.pi * np.fmod(np.asarray(x, np.float64), 2.0)
-    return np.cos(turn), np.sin(turn)
-
-
-def test_cos_sin_pi_against_float64():
-    rng = np.random.default_rng(3)
-    near = rng.uniform(-4, 4, 200_000)
-    far = rng.choice([-1, 1], 50_000) * 2.0 ** rng.uniform(-30, 40, 50_000)
-    x = np.concatenate([near, far, np.arange(-64, 65) / 16, np.nextafter(np.float32(0.25), [-1, 1])]).astype(np.float32)
-    for found, expected in zip(jax.jit(cos_sin_pi)(x), exact_cos_sin_pi(x), strict=True):
-        assert found.dtype == jnp.float32
-        np.testing.assert_allclose(found, expected, rtol=0, atol=1.5e-7)
-
-
-def test_sine_is_relatively_accurate_near_its_zeros():
-    x = (2.0 ** np.arange(-40, -2)).astype(np.float32)
-    np.testing.assert_allclose(cos_sin_pi(jnp.asarray(x))[1], np.sin(np.pi * x.astype(np.float64)), rtol=3e-7)
-
-
-def test_multiples_of_half_a_unit_are_exact():
-    halves = np.concatenate([np.arange(-40, 41), [2**24 - 1, -(2**24) + 1, 2**31, 2**40, -(2**40)]])
-    cosine, sine = cos_sin_pi(jnp.asarray(halves / 2, jnp.float32))
-    np.testing.assert_array_equal(cosine, np.array([1, 0, -1, 0])[halves % 4])
-    np.testing.assert_array_equal(sine, np.array([0, 1, 0, -1])[halves % 4])
-
-
-def test_infinities_and_nan_give_nan():
-    for part in cos_sin_pi(jnp.array([jnp.inf, -jnp.inf, jnp.nan])):
-        assert np.isnan(part).all()
-
-
 FLOAT64_PROGRAM = """
 import jax, jax.numpy as jnp, numpy as np
 from dfm.models.literal_fourier import literal_layer
-from test_fourier import exact_cos_sin_pi, quick_jit, random_layer
-from dfm.models.fourier import cos_sin_pi, fourier_layer
+from test_fourier import quick_jit, random_layer
+from test_fourier_kernels import exact_cos_sin_pi
+from dfm.models.fourier import fourier_layer
+from dfm.models.fourier_kernels import cos_sin_pi
 x = np.concatenate([np.random.default_rng(0).uniform(-50, 50, 10_000), np.arange(-40, 41) / 2])
 for found, expected in zip(cos_sin_pi(jnp.asarray(x)), exact_cos_sin_pi(x)):
     assert found.dtype == jnp.float64
@@ -329,135 +284,3 @@ def test_float64_parity_in_a_process_of_its_own(pytestconfig):
         [sys.executable, "-c", program], capture_output=True, text=True, timeout=300, cwd=pytestconfig.rootpath
     )
     assert done.returncode == 0 and "float64 agrees" in done.stdout, done.stderr[-3000:]
-
-
-# --- the net ---
-
-
-def initialised(net, inputs=2, seed=0):
-    return quick_jit(net.init)(jax.random.key(seed), jnp.zeros((1, inputs)))
-
-
-@pytest.mark.parametrize(
-    "width, depth, channels, basis, count",
-    [
-        (8, 6, 3, "cos_sin", 22_080),  # the thesis' compression net
-        (4, 6, 1, "cas", 352),  # its decoder's outputs for MNIST
-        (6, 10, 3, "cas", 3_672),  # and for CIFAR-10
-        ((6, 5, 3), None, 3, "cos_sin", 2 * (4 * 6 + 64 * 5 + 32 * 3 + 8 * 3)),
-    ],
-)
-def test_coefficient_counts(width, depth, channels, basis, count):
-    assert coefficient_count(hidden_widths(width, depth), channels, basis) == count
-    shapes = jax.eval_shape(FourierNet(width, depth, channels, basis).init, jax.random.key(0), jnp.zeros((1, 2)))
-    assert sum(leaf.size for leaf in jax.tree.leaves(shapes)) == count
-
-
-def test_layers_of_a_tapering_net():
-    assert hidden_widths([6, 5, 3], None) == hidden_widths((6, 5, 3), 3) == (6, 5, 3)
-    assert hidden_widths(4, 3) == (4, 4, 4)
-    assert layer_sizes((6, 5, 3), 1) == [(2, 6), (6, 5), (5, 3), (3, 1)]
-    params = initialised(FourierNet([6, 5, 3], channels=1))["params"]
-    assert {name: layer["sin"].shape for name, layer in params.items()} == {
-        "layers_0": (4, 6),
-        "layers_1": (64, 5),
-        "layers_2": (32, 3),
-        "layers_3": (8, 1),
-    }
-
-
-@pytest.mark.parametrize("width, depth", [(4, None), (0, 3), (4, 0), (-1, 2), ([], None), ([4, 0], None), ([4, 4], 3)])
-def test_impossible_widths_are_refused(width, depth):
-    with pytest.raises(ValueError):
-        hidden_widths(width, depth)
-    with pytest.raises(ValueError):
-        FourierNet(width, depth).init(jax.random.key(0), jnp.zeros((1, 2)))
-
-
-@pytest.mark.parametrize("width, basis", [((5, 5), "cos_sin"), ((6, 4, 4), "cas")])
-def test_net_equals_the_literal_form(width, basis):
-    # 0.05: larger coefficients make deep compositions amplify rounding
-    net = FourierNet(width, channels=3, basis=basis, coefficient_init=jax.nn.initializers.normal(0.05))
-    variables = initialised(net)
-    x = np.random.default_rng(8).uniform(0, 1, (100, 2)).astype(np.float32)
-    layers = [variables["params"][f"layers_{i}"] for i in range(len(width) + 1)]
-
-    def loss(net, layers, x):
-        y = net(layers, x)
-        return (y * y).sum(), y
-
-    (_, y), gradients = quick_jit(jax.value_and_grad(functools.partial(loss, fourier_net), has_aux=True))(
-        layers, jnp.asarray(x)
-    )
-    (_, reference), expected = in_float64(
-        jax.value_and_grad(functools.partial(loss, literal_net), has_aux=True), jax.tree.map(np.asarray, layers), x
-    )
-    assert_close(y, reference)
-    assert_close(gradients, expected)
-    assert_close(quick_jit(net.apply)(variables, jnp.asarray(x)), reference)
-
-
-def test_explicit_coefficients_equal_own_parameters():
-    net = FourierNet(4, 1, coefficient_init=jax.nn.initializers.normal(0.2))
-    variables = initialised(net)
-    x = jax.random.uniform(jax.random.key(1), (2, 9, 2))
-    layers = [variables["params"][f"layers_{i}"] for i in range(2)]
-    apply = quick_jit(net.apply)
-    np.testing.assert_array_equal(apply({}, x, layers), apply(variables, x))
-    apply = quick_jit(FourierLayer(4).apply)
-    np.testing.assert_array_equal(apply({}, x, layers[0]), apply({"params": layers[0]}, x))
-
-
-def test_output_is_bounded_by_tanh():
-    net = FourierNet(4, 2, coefficient_init=jax.nn.initializers.normal(1.0))
-    y = quick_jit(net.apply)(initialised(net), jax.random.uniform(jax.random.key(1), (500, 2)))
-    assert y.shape == (500, 3)
-    assert float(jnp.abs(y).max()) <= 1.0
-    assert float(y.min()) < -0.5 and float(y.max()) > 0.5
-
-
-@pytest.mark.parametrize("basis", BASES)
-def test_initial_coefficients_have_the_variance_of_the_thesis(basis):
-    leaves = jax.tree.leaves(initialised(FourierNet(8, 6, basis=basis)))
-    values = np.concatenate([leaf.ravel() for leaf in leaves]).astype(np.float64)
-    assert np.mean(values**2) == pytest.approx(2e-10, rel=0.1)
-
-
-def test_split_coefficients_order():
-    """Layers in order, cos before sin, row-major, bit 0 of the row for the first input."""
-    layers = split_coefficients(jnp.arange(24.0), (2,), 1, "cos_sin")
-    expected = [
-        {"cos": [[0, 1], [2, 3], [4, 5], [6, 7]], "sin": [[8, 9], [10, 11], [12, 13], [14, 15]]},
-        {"cos": [[16], [17], [18], [19]], "sin": [[20], [21], [22], [23]]},
-    ]
-    assert [list(layer) for layer in layers] == [["cos", "sin"]] * 2
-    assert jax.tree.map(lambda array: array.tolist(), layers) == expected
-
-
-@pytest.mark.parametrize(
-    "row, phase",
-    [(0, lambda x1, x2: 0 * x1), (1, lambda x1, x2: x1), (2, lambda x1, x2: x2), (3, lambda x1, x2: x1 + x2)],
-)
-def test_meaning_of_each_coefficient(row, phase):
-    x = np.random.default_rng(9).uniform(-1, 1, (20, 2)).astype(np.float32)
-    turn = 2 * np.pi * phase(*x.T.astype(np.float64))
-    for offset, expected in ((0, np.cos(turn)), (4, np.sin(turn))):
-        vector = jnp.zeros(12).at[offset + row].set(1.0)
-        layer = split_coefficients(vector, (1,), 1, "cos_sin")[0]
-        np.testing.assert_allclose(layer_jit(jnp.asarray(x), layer)[:, 0], expected, atol=1e-6)
-
-
-@pytest.mark.parametrize("basis", BASES)
-def test_split_coefficients_of_a_batch(basis):
-    widths, channels = (3, 2), 1
-    count = coefficient_count(widths, channels, basis)
-    vectors = jax.random.normal(jax.random.key(0), (2, 5, count))
-    layers = split_coefficients(vectors, widths, channels, basis)
-    assert [layer[COEFFICIENT_NAMES[basis][0]].shape for layer in layers] == [(2, 5, 4, 3), (2, 5, 8, 2), (2, 5, 4, 1)]
-    one = split_coefficients(vectors[1, 4], widths, channels, basis)
-    jax.tree.map(lambda many, single: np.testing.assert_array_equal(many[1, 4], single), layers, one)
-    flat = jnp.concatenate([layer[name].reshape(2, 5, -1) for layer in layers for name in COEFFICIENT_NAMES[basis]], -1)
-    np.testing.assert_array_equal(flat, vectors)
-    for wrong in (count - 1, count + 1, 0):
-        with pytest.raises(ValueError, match="coefficients for a net that needs"):
-            split_coefficients(jnp.zeros(wrong), widths, channels, basis)

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from jax.sharding import NamedSharding, PartitionSpec
 
+from dfm.models import fourier_kernels
 from dfm.models.dfm import DeepFourierMachine, pixel_centres
-from dfm.objectives import painting_error
 from dfm.objectives.painting_error import painting_errors
 from dfm.training.sharding import data_mesh
 
@@ -35,7 +35,7 @@ def assert_close(found, expected):
 
 @pytest.mark.parametrize("batch", [1, 7, 48])  # one picture; a batch that nothing divides; several chunks
 def test_errors_and_gradients_are_those_of_the_plain_expression(batch, monkeypatch):
-    monkeypatch.setattr(painting_error, "CHUNK_POINTS", 60)
+    monkeypatch.setattr(fourier_kernels, "CHUNK_POINTS", 60)
     vectors, points, targets, weights = example(batch)
 
     def errors_and_gradient(errors):
@@ -53,7 +53,7 @@ def test_errors_and_gradients_are_those_of_the_plain_expression(batch, monkeypat
 
 def test_chunks_leave_a_batch_on_its_devices(monkeypatch):
     """Four devices, two chunks: each computes its own pictures, and nothing is exchanged."""
-    monkeypatch.setattr(painting_error, "CHUNK_POINTS", 60)
+    monkeypatch.setattr(fourier_kernels, "CHUNK_POINTS", 60)
     vectors, points, targets, _ = example(16)
     sharding = NamedSharding(data_mesh(), PartitionSpec(data_mesh().axis_names[0]))
     gradient = jax.jit(
@@ -65,20 +65,6 @@ def test_chunks_leave_a_batch_on_its_devices(monkeypatch):
         assert exchange not in compiled
     expected = jax.jit(jax.grad(lambda v: plain(v, points, targets).sum()))(vectors)
     assert_close(gradient(vectors, targets), expected)
-
-
-@pytest.mark.parametrize(
-    ("batch", "points", "devices", "size"),
-    [(64, 784, 1, 8), (512, 1024, 1, 4), (64, 784, 2, 16), (7, 784, 1, 7), (64, 64, 1, 64), (3, 10**6, 1, 3)],
-)
-def test_chunk_size(batch, points, devices, size, monkeypatch):
-    monkeypatch.setattr(jax, "device_count", lambda: devices)
-    assert painting_error._chunk_size(batch, points) == size
-
-
-def test_an_accelerator_takes_all_at_once(monkeypatch):
-    monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
-    assert painting_error._chunk_size(512, 1024) == 512
 
 
 def test_shapes_are_checked():

@@ -8,6 +8,8 @@ from flax import linen as nn
 from ml_collections import ConfigDict
 
 from dfm.config import defaults
+from dfm.models.distributions import PointMass
+from dfm.objectives.per_example import PerExample
 
 SIZE, LATENTS = 64, 4  # of a digit: 8 x 8
 
@@ -16,6 +18,13 @@ class LinearMachine(nn.Module):
     """decode: pictures from latents; encode: latents from pictures, unless they are a table."""
 
     encodes: bool = True
+    height: int = 8
+    width: int = 8
+    channels: int = 1
+    stride: int = 1
+    latent_shape: tuple[int, ...] = (LATENTS,)
+    classes: int = 0
+    has_likelihood: bool = False
 
     def setup(self):
         self.decoder = nn.Dense(SIZE)
@@ -23,17 +32,17 @@ class LinearMachine(nn.Module):
             self.encoder = nn.Dense(LATENTS)
 
     def __call__(self, images):
-        z = self.encode(images) if self.encodes else jnp.zeros((len(images), LATENTS))
+        z = self.encode(images).mode() if self.encodes else jnp.zeros((len(images), LATENTS))
         return self.decode(z)
 
-    def encode(self, images):
-        return self.encoder(images.reshape(len(images), SIZE))
+    def encode(self, images, labels=None):
+        return PointMass(self.encoder(images.reshape(len(images), SIZE)))
 
-    def decode(self, z, height=None, width=None):
+    def decode(self, z, labels=None, height=None, width=None):
         return jnp.tanh(self.decoder(z)).reshape(len(z), 8, 8, 1)
 
 
-class Reconstruction:
+class Reconstruction(PerExample):
     """Mean squared error, with a little noise on the latents, so that keys matter; NaN wherever `break_at` is met."""
 
     def __init__(self, model: LinearMachine, noise: float = 0.01, break_at: int = -1):
@@ -47,8 +56,8 @@ class Reconstruction:
 
     def __call__(self, params, latents, batch, key):
         images = batch["image"]
-        z = self.model.apply({"params": params}, images, method="encode") if latents is None else latents
-        z = z + self.noise * jax.random.normal(key, z.shape)
+        encoded = self.model.apply({"params": params}, images, method="encode").mode() if latents is None else latents
+        z = encoded + self.noise * jax.random.normal(key, encoded.shape)
         painted = self.model.apply({"params": params}, z, method="decode")
         mse = ((painted - images) ** 2).mean((1, 2, 3))
         if self.break_at >= 0:  # an example that comes up in some step
@@ -73,5 +82,5 @@ def install(monkeypatch=None) -> None:
     from dfm import models, objectives
 
     put = setattr if monkeypatch is None else monkeypatch.setattr
-    put(models, "build", lambda config: LinearMachine(config.encodes))
+    put(models, "build", lambda config, shape=None: LinearMachine(config.encodes))
     put(objectives, "build", lambda config, model: Reconstruction(model, break_at=config.get("break_at", -1)))

@@ -38,7 +38,7 @@ def test_grids_of_training_pictures(encodes, tmp_path):
     optimizer = optimizers.build(tiny_config().optimizer.to_dict(), 10, groups)
     state = jax.jit(lambda: initial_state(objective, optimizer, 1_500, 0, ema=True))()
     batches = Batches(load("digits", "train"), 20, seed=0)
-    previews = Previews(model, batches, tmp_path)
+    previews = Previews(objective, batches, tmp_path)
     previews.write(state, 30)
     previews.write(state, 60)
     names = sorted(path.name for path in (tmp_path / "pictures").iterdir())

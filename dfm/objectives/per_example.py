@@ -1,0 +1,88 @@
+"""The adapter of losses that are one number an example: their mean is differentiated for all groups that learn."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from dfm.objectives.protocol import LATENTS, Batch, Group, Metrics, Params, Statistics, group_of
+
+Rows = Float[Array, "batch latent"] | None
+Losses = Float[Array, " batch"]
+
+
+class PerExample:
+    """An objective (dfm/objectives/protocol.py) of a loss: a subclass has `model`, `init` and `__call__`.
+
+    One player, one phase, no statistics and no table, unless it says otherwise. With statistics it overrides `losses`.
+    """
+
+    model: Any
+
+    @property
+    def groups(self) -> Mapping[str, Group]:
+        return {}
+
+    @property
+    def model_statistics(self) -> tuple[str, ...]:
+        return ()
+
+    @property
+    def needs_lpips(self) -> bool:
+        return False
+
+    def check_pictures(self, shape: tuple[int, int, int]) -> None:
+        """Any will do."""
+
+    def init(self, key: Array) -> Params:
+        raise NotImplementedError
+
+    def init_statistics(self, key: Array) -> Statistics | None:
+        return None
+
+    def init_latents(self, key: Array, examples: int) -> Float[Array, "examples latent"] | None:
+        return None
+
+    def phase(self, step: int) -> str:
+        return ""
+
+    def __call__(self, params: Params, rows: Rows, batch: Batch, key: Array) -> tuple[Losses, Metrics]:
+        """(loss, metrics) of each example."""
+        raise NotImplementedError
+
+    def losses(
+        self, params: Params, statistics: Statistics | None, rows: Rows, batch: Batch, key: Array
+    ) -> tuple[Losses, Metrics, Statistics | None]:
+        """(loss of each example, metrics of each example or of the batch, new statistics)."""
+        return *self(params, rows, batch, key), statistics
+
+    def gradients(
+        self,
+        params: Params,
+        statistics: Statistics | None,
+        batch: Batch,
+        key: Array,
+        phase: str,
+        compute_dtype: str = "float32",
+        rows: Rows = None,
+    ) -> tuple[Metrics, Params, Statistics | None]:
+        """See the protocol; gradients of the mean loss, taken in float32 of parameters cast to `compute_dtype`."""
+        learning = {name: params[name] for name in params if group_of(self, name).learns}
+
+        def mean_loss(learning: Params, rows: Rows) -> tuple[Array, tuple[Metrics, Statistics | None]]:
+            whole = _cast({**params, **learning}, compute_dtype)
+            losses, metrics, new = self.losses(whole, statistics, _cast(rows, compute_dtype), batch, key)
+            means = {name: values.astype(jnp.float32).mean() for name, values in {"loss": losses, **metrics}.items()}
+            return means["loss"], (means, new)
+
+        (gradients, of_rows), (means, new) = jax.grad(mean_loss, argnums=(0, 1), has_aux=True)(learning, rows)
+        return means, gradients if rows is None else {**gradients, LATENTS: of_rows}, new
+
+
+def _cast(tree: Any, dtype: str) -> Any:
+    if dtype == "float32":
+        return tree
+    floating = lambda leaf: jnp.issubdtype(leaf.dtype, jnp.floating)  # noqa: E731
+    return jax.tree.map(lambda leaf: leaf.astype(dtype) if floating(leaf) else leaf, tree)

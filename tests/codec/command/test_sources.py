@@ -1,0 +1,107 @@
+"""Which files a command reads and writes."""
+
+import pytest
+
+from dfm.codec.command.sources import Job, find_jobs
+from dfm.errors import UserError
+
+
+@pytest.fixture
+def work(tmp_path, monkeypatch):
+    """An empty current folder with `in` and `out`."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "in").mkdir()
+    (tmp_path / "out").mkdir()
+    return tmp_path
+
+
+def touch(folder, *names):
+    for name in names:
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).touch()
+
+
+def find(*inputs, output="out", shard=None):
+    return find_jobs(inputs, output, (".png", ".jpg"), ".dfm", "pictures", shard)
+
+
+def outputs(jobs) -> dict[str, str]:
+    return {job.source: job.output for job in jobs.jobs}
+
+
+def test_one_file_to_one_file(work):
+    jobs = find("in/a.png", output="b.dfm")
+    assert jobs.jobs == [Job("in/a.png", "b.dfm", "b.dfm")] and not jobs.into_folder
+    assert outputs(find("-", output="-")) == {"-": "-"}
+
+
+def test_files_into_a_folder(work):
+    touch(work, "in/a.png", "b.weird")
+    jobs = find("in/a.png", "b.weird")
+    assert outputs(jobs) == {"in/a.png": "out/a.dfm", "b.weird": "out/b.dfm"} and jobs.into_folder
+    assert outputs(find("in/a.png")) == {"in/a.png": "out/a.dfm"}
+
+
+def test_a_folder_with_sub_folders(work):
+    touch(
+        work / "in", "b.png", "a.JPG", "sub/deep/c.png", "notes.txt", "x.heic", ".hidden.png", ".git/d.png", "old.dfm"
+    )
+    jobs = find("in")
+    expected = {"in/a.JPG": "out/a.dfm", "in/b.png": "out/b.dfm", "in/sub/deep/c.png": "out/sub/deep/c.dfm"}
+    assert outputs(jobs) == expected and jobs.left_alone == ["in/notes.txt", "in/x.heic"]
+
+
+def test_linked_folders_are_followed_once(work):
+    touch(work, "elsewhere/a.png")
+    (work / "in" / "link").symlink_to(work / "elsewhere")
+    (work / "elsewhere" / "back").symlink_to(work / "in")
+    assert outputs(find("in")) == {"in/link/a.png": "out/link/a.dfm"}
+
+
+def test_files_that_differ_in_their_suffix_keep_it(work):
+    touch(work / "in", "a.png", "a.jpg", "B.png", "b.jpg", "c.png", "a.png.jpg")
+    assert sorted(job.name for job in find("in").jobs) == [
+        *("B.png.dfm", "a.jpg.dfm", "a.png.dfm", "a.png.jpg.dfm", "b.jpg.dfm", "c.dfm")
+    ]
+
+
+def test_the_same_file_twice_is_one(work):
+    touch(work, "in/a.png")
+    assert len(find("in/a.png", "in/a.png", "in").jobs) == 1
+
+
+@pytest.mark.parametrize(
+    ("inputs", "output", "message"),
+    [
+        (["in"], "new", "new: the output of a folder must be an existing folder"),
+        (["in/a.png", "in/b.png"], "new", "new: the output of several inputs must be an existing folder"),
+        (["in/a.png", "in/b.png"], "in/a.png", "must be an existing folder"),
+        (["empty"], "out", "empty: no pictures in this folder (.png, .jpg)"),
+        (["in/a.png", "-"], "out", "standard input has no name"),
+        (["-"], "out", "standard input has no name"),
+        (["in/a.png", "other/a.png"], "out", "other/a.png and in/a.png would both become a.png"),
+    ],
+)
+def test_refusals(work, inputs, output, message):
+    touch(work, "in/a.png", "in/b.png", "other/a.png", "empty/notes.txt")
+    with pytest.raises(UserError) as caught:
+        find(*inputs, output=output)
+    assert message in str(caught.value)
+
+
+def test_shards_share_a_folder(work):
+    names = [f"{number}.png" for number in range(40)]
+    touch(work / "in", *names)
+    parts = [[job.source for job in find("in", shard=(part, 3)).jobs] for part in (1, 2, 3)]
+    assert sorted(sum(parts, [])) == sorted(f"in/{name}" for name in names) and all(parts)
+    # a part keeps its pictures whatever comes and goes beside them
+    touch(work / "in", "0000.png", "zzz.png")
+    (work / "in" / "7.png").unlink()
+    again = [[job.source for job in find("in", shard=(part, 3)).jobs] for part in (1, 2, 3)]
+    for before, after in zip(parts, again, strict=True):
+        assert set(before) ^ set(after) <= {"in/0000.png", "in/zzz.png", "in/7.png"}
+
+
+def test_a_shard_may_be_empty(work):
+    touch(work / "in", "a.png")
+    assert sorted(len(find("in", shard=(part, 2)).jobs) for part in (1, 2)) == [0, 1]
