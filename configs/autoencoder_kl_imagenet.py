@@ -13,6 +13,9 @@ Words: f8c4 (83,653,863 parameters and 2,765,633 of the discriminator), f4c3, f1
 steps of it, no LPIPS); cifar10 is small as it is. Keys: size of the windows in pixels, decoder_width (a factor).
 Data: `python -m dfm.data.prepare imagenet2012`, or cifar10, or a folder. LPIPS weights: --lpips_weights or
 DFM_LPIPS_WEIGHTS (VGG-16 as in the publication, or AlexNet); --config.objective.perceptual_weight=0 does without.
+
+Cost and outcome (one CPU core, seed 0): cifar10 31 min, 26.4 dB and LPIPS 0.0087 on the 10,000 test pictures, rFID 57
+of 2,048 of them; f8c4:small on 80 photographs 61 min, 21.0 dB on 20 others. f8c4 at its own size was not trained yet.
 """
 
 import math

@@ -6,6 +6,10 @@
     python -m dfm.train --config=configs/dfm_digits.py:class=2 --workdir=runs/twos       one class alone
 
 The net is small, as the pictures are: width 3, depth 3, 68 coefficients from 12 latents, one table row a picture.
+
+Cost: 30,000 steps, 75 s of one CPU core. Outcome (seed 0): 24.0 dB on the training pictures; fd-digits of 10,000
+samples of a mixture of ten Gaussians 18.8, rfd-digits 2.9 (results/evaluate.jsonl). Without `input_shift` 19.4 dB,
+23.6 and 13.1: four of the 64 pixels lay on the crease that dfm/models/dfm.py derives.
 """
 
 from ml_collections import ConfigDict

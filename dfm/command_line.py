@@ -58,7 +58,9 @@ class Parser(argparse.ArgumentParser):
         # argparse tells nobody whether a value was typed or is a default: all that is typed comes by here
         if action.option_strings:
             self.given[action.dest] = max(action.option_strings, key=len)
-        return super()._get_values(action, arg_strings)
+        # no shell has done it in --output=~/pictures, which would make a folder named ~
+        words = [os.path.expanduser(word) if word.startswith("~") else word for word in arg_strings]
+        return super()._get_values(action, words)
 
 
 def run_command(name: str, run: Callable[[Sequence[str] | None], int | None], arguments: Sequence[str] | None) -> int:

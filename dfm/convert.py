@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from dfm.command_line import Parser, checkpoint, run_command
+from dfm.command_line import Parser, checkpoint, run_command, say
 from dfm.errors import UserError
 from dfm.files import refuse_same_file
 
@@ -67,7 +67,7 @@ def _run(arguments: Sequence[str] | None) -> None:
         shard_bytes = args.shard_megabytes and args.shard_megabytes * 10**6
         save_pretrained(model, params, args.output, args.dtype or "float32", shard_bytes)
         if missed := what_diffusers_misses(model):
-            print(f"note: {missed}", file=sys.stderr)
+            say(f"note: {missed}")
     else:
         save_checkpoint(model, params, args.output)
     print(f"{args.output}: {target}, {_count(params):,} parameters")
@@ -81,23 +81,21 @@ def _with_measured_scale(model: "AutoencoderKL", params: Any, args: argparse.Nam
     try:
         return model.clone(**measure_latent_scale(model, params, read_config(args.input), args.data_dir))
     except UserError as error:
-        print(f"note: the scale of the latents cannot be measured: {error}", file=sys.stderr)
+        say(f"note: the scale of the latents cannot be measured: {error}")
         return model
 
 
 def _note_what_is_unknown(model: "AutoencoderKL", args: argparse.Namespace) -> None:
     file = Path(args.input)
     if file.is_file() and args.config is None and not (file.parent / "config.json").exists():
-        print(
+        say(
             f"note: norm_num_groups {model.norm_num_groups} is that of the published models; no tensor shows it, "
-            "--config does",
-            file=sys.stderr,
+            "--config does"
         )
     if model.scaling_factor is None:
-        print(
+        say(
             "note: the scale of the latents is not known, and scaling_factor is null in the result; --config says it "
-            "of a single file",
-            file=sys.stderr,
+            "of a single file"
         )
 
 

@@ -7,13 +7,14 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from dfm import registry
-from dfm.command_line import Meaning, Meanings, Parser, checkpoint, join_processes, run_command
+from dfm.command_line import Meaning, Meanings, Parser, checkpoint, join_processes, run_command, say
 from dfm.errors import UserError
+from dfm.metrics.weight_files import INCEPTION_SOURCE, WeightFiles
 from dfm.priors import DEFAULT_PRIOR, PRIORS
 
 if TYPE_CHECKING:
+    from dfm.evaluation import Options
     from dfm.evaluation.evaluation import Evaluation
-    from dfm.metrics.networks import WeightFiles
 
 EXAMPLES = """metrics on samples (against --reference, but for is):
   fid, fid_infinity, kid, is, precision_recall, density_coverage, mmd, mind    features of FID's Inception
@@ -83,10 +84,10 @@ def _run(arguments: Sequence[str] | None) -> None:
     first = jax.process_index() == 0
     lines: list[dict] = []
     warned: set[str] = set()
-    for line in _prepared(args, first and not args.quiet).lines():
+    for line in _prepared(args, _options(args, first and not args.quiet)).lines():
         lines.append(line)
         for warning in set(line["warnings"]) - warned if first else ():
-            print(f"dfm.evaluate: warning: {warning}", file=sys.stderr)
+            say(f"dfm.evaluate: warning: {warning}")
         warned |= set(line["warnings"])
         if first and args.output:
             append_line(args.output, line)
@@ -96,12 +97,11 @@ def _run(arguments: Sequence[str] | None) -> None:
         print_table(lines, sys.stdout)
 
 
-def _prepared(args: argparse.Namespace, speaks: bool) -> "Evaluation":
-    """The evaluation that the command asks for."""
-    from dfm.evaluation import Options, entry
+def _options(args: argparse.Namespace, speaks: bool = False) -> "Options":
+    from dfm.evaluation import Options
     from dfm.results import portable_command
 
-    options = Options(
+    return Options(
         protocol=args.protocol,
         num_references=args.num_references,
         label=args.label,
@@ -109,11 +109,17 @@ def _prepared(args: argparse.Namespace, speaks: bool) -> "Evaluation":
         data_dir=args.data_dir,
         batch_size=args.batch_size,
         cache=not args.no_cache,
-        weights=_weight_files(args),
+        weights=WeightFiles(args.inception_weights, args.inception_sha256, args.lpips_weights, args.lpips_sha256),
         command=portable_command(args.command),
         note=_note if speaks else lambda text: None,
         quiet=args.quiet,
     )
+
+
+def _prepared(args: argparse.Namespace, options: "Options") -> "Evaluation":
+    """The evaluation that the command asks for."""
+    from dfm.evaluation import entry
+
     if args.vae:
         metrics = args.metrics or "reconstruction"
         return entry.prepare_autoencoder(
@@ -139,14 +145,8 @@ def _prepared(args: argparse.Namespace, speaks: bool) -> "Evaluation":
     )
 
 
-def _weight_files(args: argparse.Namespace) -> "WeightFiles":
-    from dfm.metrics.networks import WeightFiles
-
-    return WeightFiles(args.inception_weights, args.inception_sha256, args.lpips_weights, args.lpips_sha256)
-
-
 def _note(text: str) -> None:
-    print(f"dfm.evaluate: {text}", file=sys.stderr)
+    say(f"dfm.evaluate: {text}")
 
 
 def _parser() -> Parser:
@@ -159,7 +159,7 @@ def _parser() -> Parser:
     )
     add = parser.add_argument
     what = parser.add_mutually_exclusive_group(required=True)
-    what.add_argument("--workdir", help="folder of a run, whose samples and reconstructions are judged")
+    what.add_argument("--workdir", help="folder of a run, whose samples and reconstructions are measured")
     what.add_argument("--vae", metavar="FOLDER|FILE", help="autoencoder (diffusers' or a run's) that reconstructs")
     what.add_argument("--samples", metavar="FOLDER|NPZ", help="pictures to judge; .npz: images, uint8 [N, H, W, C]")
     what.add_argument("--make_stats", metavar="NAME:SPLIT|FOLDER|NPZ", help="store statistics of these in --output")
@@ -188,7 +188,7 @@ def _parser() -> Parser:
     group.add_argument("--temperature", type=float, default=1.0, metavar="T", help="factor of the latents' deviations")
     group.add_argument("--invert_steps", type=int, default=300, metavar="N", help="for pictures outside of a table")
 
-    group = parser.add_argument_group("weights (never downloaded)")
+    group = parser.add_argument_group("weights (never downloaded)", f"FID's: {INCEPTION_SOURCE}.")
     group.add_argument("--inception_weights", metavar="FILE", help="default $DFM_INCEPTION_WEIGHTS")
     group.add_argument("--inception_sha256", metavar="HASH", help="expected hash of weights that are not the published")
     group.add_argument("--lpips_weights", metavar="FILE", help="default $DFM_LPIPS_WEIGHTS")
@@ -232,26 +232,20 @@ def _check(args: argparse.Namespace) -> None:
 def _make_statistics(args: argparse.Namespace) -> None:
     import jax
 
-    from dfm.evaluation.measure import measure
-    from dfm.evaluation.references import save_statistics
-    from dfm.evaluation.sources import open_source
-    from dfm.metrics import networks
-    from dfm.metrics.features import Extractor
-    from dfm.progress import Progress
-    from dfm.results import portable_command, provenance
+    from dfm.evaluation import make_statistics
 
     metric, dash, name = (args.metrics or "fid").partition("-")
     if "," in name or metric != ("fd" if dash else "fid"):
         raise UserError(f"--make_stats makes statistics of one network: --metrics=fid or fd-NAME, not {args.metrics}")
-    source = open_source(args.make_stats, args.data_dir, args.label, args.size)
-    network = networks.load(name if dash else "inception", _weight_files(args))
-    with Progress(source.count, source.id, "picture", quiet=args.quiet) as progress:
-        measured = measure(source, Extractor(network, args.batch_size), args.keep_features, progress.advance)
-    if jax.process_index() == 0:
-        facts = {"command": portable_command(args.command), "warnings": measured.warnings, **provenance()}
-        save_statistics(args.output, measured, network, facts)
-        if not args.quiet:
-            print(f"{args.output}: {measured.count:,} pictures of {source.id}, {network.name}", file=sys.stderr)
+    measured = make_statistics(
+        args.make_stats,
+        args.output,
+        name if dash else "inception",
+        keep_features=args.keep_features,
+        options=_options(args),
+    )
+    if not args.quiet and jax.process_index() == 0:
+        say(f"{args.output}: {measured.count:,} pictures of {measured.id}, {args.metrics or 'fid'}")
 
 
 if __name__ == "__main__":

@@ -174,7 +174,7 @@ class FitProgress(Progress):
     """Progress over several fits of known relative cost, on standard error, with the time left."""
 
     def __init__(self, total_cost: float):
-        super().__init__(100.0, unit="%")
+        super().__init__(100.0, unit="")
         self._scale = 100.0 / total_cost if total_cost else 0.0  # nothing to fit
 
     def of_fit(self, name: str, cost: float) -> Callable[[int, int, float], None]:

@@ -5,8 +5,7 @@ import sys
 import time
 from collections.abc import Sequence
 
-from dfm.command_line import Parser, check_seed, checkpoint, run_command
-from dfm.errors import UserError
+from dfm.command_line import Meaning, Parser, check_seed, checkpoint, run_command, say
 from dfm.priors import DEFAULT_PRIOR, PRIORS
 
 EXAMPLES = """The latents are those of the training pictures: the table, or what the encoder says. One JSON line on
@@ -27,35 +26,37 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _run(arguments: Sequence[str] | None) -> None:
     args = _parser().parse_args(arguments)
-    for name in ("components", "seed"):
-        if getattr(args, name) is not None and args.prior != "gmm":
-            raise UserError(f"--{name} is for --prior=gmm, not for {args.prior}")
     if args.seed is not None:
         check_seed(args.seed)
 
     from dfm import results
-    from dfm.sampling import RunData, fit_prior
-    from dfm.sampling.fitted_priors import prior_path
+    from dfm.sampling import RunData, fit_prior, store_prior
     from dfm.training.runs import load_run
 
     run = load_run(args.workdir, args.which)
     start = time.perf_counter()
     data = RunData(run, args.data_dir, args.batch_size)
     given = {"components": args.components, "seed": args.seed}
-    _, facts = fit_prior(data, args.prior, **{name: value for name, value in given.items() if value is not None})
+    options = {name: value for name, value in given.items() if value is not None}
+    prior, facts = fit_prior(data, args.prior, args.quiet, **options)
+    path = store_prior(run, prior, facts)
     if facts["count"] <= facts["dimension"] and not args.quiet:
-        print(
+        say(
             f"note: only {facts['count']} latents for {facts['dimension']} dimensions: samples stay in their span, "
-            "and the likelihood says little",
-            file=sys.stderr,
+            "and the likelihood says little"
         )
-    report = {"what": "prior", "prior": args.prior, "file": str(prior_path(run, args.prior)), **facts}
+    report = {"what": "prior", "prior": args.prior, "file": str(path), **facts}
     print(results.dump(report | {"seconds": round(time.perf_counter() - start, 3)}))
 
 
 def _parser() -> Parser:
+    of_mixtures: Meaning = ("--prior=gmm", lambda args: args.prior == "gmm")
     parser = Parser(
-        prog="dfm.fit_prior", description=__doc__, epilog=EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter
+        prog="dfm.fit_prior",
+        description=__doc__,
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        meanings={"components": of_mixtures, "seed": of_mixtures},
     )
     add = parser.add_argument
     add("--workdir", required=True, help="folder of the run")
@@ -65,7 +66,7 @@ def _parser() -> Parser:
     add("--which", type=checkpoint, default="latest", metavar="latest|best|STEP", help="checkpoint; default latest")
     add("--data_dir", help="prepared data; default $DFM_DATA_DIR, or ~/.cache/dfm/data")
     add("--batch_size", type=int, metavar="N", help="pictures that the encoder sees at once")
-    add("--quiet", action="store_true", help="no notes")
+    add("--quiet", action="store_true", help="no progress bar and no notes")
     return parser
 
 

@@ -113,7 +113,8 @@ class Progress:
         self._bar.set_postfix_str(self._note, refresh=False)
         # whoever no longer reads standard error does not end the work
         with contextlib.suppress(OSError, ValueError):
-            self._bar.update(self.done - self._bar.n)
+            self._bar.n = self.done if float(self.done).is_integer() else round(self.done, 1)
+            self._bar.update(0)
 
     def _write_line(self, now: float) -> None:
         if self._quiet:
@@ -128,7 +129,8 @@ class Progress:
     def _line(self, now: float) -> str:
         done = _amount(self.done, self.scale)
         of = "" if not self.total else f"/{_amount(self.total, self.scale)} ({100 * self.done / self.total:.0f} %)"
-        words = [f"{self.label}: " if self.label else "", f"{done}{of} {self.unit}s" if self.unit else f"{done}{of}"]
+        units = f" {self.unit}s" if len(self.unit) > 1 else f" {self.unit}".rstrip()  # pictures, but B
+        words = [f"{self.label}: " if self.label else "", f"{done}{of}{units}"]
         words.append(f", {self._note}" if self._note else "")
         words.append(f", {duration(now - self._began)} so far")
         if self.total and self._moved_first and self.done > self._moved_first[0]:

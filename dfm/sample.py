@@ -6,9 +6,10 @@ import argparse
 import math
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from dfm.command_line import Parser, check_seed, checkpoint, run_command
+from dfm.command_line import Meaning, Meanings, Parser, check_seed, checkpoint, run_command, say
 from dfm.errors import UserError
 from dfm.priors import DEFAULT_PRIOR, PRIORS
 from dfm.registry import nearest
@@ -34,9 +35,31 @@ examples:
   python -m dfm.sample --workdir=runs/mnist --what=morph --count=8 --which=best --output=pictures
   python -m dfm.sample --vae=FOLDER --encode=photo.png --output=photo.npz
   python -m dfm.sample --vae=FOLDER --decode=photo.npz --output=again.png
+  python -m dfm.sample --vae=FOLDER --encode=PHOTOS --output=LATENTS --pad_to=64     a folder of pictures, and back
+  python -m dfm.sample --vae=FOLDER --decode=LATENTS --output=AGAIN
 """
 WHATS = ("samples", "reconstructions", "interpolation", "traversal", "invert", "morph")
-PICTURE_OPTIONS = ("vae", "encode", "decode", "pad_to", "output", "which", "quiet")  # those that --vae knows
+PATHS = ("linear", "spherical")
+BY_INVERSION = ("invert", "interpolation", "traversal", "morph")
+# option -> the figures that look at it, each as the argument of this name
+FIGURES_OF = {
+    "prior": ("samples", "morph"),
+    "seed": ("samples", "morph"),
+    "temperature": ("samples", "morph"),
+    "count": ("samples", "reconstructions", "invert", "morph"),
+    "pictures": ("reconstructions", "invert", "morph"),
+    "label": ("samples", "interpolation", "traversal", "morph"),
+    "start_picture": ("interpolation", "traversal"),
+    "end_picture": ("interpolation",),
+    "paths": ("interpolation", "morph"),
+    "columns": ("interpolation", "traversal"),
+    "rows": ("traversal",),
+    "directions": ("traversal",),
+    "span": ("traversal",),
+    "frames": ("morph",),
+    "seconds": ("morph",),
+}
+SEARCH = ("steps", "starts", "optimizer")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -45,15 +68,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _run(arguments: Sequence[str] | None) -> None:
-    parser = _parser()
-    args = parser.parse_args(arguments)
+    args = _parser().parse_args(arguments)
     _check(args)
     if args.vae:
-        _check_picture_options(args, parser)
         _convert_picture(args)
         return
 
-    from dfm.sampling.figures import FIGURES, Studio
+    from dfm.sampling.figures import FIGURES, Notes, Search
     from dfm.sampling.outputs import Outputs
     from dfm.sampling.painter import Painter
     from dfm.sampling.run_data import RunData
@@ -61,43 +82,74 @@ def _run(arguments: Sequence[str] | None) -> None:
 
     run = load_run(args.workdir, args.which)
     _check_class(args.label, run)
-    height, width = _size(args.size, run)
+    height, width = picture_size(args.size, run)
     command = ["python", "-m", "dfm.sample", *(sys.argv[1:] if arguments is None else arguments)]
     outputs = Outputs(args.output, command, {"step": int(run.step)}, args.scale)
-    studio = Studio(run, RunData(run, args.data_dir), Painter(run, height, width, args.batch_size), outputs, args)
+    data, painter = RunData(run, args.data_dir), Painter(run, height, width, args.batch_size)
+    notes = Notes((lambda line: None) if args.quiet else say, args.quiet)
+    search = Search(**{name: getattr(args, name) for name in SEARCH})
     for what in args.what:
-        FIGURES[what](studio)
+        chosen = {name: getattr(args, name) for name, figures in FIGURES_OF.items() if what in figures}
+        if what in BY_INVERSION:
+            chosen["search"] = search
+        FIGURES[what](data, painter, outputs, **chosen, notes=notes)
 
 
 def _convert_picture(args: argparse.Namespace) -> None:
-    """--encode and --decode: one file in, one file out."""
+    """--encode and --decode: one file in and one out, or a folder of each."""
     from dfm.files import check_writable, refuse_same_file
     from dfm.picture_files import picture_format
-    from dfm.sampling.autoencoder_files import decode_file, encode_file
+    from dfm.sampling.autoencoder_files import FileCoder, convert_all, pairs_of_folder
     from dfm.training.pretrained import load_autoencoder
 
+    source, output = Path(args.encode or args.decode), Path(args.output)
+    refuse_same_file(output, [source])
+    if source.is_dir():
+        pairs = pairs_of_folder(source, output, ".npz" if args.encode else ".png")
+        coder = FileCoder(*load_autoencoder(args.vae, args.which), args.pad_to)
+        convert_all(coder.encode_file if args.encode else coder.decode_file, pairs, print)
+        return
     if args.encode and not args.output.endswith(".npz"):
         raise UserError(f"{args.output}: latents are written as .npz")
     if args.decode:
         picture_format(args.output)
     check_writable(args.output)
-    refuse_same_file(args.output, [args.encode or args.decode])
-    model, params = load_autoencoder(args.vae, args.which)
-    if args.encode:
-        print(encode_file(model, params, args.encode, args.output, args.pad_to))
-    else:
-        print(decode_file(model, params, args.decode, args.output))
+    coder = FileCoder(*load_autoencoder(args.vae, args.which), args.pad_to)
+    print(coder.encode_file(source, output) if args.encode else coder.decode_file(source, output))
+
+
+def _meanings() -> Meanings:
+    """When an option has a meaning: with --workdir, for one of the figures that look at it; with --vae, see below."""
+
+    def of_figures(figures: Sequence[str]) -> Meaning:
+        return f"--workdir and --what={','.join(figures)}", lambda args: args.workdir and set(figures) & set(args.what)
+
+    of_a_run: Meaning = ("--workdir", lambda args: args.workdir)
+    meanings = {name: of_figures(figures) for name, figures in FIGURES_OF.items()}
+    meanings |= {name: of_figures(BY_INVERSION) for name in SEARCH}
+    meanings |= {name: of_a_run for name in ("what", "data_dir", "batch_size", "size", "scale")}
+    meanings |= {name: ("--vae", lambda args: args.vae) for name in ("encode", "decode")}
+    return meanings | {"pad_to": ("--encode", lambda args: args.encode)}
 
 
 def _parser() -> Parser:
     parser = Parser(
-        prog="dfm.sample", description=__doc__, epilog=EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter
+        prog="dfm.sample",
+        description=__doc__,
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        meanings=_meanings(),
     )
     add = parser.add_argument
     where = parser.add_mutually_exclusive_group(required=True)
     where.add_argument("--workdir", help="folder of the run")
     where.add_argument("--vae", metavar="FOLDER|FILE", help="autoencoder for --encode or --decode, see below")
-    add("--output", required=True, metavar="FOLDER", help="where pictures go, made when missing; with --vae, a file")
+    add(
+        "--output",
+        required=True,
+        metavar="FOLDER",
+        help="where pictures go, made when missing; with --vae, a file or folder",
+    )
     add("--what", type=_whats, default=("samples",), metavar="WHAT,...", help=f"of {', '.join(WHATS)}; default samples")
     add("--which", type=checkpoint, default="latest", metavar="latest|best|STEP", help="checkpoint; default latest")
     add("--data_dir", help="prepared data; default $DFM_DATA_DIR, or ~/.cache/dfm/data")
@@ -129,7 +181,7 @@ def _parser() -> Parser:
     group.add_argument(
         "--paths",
         type=_paths,
-        default=("linear", "spherical"),
+        default=PATHS,
         metavar="PATH,...",
         help="of linear, spherical (around the origin); default both, a file each",
     )
@@ -151,8 +203,8 @@ def _parser() -> Parser:
     group.add_argument("--optimizer", default="adam", choices=("adam", "lbfgs"), help="default adam")
 
     group = parser.add_argument_group("autoencoder: a run, a folder of diffusers or a .safetensors file (--vae)")
-    group.add_argument("--encode", metavar="PICTURE", help="of any size; its latents become the .npz --output")
-    group.add_argument("--decode", metavar="NPZ", help="latents, height and width; the picture becomes --output")
+    group.add_argument("--encode", metavar="PICTURE|FOLDER", help="of any size; its latents become the .npz --output")
+    group.add_argument("--decode", metavar="NPZ|FOLDER", help="latents, height and width; the picture becomes --output")
     group.add_argument(
         "--pad_to", type=int, metavar="N", help="pad to multiples of N pixels: fewer compilations; default the stride"
     )
@@ -165,8 +217,8 @@ def _parser() -> Parser:
 
 def _check(args: argparse.Namespace) -> None:
     """What argparse cannot say, before anything is loaded."""
-    if bool(args.vae) != bool(args.encode or args.decode) or (args.encode and args.decode):
-        raise UserError("--vae takes one of --encode and --decode, and these take --vae")
+    if args.vae and bool(args.encode) == bool(args.decode):
+        raise UserError("--vae takes one of --encode and --decode")
     positive = ("count", "columns", "rows", "frames", "starts", "scale", "batch_size", "pad_to")
     for name in positive:
         value = getattr(args, name)
@@ -181,26 +233,16 @@ def _check(args: argparse.Namespace) -> None:
             raise UserError(f"--{name} must be a number from {least:g} on, not {value}")
 
 
-def _check_picture_options(args: argparse.Namespace, parser: argparse.ArgumentParser) -> None:
-    """With --vae, one picture goes through: UserError for what chooses or paints several."""
-    for name, value in vars(args).items():
-        if name not in PICTURE_OPTIONS and value != parser.get_default(name):
-            option = {"label": "class", "start_picture": "from", "end_picture": "to"}.get(name, name)
-            raise UserError(f"--{option} has no meaning with --vae")
-    if args.pad_to is not None and not args.encode:
-        raise UserError("--pad_to is for --encode")
-
-
 def _check_class(label: int | None, run: "Run") -> None:
-    """No model here is conditional, but a run of one class paints that class."""
-    if label not in (None, run.config["dataset"]["label"]):
+    """A model without classes has none to choose from, but a run of one class paints that class."""
+    if not run.model.classes and label not in (None, run.config["dataset"]["label"]):
         raise UserError(
             f"the model {run.config['model']['name']!r} has no classes to choose from: train on one class alone "
             f"(--config.dataset.label={label})"
         )
 
 
-def _size(text: str | None, run: "Run") -> tuple[int, int]:
+def picture_size(text: str | None, run: "Run") -> tuple[int, int]:
     """Height and width in pixels that `--size` asks for; one number is the longest side, proportions kept."""
     height, width = run.model.height, run.model.width
     if text is None:
@@ -219,7 +261,7 @@ def _whats(text: str) -> tuple[str, ...]:
 
 
 def _paths(text: str) -> tuple[str, ...]:
-    return _known(text, ("linear", "spherical"))
+    return _known(text, PATHS)
 
 
 def _known(text: str, known: Sequence[str]) -> tuple[str, ...]:

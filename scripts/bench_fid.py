@@ -28,6 +28,8 @@ import time
 
 import numpy as np
 
+from dfm.errors import UserError
+from dfm.experiments import run_script
 from dfm.metrics import inception
 from dfm.metrics.features import Extractor, FeatureNetwork
 from dfm.metrics.frechet import frechet_distance
@@ -148,7 +150,7 @@ def check_agreement(forms: dict, pictures: np.ndarray) -> None:
     for name, form in forms.items():
         difference = np.linalg.norm(form(pictures) - reference) / np.linalg.norm(reference)
         if not difference < TOLERANCE:
-            raise SystemExit(f"{name}: features differ by {difference:.1e}; nothing is timed")
+            raise UserError(f"{name}: features differ by {difference:.1e}; nothing is timed")
 
 
 def report(seconds: dict[str, float], pictures: int) -> dict:
@@ -162,4 +164,4 @@ def report(seconds: dict[str, float], pictures: int) -> dict:
 
 
 if __name__ == "__main__":
-    main()
+    run_script(main)

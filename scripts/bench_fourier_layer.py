@@ -34,6 +34,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from dfm.errors import UserError
+from dfm.experiments import run_script
 from dfm.models.fourier import coefficient_count, fourier_layer, fourier_net, layer_sizes
 from dfm.models.literal_fourier import frequency_vectors, literal_layer, literal_net
 from dfm.results import record
@@ -171,14 +173,14 @@ def measure(what: str, forms: dict, repeats: int) -> list[dict]:
     """One row a pass: {what, pass, milliseconds, speedup_over, disagreement}; printed as they come.
 
     Raises:
-        SystemExit: the forms disagree.
+        UserError: the forms disagree.
     """
     rows = []
     for name in ("forward", "forward_backward"):
         functions = {form: passes[name] for form, passes in forms.items()}
         disagreement = largest_disagreement(functions)
         if not disagreement <= TOLERANCE:
-            raise SystemExit(f"{what}, {name}: the forms differ by {disagreement:.1e}, more than {TOLERANCE:.0e}")
+            raise UserError(f"{what}, {name}: the forms differ by {disagreement:.1e}, more than {TOLERANCE:.0e}")
         seconds = median_seconds(functions, repeats)
         row = {
             "what": what,
@@ -268,4 +270,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_script(main)

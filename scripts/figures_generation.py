@@ -10,7 +10,7 @@
   5.8  reconstructions, CIFAR-10
   5.9  samples, CIFAR-10
 
-Pictures are painted by dfm.sample: results/figure_5_X.png. results/figures_generation.jsonl gets a line for each, with
+Pictures are those of dfm.sample: results/figure_5_X.png. results/figures_generation.jsonl gets a line for each, with
 the training's command, commit, seconds and hardware, and its PSNR: 10 log10(4 / mean squared error) in [-1, 1] over the
 first 5,000 training pictures, beside that of a PCA with as many numbers a picture, fitted to the training pictures and
 measured on the same 5,000. Samples are drawn from a mixture of ten Gaussians at temperature 0.8
@@ -27,10 +27,13 @@ from pathlib import Path
 
 import numpy as np
 
-from dfm import results, sample
+from dfm import results
 from dfm.command_line import run_command
 from dfm.errors import UserError
 from dfm.metrics.principal_components import principal_components
+from dfm.priors import PRIORS
+from dfm.sampling.figures import FIGURES
+from dfm.sampling.outputs import Outputs
 from dfm.sampling.painter import Painter
 from dfm.sampling.run_data import RunData
 from dfm.training.runs import Run, load_run
@@ -45,15 +48,15 @@ def main() -> int:
     for name in ("mnist", "two", "seven", "cifar10"):
         parser.add_argument(f"--{name}", metavar="WORKDIR", help="a finished run; two and seven: of that class alone")
     parser.add_argument("--data_dir")
-    parser.add_argument("--prior", default="gmm", choices=("normal", "gaussian", "gmm"))
+    parser.add_argument("--prior", default="gmm", choices=PRIORS)
     parser.add_argument("--temperature", type=float, default=0.8)
     parser.add_argument("--suffix", default="", help="of the figures' names, such as _thesis")
     parser.add_argument("--output", type=Path, default=RESULTS, help="folder; default results/")
     args = parser.parse_args()
-    samples = ["--what=samples", f"--prior={args.prior}", f"--temperature={args.temperature}", "--count=64"]
-    reconstructions = ["--what=reconstructions"]
-    interpolation = ["--what=interpolation", "--paths=linear"]
-    figures = {
+    samples = ("samples", {"prior": args.prior, "temperature": args.temperature, "count": 64})
+    reconstructions = ("reconstructions", {})
+    interpolation = ("interpolation", {"paths": ("linear",)})
+    figures: dict[str, dict[str, tuple[str, dict]]] = {
         "mnist": {"5_4": reconstructions, "5_6": samples, "5_7": interpolation},
         "two": {"5_5_two": samples},
         "seven": {"5_5_seven": samples},
@@ -65,20 +68,17 @@ def main() -> int:
     for name, workdir in workdirs.items():
         run = load_run(workdir)
         training = training_facts(workdir) | quality(run, args.data_dir)
-        for figure, options in figures[name].items():
-            make(f"figure_{figure}{args.suffix}", workdir, run, options, training, args)
+        for figure, (what, options) in figures[name].items():
+            make(f"figure_{figure}{args.suffix}", run, what, options, training, args)
     return 0
 
 
-def make(name: str, workdir: str, run: Run, options: list[str], training: dict, args: argparse.Namespace) -> None:
+def make(name: str, run: Run, what: str, options: dict, training: dict, args: argparse.Namespace) -> None:
     """Paints one figure and appends its line."""
     start = time.time()
-    scale = "--scale=2"
-    data = [f"--data_dir={args.data_dir}"] if args.data_dir else []
     with tempfile.TemporaryDirectory() as folder:
-        code = sample.main([f"--workdir={workdir}", f"--output={folder}", scale, "--quiet", *data, *options])
-        if code:
-            raise UserError(f"{name}: dfm.sample failed")
+        outputs = Outputs(folder, ["python", *sys.argv], {"step": run.step}, scale=2)
+        FIGURES[what](RunData(run, args.data_dir), Painter(run), outputs, **options)
         (picture,) = Path(folder).glob("*.png")
         args.output.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(picture, args.output / f"{name}.png")
@@ -88,7 +88,7 @@ def make(name: str, workdir: str, run: Run, options: list[str], training: dict, 
         name,
         f"{config['dataset']['name']}:{config['dataset']['split']}",
         sys.argv,
-        {"figure": options, "training": config},
+        {"figure": {"what": what, **options}, "training": config},
         config["seed"],
         time.time() - start,
         training | {"step": run.step},

@@ -175,6 +175,15 @@ def test_say_goes_on_where_nobody_reads(monkeypatch):
     say("another")
 
 
+def test_a_home_folder_that_no_shell_has_seen_is_found(monkeypatch):
+    monkeypatch.setenv("HOME", "/home/someone")
+    parser = Parser()
+    parser.add_argument("--output")
+    parser.add_argument("inputs", nargs="*")
+    found = parser.parse_args(["--output=~/pictures", "~/a.png", "b~.png"])
+    assert (found.output, found.inputs) == ("/home/someone/pictures", ["/home/someone/a.png", "b~.png"])
+
+
 def test_say_says_one_line(capsys):
     say("two\nlines\x1b[2J.png: is empty")
     assert capsys.readouterr().err == "two\\nlines\\x1b[2J.png: is empty\n"

@@ -7,13 +7,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import tiny_runs
+from evaluate_command import evaluated, refused
 
 from dfm import evaluate
 from dfm.data import load
 from dfm.metrics.inception_weights import VARIABLE as INCEPTION
 from dfm.metrics.lpips import VARIABLE as LPIPS
-from dfm.picture_files import load_picture, save_picture
+from dfm.picture_files import save_picture
 
 ROOT = Path(__file__).parents[1]
 FIELDS = {
@@ -60,32 +60,6 @@ def pictures(tmp_path):
     """120 training digits in an .npz."""
     np.savez(tmp_path / "pictures.npz", images=load("digits", "train").take(np.arange(120)))
     return str(tmp_path / "pictures.npz")
-
-
-@pytest.fixture
-def run(tmp_path, monkeypatch):
-    """A tiny run with a table on digits; `load_run` finds it whatever it is asked for."""
-    (tmp_path / "run").mkdir()
-    found = tiny_runs.tiny_run(tmp_path / "run", table=True)
-    monkeypatch.setattr("dfm.training.runs.load_run", lambda workdir, which="latest": found)
-    return str(tmp_path / "run")
-
-
-def evaluated(capsys, *arguments):
-    """The JSON lines of a command that must succeed."""
-    code = evaluate.main([*arguments, "--quiet"])
-    captured = capsys.readouterr()
-    assert code == 0, captured.err
-    return [json.loads(line) for line in captured.out.splitlines()]
-
-
-def refused(capsys, *arguments):
-    """The one line of a command that must fail."""
-    code = evaluate.main(list(arguments))
-    captured = capsys.readouterr()
-    assert (code, captured.out) == (2, "")
-    assert captured.err.count("\n") == 1 and captured.err.startswith("dfm.evaluate: ")
-    return captured.err
 
 
 def test_every_metric_of_two_sets_with_all_that_a_result_must_say(capsys, pictures, tmp_path):
@@ -182,113 +156,18 @@ def test_the_command_line_explains_itself(capsys, pictures, tmp_path):
         (["--make_stats=digits:test"], "needs --output=FILE.npz"),
         ([f"--workdir={tmp_path}", "--reference=digits:test"], "holds no run"),
         ([f"--workdir={tmp_path}", "--prior=flow"], "unknown prior 'flow'"),
+        ([*both, "--prior=gmm"], "--prior is for runs (--workdir)"),
+        ([*both, "--temperature=0.8"], "--temperature is for runs (--workdir)"),
+        ([*both, "--which=latest"], "--which is for runs (--workdir, --vae)"),
+        ([*both, "--invert_steps=3"], "--invert_steps is for runs (--workdir)"),
+        ([f"--samples={pictures}", f"--reference={pictures}", "--label=3"], "--label chooses a class of a data set"),
+        (["--make_stats=digits:test", f"--output={tmp_path / 'x.npz'}", "--pretty"], "--pretty is for evaluations"),
+        ([f"--make_stats={pictures}", f"--output={tmp_path / 'x.npz'}", "--label=3"], "--label chooses a class"),
+        ([*both, "--keep_features"], "--keep_features is for --make_stats"),
         ([*both, "--process_id=1", "--distributed"], "belong together"),
     ]
     for arguments, message in cases:
         assert message in refused(capsys, *arguments), arguments
-
-
-def test_a_run_by_prior_with_repeats(capsys, run):
-    lines = evaluated(
-        capsys,
-        f"--workdir={run}",
-        "--reference=digits:test",
-        "--metrics=fd-digits",
-        "--num_samples=100",
-        "--prior=normal,gaussian",
-        "--repeats=2",
-        "--seed=5",
-    )
-    assert [line["prior"] for line in lines] == ["normal", "gaussian"]
-    for line in lines:
-        assert line["seeds"] == [5, 6] and line["spread_over"] == "repeats" and line["temperature"] == 1
-        assert len(line["details"]["values"]) == 2 == len(set(line["samples"]["sha256"]))
-        assert line["value"] == pytest.approx(np.mean(line["details"]["values"]))
-        assert line["run"]["step"] == 20 and len(line["run"]["params_sha256"]) == 64
-        assert line["run"]["config"]["dataset"]["name"] == "digits"
-
-
-def test_the_same_command_gives_the_same_number(capsys, run):
-    arguments = [f"--workdir={run}", "--reference=digits:test", "--metrics=fd-digits", "--num_samples=90"]
-    first, again, other_batches = (
-        evaluated(capsys, *arguments, *more)[0] for more in ([], [], ["--batch_size=16", "--no_cache"])
-    )
-    assert first["value"] == again["value"] and first["samples"] == again["samples"]
-    assert other_batches["value"] == pytest.approx(first["value"], abs=1e-3)
-
-
-@pytest.mark.parametrize("table", [True, False])
-def test_reconstructions_and_their_floor(capsys, tmp_path, monkeypatch, table):
-    found = tiny_runs.tiny_run(tmp_path, table)
-    monkeypatch.setattr("dfm.training.runs.load_run", lambda workdir, which="latest": found)
-    names = "--metrics=psnr,ssim,ms_ssim,rfd-digits"
-    arguments = [f"--workdir={tmp_path}", names, "--num_references=60"]
-    train = {line["metric"]: line for line in evaluated(capsys, *arguments, "--reference=digits:train")}
-    assert list(train) == ["psnr", "ssim", "ms_ssim", "rfd-digits"]
-    assert train["psnr"]["latents_by"] == ("table" if table else "encoder")
-    assert 0 < train["psnr"]["value"] < 30 and train["psnr"]["spread_over"] == "pictures"
-    assert train["psnr"]["details"]["psnr_of_mean_mse"] <= train["psnr"]["value"]
-    assert train["ssim"]["value"] is None and train["ms_ssim"]["value"] is None  # 8 pixels
-    assert train["rfd-digits"]["value"] > 0 and train["rfd-digits"]["samples"]["count"] == 60
-    test = evaluated(capsys, *arguments, "--reference=digits:test", "--invert_steps=2")
-    assert test[0]["latents_by"] == ("inversion" if table else "encoder")
-
-
-def test_honesty_aids(capsys, run):
-    lines = {line["metric"]: line for line in evaluated(capsys, f"--workdir={run}", "--metrics=honesty")}
-    assert list(lines) == ["memorisation", "active_units", "posterior_kl", "posterior_sliced", "smoothness"]
-    assert 0 < lines["smoothness"]["value"] <= lines["smoothness"]["details"]["largest"]
-    assert lines["active_units"]["value"] == 3 and lines["active_units"]["details"]["latent_size"] == 3
-    # the Gaussian is fitted to these latents
-    assert lines["posterior_kl"]["value"] == pytest.approx(0, abs=0.01)
-    assert lines["posterior_sliced"]["value"] < 0.05
-    assert lines["memorisation"]["value"] > 0
-    page = load_picture(Path(run) / "evaluation" / lines["memorisation"]["details"]["grid"])
-    assert page.shape[0] > page.shape[1] > 40
-    normal = evaluated(capsys, f"--workdir={run}", "--metrics=latents", "--prior=normal")
-    assert normal[1]["value"] > 0.1 > lines["posterior_kl"]["value"]
-
-
-def test_legacy_protocols(capsys, run, monkeypatch):
-    from dfm.evaluation import protocols
-
-    small = protocols.Protocol(80, 90, "test", protocols.stretch, note="stretched")
-    monkeypatch.setitem(protocols.PROTOCOLS, "dai-wipf-2019", small)
-    arguments = [f"--workdir={run}", "--protocol=dai-wipf-2019", "--metrics=fd-digits"]
-    line = evaluated(capsys, *arguments, "--reference=digits:test")[0]
-    assert line["protocol"] == "dai-wipf-2019" and line["protocol_note"] == "stretched"
-    assert line["samples"]["count"] == 80 and line["reference"]["count"] == 90
-    assert "is against --reference=digits:test" in refused(capsys, *arguments, "--reference=digits:train")
-    assert "fixes 80 pictures" in refused(capsys, *arguments, "--reference=digits:test", "--num_samples=3")
-    said = refused(capsys, *arguments[:2], "--metrics=psnr", "--reference=digits:test")
-    assert "for metrics on samples only" in said
-
-
-def test_the_published_protocols_are_what_they_were():
-    from dfm.evaluation.protocols import PROTOCOLS, pad_to_32, stretch
-
-    dai_wipf, rae = PROTOCOLS["dai-wipf-2019"], PROTOCOLS["rae-2020"]
-    assert (dai_wipf.samples, dai_wipf.references, dai_wipf.reference_split) == (10_000, 10_000, "test")
-    assert dai_wipf.change_samples is stretch and dai_wipf.change_references is None
-    assert (rae.samples, rae.change_samples, rae.change_references) == (10_000, pad_to_32, pad_to_32)
-
-
-def test_class_of_the_run_is_the_class_of_the_reference(capsys, tmp_path, monkeypatch):
-    found = tiny_runs.tiny_run(tmp_path, table=True, label=2)
-    monkeypatch.setattr("dfm.training.runs.load_run", lambda workdir, which="latest": found)
-    arguments = [f"--workdir={tmp_path}", "--reference=digits:test", "--metrics=fd-digits", "--num_samples=50"]
-    assert evaluated(capsys, *arguments)[0]["reference"]["id"] == "digits:test[label=2]"
-    assert evaluated(capsys, *arguments, "--label=-1")[0]["reference"]["count"] == 297
-
-
-def test_a_test_split_that_was_trained_on_is_warned_of(capsys, tmp_path, monkeypatch):
-    found = tiny_runs.tiny_run(tmp_path, table=True, split="train+test", count=1797)
-    monkeypatch.setattr("dfm.training.runs.load_run", lambda workdir, which="latest": found)
-    arguments = [f"--workdir={tmp_path}", "--metrics=fd-digits,psnr", "--num_samples=50", "--num_references=40"]
-    for line in evaluated(capsys, *arguments, "--reference=digits:test", "--invert_steps=0"):
-        assert "trained on digits:train+test: this is no test number" in " ".join(line["warnings"])
-    for line in evaluated(capsys, *arguments, "--reference=digits:train+test"):
-        assert "trained on digits:train+test: this is no test number" in " ".join(line["warnings"])
 
 
 def test_two_processes_give_what_one_gives(capsys, pictures, tmp_path):

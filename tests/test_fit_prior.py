@@ -59,8 +59,8 @@ def test_few_latents_are_noted(fit, tmp_path):
     ("arguments", "message"),
     [
         (["--prior=flow"], "invalid choice: 'flow'"),
-        (["--prior=gaussian", "--components=3"], "--components is for --prior=gmm, not for gaussian"),
-        (["--seed=3"], "--seed is for --prior=gmm, not for gaussian"),
+        (["--prior=gaussian", "--components=3"], "--components is for --prior=gmm"),
+        (["--seed=3"], "--seed is for --prior=gmm"),
         (["--prior=gmm", "--components=0"], "0 components for 1500 latents: take 1 to 1500"),
         (["--prior=gmm", "--components=2000"], "2000 components for 1500 latents: take 1 to 1500"),
         (["--prior=gmm", "--seed=-1"], "--seed must be 0 to 4294967295, not -1"),

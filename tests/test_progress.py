@@ -2,6 +2,7 @@
 
 import io
 import sys
+import time
 
 import pytest
 
@@ -90,18 +91,19 @@ def test_large_amounts_are_scaled(capsys, monkeypatch):
     monkeypatch.setattr(progress, "LINE_SECONDS", 0)
     with Progress(2_500_000, "a.gz", "B", scale=True) as bar:
         bar.reach(65_536)
-    assert capsys.readouterr().err.startswith("a.gz: 65.5k/2.5M (3 %) B")
+    assert capsys.readouterr().err.startswith("a.gz: 65.5k/2.5M (3 %) B, ")
 
 
 def test_a_terminal_gets_one_bar_that_moves(monkeypatch):
     monkeypatch.setattr(progress, "DELAY_SECONDS", 0)
     monkeypatch.setattr(sys, "stderr", Terminal())
     with Progress(4, "fitting") as bar:
-        bar.reach(1, note="PSNR 20.00 dB")
+        time.sleep(0.2)  # so long tqdm waits before it shows anything new
+        bar.reach(1 / 3, note="PSNR 20.00 dB")
         bar.reach(4, note="PSNR 30.00 dB")
     shown = sys.stderr.getvalue()
     assert shown.count("\n") == 1 and "\r" in shown
-    assert "fitting: 100%" in shown and "4/4" in shown and "PSNR 30.00 dB" in shown
+    assert "| 0.3/4 " in shown and "fitting: 100%" in shown and "4/4" in shown and "PSNR 30.00 dB" in shown
 
 
 @pytest.mark.parametrize("stream", [Closed(), None])

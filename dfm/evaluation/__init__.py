@@ -9,7 +9,7 @@ reconstructions, on the model. plan.py says beforehand what cannot be done, eval
 keeps statistics, protocols.py knows the legacy modes. entry.py is the way in.
 """
 
-from dfm.evaluation.entry import evaluate, evaluate_autoencoder, evaluate_run
+from dfm.evaluation.entry import evaluate, evaluate_autoencoder, evaluate_run, make_statistics
 from dfm.evaluation.options import Options
 
-__all__ = ["Options", "evaluate", "evaluate_autoencoder", "evaluate_run"]
+__all__ = ["Options", "evaluate", "evaluate_autoencoder", "evaluate_run", "make_statistics"]

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from dfm.errors import UserError
 from dfm.evaluation.evaluation import Evaluation, Sampler
 from dfm.evaluation.given import Given, as_source
+from dfm.evaluation.measure import Measured, measure
 from dfm.evaluation.models import open_autoencoder, open_run
 from dfm.evaluation.options import (
     Options,
@@ -28,11 +29,15 @@ from dfm.evaluation.options import (
 )
 from dfm.evaluation.plan import Resources, make_plan
 from dfm.evaluation.protocols import Protocol
-from dfm.evaluation.references import Statistics
+from dfm.evaluation.references import Statistics, save_statistics
 from dfm.evaluation.registry import parse_metrics
 from dfm.evaluation.report import Line
 from dfm.evaluation.sources import SampleSource, Source, Subset
+from dfm.metrics import networks
+from dfm.metrics.features import Extractor
 from dfm.priors import DEFAULT_PRIOR
+from dfm.progress import Progress
+from dfm.results import provenance
 
 if TYPE_CHECKING:
     from dfm.priors.prior import Prior
@@ -74,7 +79,9 @@ def evaluate(
     return list(prepare(samples, reference, metrics, count=count, seed=seed, options=options).lines())
 
 
-def evaluate_run(run: "Run | str | Path", metrics: Metrics = ("fid",), reference: Reference = None, **settings: Any):
+def evaluate_run(
+    run: "Run | str | Path", metrics: Metrics = ("fid",), reference: Reference = None, **settings: Any
+) -> list[Line]:
     """Metrics on the samples of a run, on its reconstructions and on itself; arguments as of `prepare_run`."""
     return list(prepare_run(run, metrics, reference, **settings).lines())
 
@@ -84,6 +91,36 @@ def evaluate_autoencoder(
 ) -> list[Line]:
     """Metrics on an autoencoder and its reconstructions of the reference; arguments as of `prepare_autoencoder`."""
     return list(prepare_autoencoder(autoencoder, metrics, reference, **settings).lines())
+
+
+def make_statistics(
+    pictures: Given,
+    path: str | Path,
+    network: str = "inception",
+    *,
+    count: int | None = None,
+    keep_features: bool = False,
+    options: Options | None = None,
+) -> Measured:
+    """Writes an .npz of the statistics of some pictures, which serves as a reference in their place.
+
+    Args:
+        pictures, count: see `evaluate`; of a data set one class by `options.label`, of a folder by `options.size`.
+        network: a name of `dfm.metrics.networks.NETWORKS`.
+        keep_features: features too, for metrics that need more than moments.
+    """
+    import jax
+
+    options = options or Options()
+    opening = {"label": options.label, "size": options.size, "data_dir": options.data_dir}
+    source = as_source(pictures, "pictures", count, **opening)
+    loaded = networks.load(network, options.weights)
+    with Progress(source.count, source.id, "picture", quiet=options.quiet) as progress:
+        measured = measure(source, Extractor(loaded, options.batch_size), keep_features, progress.advance)
+    if jax.process_index() == 0:
+        facts = {"command": options.command, "warnings": measured.warnings, **provenance()}
+        save_statistics(path, measured, loaded, facts)
+    return measured
 
 
 def prepare(
@@ -228,9 +265,11 @@ def _run_sampler(
     def prior() -> "Prior":
         from dfm.sampling import stored_or_fitted
 
-        return stored_or_fitted(data, name, options.note)
+        return stored_or_fitted(data, name, options.note, options.quiet)
+
+    label = None if options.label in (None, -1) else options.label
 
     def sources(seed: int) -> Source:
-        return changed_samples(SampleSource(data.run, prior, seed, count, temperature), protocol)
+        return changed_samples(SampleSource(data, prior, seed, count, temperature, label), protocol)
 
     return Sampler(sources, name, prior, temperature)

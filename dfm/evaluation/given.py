@@ -20,6 +20,7 @@ class FunctionSource:
     def __init__(self, id: str, function: Callable[[int, int], Batch], count: int):
         self.id, self.count, self._function = id, count, function
         self.warnings: list[str] = []
+        self.labels: np.ndarray | None = None
         self.shape: Shape = checked_pictures(np.asarray(function(0, 1)), id).shape[1:]
 
     def batches(self, start: int, stop: int) -> Iterator[np.ndarray]:
@@ -37,6 +38,7 @@ class BatchSource:
     def __init__(self, id: str, batches: Iterable[Batch], count: int):
         self.id, self.count, self._batches = id, count, iter(batches)
         self.warnings: list[str] = []
+        self.labels: np.ndarray | None = None
         self._first = next(self._checked(), None)
         if self._first is None:
             raise UserError(f"{id}: no pictures")

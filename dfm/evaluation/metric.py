@@ -11,7 +11,7 @@ from jaxtyping import Float, UInt8
 from dfm.evaluation.measure import Measured
 from dfm.evaluation.sources import Shape, Source
 from dfm.metrics.features import FeatureNetwork
-from dfm.metrics.networks import WeightFiles
+from dfm.metrics.weight_files import WeightFiles
 
 if TYPE_CHECKING:
     from dfm.priors.prior import Prior

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 ACTIVE_VARIANCE = 0.01  # Burda et al. 2016
 NEIGHBOURS, GRID_ROWS, COMPARED = 4, 10, 256
 PRIOR_SAMPLES = 10_000
+MOST_DIMENSIONS = 8192  # of latents whose covariance is computed: half a gigabyte and a minute
 STRETCHED = 32  # pictures at whose latents smoothness is measured
 
 
@@ -53,6 +54,8 @@ def _posterior_kl(inputs: Inputs) -> dict[str, Value]:
     assert inputs.data is not None and inputs.prior is not None
     z = inputs.data.training_latents
     details = {"latent_size": z.shape[1], "count": len(z), "prior_samples": 0}
+    if z.shape[1] > MOST_DIMENSIONS:
+        return {"posterior_kl": no_value(f"latents of more than {MOST_DIMENSIONS:,} numbers", **details)}
     known = inputs.prior.moments()
     if known is None:
         details["prior_samples"] = PRIOR_SAMPLES
@@ -92,7 +95,8 @@ def _smoothness(inputs: Inputs) -> dict[str, Value]:
     data, run = inputs.data, inputs.data.run
     rows = np.arange(min(STRETCHED, len(data.train)))
     latents = data.latents_of_training(rows)
-    decode = functools.partial(latent_vectors.decode, run.model, run.variables)
+    labels = jnp.asarray(data.train.labels[rows]) if run.model.classes else None
+    decode = functools.partial(latent_vectors.decode, run.model, run.variables, labels=labels)
     found = np.asarray(local_lipschitz(decode, jnp.asarray(latents), jax.random.key(inputs.seed)))
     deviation = float(to_float(data.pictures(data.train, rows)).std())
     details = {

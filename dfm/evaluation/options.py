@@ -15,7 +15,7 @@ from dfm.evaluation.references import Statistics, open_reference
 from dfm.evaluation.registry import Request
 from dfm.evaluation.report import Line
 from dfm.evaluation.sources import DatasetSource, Source, Subset, Transformed, names_dataset
-from dfm.metrics.networks import WeightFiles
+from dfm.metrics.weight_files import WeightFiles
 
 if TYPE_CHECKING:
     from dfm.sampling import RunData

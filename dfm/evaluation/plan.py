@@ -9,6 +9,7 @@ from dfm.evaluation.registry import Request
 from dfm.evaluation.sources import Shape, Source
 from dfm.metrics import networks
 from dfm.metrics.features import FeatureNetwork
+from dfm.metrics.weight_files import WeightFiles
 
 
 @dataclass(frozen=True)
@@ -26,7 +27,7 @@ class Resources:
     reference: Source | Statistics | None
     count: int
     shape: Shape
-    files: networks.WeightFiles = field(default_factory=networks.WeightFiles)
+    files: WeightFiles = field(default_factory=WeightFiles)
 
 
 @dataclass

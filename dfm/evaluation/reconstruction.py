@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Int
 
 from dfm.errors import UserError
 from dfm.evaluation.metric import PairMeasure
@@ -34,7 +34,7 @@ class Reconstructions:
             wanted, found = (" x ".join(map(str, shape)) for shape in (self.shape, source.shape))
             raise UserError(f"{source.id}: pictures are {found}, and the model makes {wanted}")
         self.data, self.source, self.invert_steps, self._note = data, source, invert_steps, note
-        self.count, self.warnings = source.count, list(source.warnings)
+        self.count, self.warnings, self.labels = source.count, list(source.warnings), source.labels
         self.how = "encoder" if not data.latents_are_stored else "table" if _is_training(data, source) else "inversion"
         self.id = f"reconstructions of {source.id}"
 
@@ -45,14 +45,17 @@ class Reconstructions:
         """(originals, reconstructions), a batch at a time; none of them is kept."""
         painter, position = self.data.painter, start
         for originals in self.source.batches(start, stop):
-            yield originals, painter.paint(self._latents(originals, position))
+            labels = None if self.labels is None else self.labels[position : position + len(originals)]
+            yield originals, painter.paint(self._latents(originals, position, labels), labels)
             position += len(originals)
 
-    def _latents(self, originals: np.ndarray, position: int) -> Float[np.ndarray, "n d"]:
+    def _latents(
+        self, originals: np.ndarray, position: int, labels: Int[np.ndarray, " n"] | None
+    ) -> Float[np.ndarray, "n d"]:
         from dfm.sampling import invert
 
         if self.how == "encoder":
-            return self.data.painter.encode(originals)
+            return self.data.painter.encode(originals, labels)
         if self.how == "table":
             rows = self.source.rows[position : position + len(originals)]  # type: ignore[attr-defined]
             return self.data.latents_of_training(rows)
@@ -81,6 +84,7 @@ class Compared:
     def __init__(self, source: Reconstructions, measures: Mapping[str, PairMeasure]):
         self.source, self.measures = source, measures
         self.id, self.count, self.shape, self.warnings = source.id, source.count, source.shape, source.warnings
+        self.labels = source.labels
         self._numbers: dict[str, list[np.ndarray]] = {name: [] for name in measures}
 
     def batches(self, start: int, stop: int) -> Iterator[np.ndarray]:

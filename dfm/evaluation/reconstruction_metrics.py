@@ -14,8 +14,8 @@ from dfm.evaluation.metric import RECONSTRUCTIONS, Inputs, Metric, PairMeasure, 
 from dfm.evaluation.sample_metrics import frechet_value
 from dfm.evaluation.sources import Shape
 from dfm.metrics.frechet import frechet_distance
-from dfm.metrics.networks import WeightFiles
 from dfm.metrics.picture_quality import MS_SSIM_SMALLEST_SIDE, PEAK, SSIM_WINDOW, ms_ssim, psnr, ssim
+from dfm.metrics.weight_files import WeightFiles
 
 LPIPS_BATCH = 64
 

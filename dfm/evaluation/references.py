@@ -104,7 +104,7 @@ class Statistics:
         return features
 
 
-def save_statistics(path: str, measured: Measured, network: FeatureNetwork, facts: dict[str, Any]) -> None:
+def save_statistics(path: str | Path, measured: Measured, network: FeatureNetwork, facts: dict[str, Any]) -> None:
     """What `Statistics` reads; features are stored where `measured` kept them."""
     known = {"schema": SCHEMA, "id": measured.id, "count": measured.count, "sha256": measured.sha256}
     facts = known | network.describe() | facts

@@ -16,7 +16,7 @@ from dfm.picture_files import load_picture
 if TYPE_CHECKING:
     from dfm.data import Dataset
     from dfm.priors.prior import Prior
-    from dfm.training.runs import Run
+    from dfm.sampling import RunData
 
 Shape = tuple[int, int, int]
 CHUNK = 256
@@ -33,12 +33,14 @@ class Source(Protocol):
         count: number of pictures.
         shape: (height, width, channels) of each.
         warnings: what a reader of the numbers must know.
+        labels: classes of the pictures, where they have some: a conditional model needs them.
     """
 
     id: str
     count: int
     shape: Shape
     warnings: list[str]
+    labels: np.ndarray | None
 
     def batches(self, start: int, stop: int) -> Iterator[np.ndarray]:
         """Pictures start, ..., stop - 1 in batches of any length."""
@@ -52,6 +54,7 @@ class ArraySource:
     id: str
     images: np.ndarray = field(repr=False)
     warnings: list[str] = field(default_factory=list)
+    labels: np.ndarray | None = None
 
     def __post_init__(self) -> None:
         self.count = len(self.images)
@@ -109,6 +112,7 @@ class FolderSource:
         if not self._paths:
             raise UserError(f"{path}: no pictures in this folder")
         self.id, self.count = folder.resolve().name, len(self._paths)
+        self.labels: np.ndarray | None = None
         if size is None:
             self.shape: Shape = load_picture(self._paths[0]).shape
         else:
@@ -156,6 +160,7 @@ class DatasetSource:
         if label != -1:
             self.id += f"[label={label}]"
         self.rows = np.arange(self.count)
+        self.labels: np.ndarray | None = dataset.labels
         if dataset.shape is None:
             raise UserError(f"{self.id}: its pictures differ in size; metrics need one size")
         self.shape: Shape = dataset.shape
@@ -167,18 +172,36 @@ class DatasetSource:
 
 
 class SampleSource:
-    """Samples 0, ..., count - 1 of a run: sample i depends on the seed and i alone."""
+    """Samples 0, ..., count - 1 of a run: sample i depends on the seed and i alone.
 
-    def __init__(self, run: "Run", prior: Callable[[], "Prior"], seed: int, count: int, temperature: float = 1.0):
-        self.run, self.prior, self.seed, self.count, self.temperature = run, prior, seed, count, temperature
-        self.id = "samples"
-        self.shape: Shape = (run.model.height, run.model.width, run.model.channels)
+    label: their class, of a model that is conditioned on one; None: drawn as the training has them.
+    """
+
+    def __init__(
+        self,
+        data: "RunData",
+        prior: Callable[[], "Prior"],
+        seed: int,
+        count: int,
+        temperature: float = 1.0,
+        label: int | None = None,
+    ):
+        self.data, self.prior, self.seed, self.count, self.temperature = data, prior, seed, count, temperature
+        model = data.run.model
+        self.label = label if model.classes else None
+        self.id = "samples" if self.label is None else f"samples[label={self.label}]"
+        self.shape: Shape = (model.height, model.width, model.channels)
         self.warnings: list[str] = []
+        self.labels: np.ndarray | None = None
 
     def batches(self, start: int, stop: int) -> Iterator[np.ndarray]:
         from dfm.sampling import draw
 
-        return draw(self.run, self.prior(), self.seed, start, stop - start, temperature=self.temperature)
+        labels: Any = self.label
+        if labels is None and self.data.run.model.classes:
+            labels = self.data.sample_labels(self.seed, start, stop - start)
+        run, count = self.data.run, stop - start
+        return draw(run, self.prior(), self.seed, start, count, temperature=self.temperature, labels=labels)
 
 
 @dataclass
@@ -198,6 +221,7 @@ class Subset:
         self.id = f"{self.source.id}[{self.wanted}]"
         drawn = np.random.default_rng(SHUFFLE_SEED).permutation(self.source.count)[: self.wanted]
         self.rows = np.sort(drawn)
+        self.labels = None if self.source.labels is None else self.source.labels[self.rows]
 
     def batches(self, start: int, stop: int) -> Iterator[np.ndarray]:
         rows = self.rows[start:stop]
@@ -218,7 +242,7 @@ class Transformed:
     id: str
 
     def __post_init__(self) -> None:
-        self.count, self.warnings = self.source.count, self.source.warnings
+        self.count, self.warnings, self.labels = self.source.count, self.source.warnings, self.source.labels
         height, width, channels = self.function(np.zeros((1, *self.source.shape), np.uint8)).shape[1:]
         self.shape: Shape = (height, width, channels)
 

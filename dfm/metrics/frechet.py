@@ -22,7 +22,7 @@ class Frechet:
     value: float
     mean_term: float  # |m1 - m2|^2
     covariance_term: float  # the rest
-    most_negative_eigenvalue: float  # of both decompositions, each divided by its largest; beyond -1e-6 doubt the input
+    most_negative_eigenvalue: float  # of both decompositions, over the largest magnitude; beyond -1e-6 doubt the input
 
 
 class FrechetReference:
@@ -55,7 +55,9 @@ def frechet_distance(a: Moments, b: Moments) -> Frechet:
 
 
 def _relative_minimum(values: np.ndarray) -> float:
-    return float(min(values[0], 0) / values[-1]) if values[-1] > 0 else 0.0
+    """The lowest eigenvalue where it is negative, over the largest magnitude: -1 where all are negative."""
+    largest = max(abs(values[0]), abs(values[-1]))
+    return float(min(values[0], 0) / largest) if largest > 0 else 0.0
 
 
 @typechecked

@@ -15,6 +15,7 @@ import numpy as np
 
 from dfm.array_files import Arrays, hash_arrays, read_arrays
 from dfm.errors import UserError
+from dfm.metrics.weight_files import INCEPTION_SOURCE
 
 VARIABLE = "DFM_INCEPTION_WEIGHTS"
 BATCH_NORM_EPSILON = 1e-3  # the graph's own; no other Inception's
@@ -130,8 +131,8 @@ def load_weights(path: str | os.PathLike | None = None, sha256: str | None = Non
     path = path or os.environ.get(VARIABLE)
     if not path:
         raise UserError(
-            f"the Inception weights are missing: give --inception_weights=FILE or set {VARIABLE} (README.md says "
-            "where they come from); nothing is downloaded here"
+            f"the Inception weights are missing: give --inception_weights=FILE or set {VARIABLE}; nothing is "
+            f"downloaded here, and the file is {INCEPTION_SOURCE}"
         )
     arrays, head = canonical_arrays(read_arrays(path), os.fspath(path))
     content, known = hash_arrays(arrays), KNOWN_FINGERPRINTS.get(fingerprint(arrays))

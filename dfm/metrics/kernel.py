@@ -10,7 +10,7 @@ from dfm.shapes import typechecked
 Features = Float[np.ndarray, "sample feature"]
 References = Float[np.ndarray, "reference feature"]
 SUBSETS, SUBSET_SIZE = 100, 1000
-BLOCK = 2048  # rows of a kernel matrix at a time
+BLOCK_VALUES = 2**24  # of a kernel matrix at a time, 128 MiB; the kernels hold a few of these
 
 
 def cubic_kernel(x: np.ndarray, y: np.ndarray) -> np.ndarray:
@@ -36,15 +36,20 @@ def squared_mmd(x: Features, y: References, kernel: Callable = cubic_kernel) -> 
 
 
 def _mean(x: np.ndarray, y: np.ndarray, kernel: Callable) -> float:
-    return sum(float(kernel(x[i : i + BLOCK], y).sum()) for i in range(0, len(x), BLOCK)) / (len(x) * len(y))
+    block = _rows_at_once(y)
+    return sum(float(kernel(x[i : i + block], y).sum()) for i in range(0, len(x), block)) / (len(x) * len(y))
 
 
 def _mean_without_diagonal(x: np.ndarray, kernel: Callable) -> float:
-    total = 0.0
-    for start in range(0, len(x), BLOCK):
-        rows = kernel(x[start : start + BLOCK], x)
+    total, block = 0.0, _rows_at_once(x)
+    for start in range(0, len(x), block):
+        rows = kernel(x[start : start + block], x)
         total += float(rows.sum() - np.trace(rows, offset=start))
     return total / (len(x) * (len(x) - 1))
+
+
+def _rows_at_once(y: np.ndarray) -> int:
+    return max(1, BLOCK_VALUES // len(y))
 
 
 @typechecked

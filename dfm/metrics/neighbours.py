@@ -10,16 +10,21 @@ from dfm.shapes import typechecked
 
 Features = Float[np.ndarray, "sample feature"]
 References = Float[np.ndarray, "reference feature"]
-BLOCK = 2048
+BLOCK_VALUES = 2**25  # squared distances at a time, 256 MiB
 
 
 def _squared_distances(x: Features, y: References) -> Iterator[tuple[int, np.ndarray]]:
-    """(first row, squared distances [rows, len(y)]), block by block, so that 50,000 x 50,000 needs 0.8 GB."""
+    """(first row, squared distances [rows, len(y)]), block by block; a block may be written to."""
     y = y.astype(np.float64)
     squares_y = np.square(y).sum(1)
-    for start in range(0, len(x), BLOCK):
-        rows = x[start : start + BLOCK].astype(np.float64)
-        yield start, np.maximum(np.square(rows).sum(1)[:, None] + squares_y - 2 * rows @ y.T, 0)
+    block = max(1, BLOCK_VALUES // len(y))
+    for start in range(0, len(x), block):
+        rows = x[start : start + block].astype(np.float64)
+        squares = rows @ y.T
+        squares *= -2  # in place: sums of whole blocks would take three times the memory
+        squares += squares_y
+        squares += np.square(rows).sum(1)[:, None]
+        yield start, np.maximum(squares, 0, out=squares)
 
 
 def squared_radii(x: Features, k: int) -> Float[np.ndarray, " sample"]:
@@ -27,7 +32,8 @@ def squared_radii(x: Features, k: int) -> Float[np.ndarray, " sample"]:
     radii = np.empty(len(x))
     for start, squares in _squared_distances(x, x):
         squares[np.arange(len(squares)), np.arange(start, start + len(squares))] = -1  # the vector itself comes first
-        radii[start : start + len(squares)] = np.partition(squares, k, axis=1)[:, k]
+        squares.partition(k, axis=1)
+        radii[start : start + len(squares)] = squares[:, k]
     return radii
 
 

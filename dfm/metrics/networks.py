@@ -1,7 +1,6 @@
 """Feature networks by name. Their weights come from files; what is missing says so in one line, before any work."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -9,16 +8,7 @@ from dfm import registry
 from dfm.array_files import hash_arrays
 from dfm.errors import UserError
 from dfm.metrics.features import FeatureNetwork
-
-
-@dataclass(frozen=True)
-class WeightFiles:
-    """Where weights are, and the hashes expected of those that are not pinned in this repository."""
-
-    inception: str | None = None  # None: the environment variable's
-    inception_sha256: str | None = None
-    lpips: str | None = None
-    lpips_sha256: str | None = None
+from dfm.metrics.weight_files import WeightFiles
 
 
 def load_inception(files: WeightFiles) -> FeatureNetwork:

@@ -10,10 +10,11 @@ import numpy as np
 from jaxtyping import Array, ArrayLike, Float, PRNGKeyArray
 
 from dfm.errors import UserError
-from dfm.priors.prior import RIDGE, Prior, checked_latents, gaussian_log_prob, location_and_scale
+from dfm.priors.prior import RIDGE, Prior, Progress, checked_latents, gaussian_log_prob, location_and_scale
 from dfm.shapes import typechecked
 
 COMPONENTS = 10
+ROUNDS, ROUNDS_AT_ONCE = 100, 5
 
 
 @jax.tree_util.register_dataclass
@@ -32,7 +33,14 @@ class Mixture(Prior):
         return self.means.shape[1]
 
     @classmethod
-    def fit(cls, latents: Float[ArrayLike, "n d"], components: int = COMPONENTS, seed: int = 0, **options: Any) -> Self:
+    def fit(
+        cls,
+        latents: Float[ArrayLike, "n d"],
+        components: int = COMPONENTS,
+        seed: int = 0,
+        progress: Progress | None = None,
+        **options: Any,
+    ) -> Self:
         """EM from a k-means start, at most 100 rounds; only here is scikit-learn needed.
 
         The latents are centred and divided by their root mean variance first, so that the ridge means the same at
@@ -42,7 +50,7 @@ class Mixture(Prior):
         if not 1 <= components <= len(values):
             raise UserError(f"{components} components for {len(values)} latents: take 1 to {len(values)}")
         mean, scale = location_and_scale(values)
-        fitted = _expectation_maximisation((values - mean) / scale, components, seed)
+        fitted = _expectation_maximisation((values - mean) / scale, components, seed, progress)
         scale_trils = scale * np.linalg.cholesky(fitted.covariances_)
         # log 0 would make a NaN of the gradient; a component without weight is never drawn at e^-80 either
         log_weights = np.log(np.maximum(fitted.weights_, np.exp(-80.0)))
@@ -71,17 +79,28 @@ class Mixture(Prior):
         return jax.scipy.special.logsumexp(self.log_weights[:, None] + by_component, axis=0)
 
 
-def _expectation_maximisation(standard: Float[np.ndarray, "n d"], components: int, seed: int) -> Any:
+def _expectation_maximisation(
+    standard: Float[np.ndarray, "n d"], components: int, seed: int, progress: Progress | None
+) -> Any:
     try:
         from sklearn.exceptions import ConvergenceWarning
         from sklearn.mixture import GaussianMixture
     except ImportError:
         raise UserError("the prior gmm needs the package scikit-learn: pip install scikit-learn") from None
-    mixture = GaussianMixture(components, covariance_type="full", reg_covar=RIDGE, random_state=seed)
+    # a warm start goes on where the last fit has ended, so that rounds in pieces are the rounds of one fit
+    mixture = GaussianMixture(
+        components, covariance_type="full", reg_covar=RIDGE, random_state=seed, max_iter=ROUNDS_AT_ONCE, warm_start=True
+    )
     with warnings.catch_warnings():
         # after 100 rounds the likelihood moves in its third digit; equal latents make fewer clusters than asked for
         warnings.simplefilter("ignore", ConvergenceWarning)
         try:
-            return mixture.fit(standard)
+            for done in range(ROUNDS_AT_ONCE, ROUNDS + 1, ROUNDS_AT_ONCE):
+                mixture.fit(standard)
+                if progress is not None:
+                    progress(done, ROUNDS)
+                if mixture.converged_:
+                    break
+            return mixture
         except ValueError as error:
             raise UserError(f"no mixture of {components} components fits: {error}; take fewer components") from None

@@ -5,6 +5,7 @@ A prior is a frozen dataclass of arrays and a pytree, so that it can be an argum
 
 import abc
 import dataclasses
+from collections.abc import Callable
 from typing import Any, ClassVar, Self
 
 import jax
@@ -18,6 +19,7 @@ from dfm.errors import UserError
 # dimensions leave a covariance singular. It widens a direction without spread to a thousandth of the usual spread.
 RIDGE = 1e-6
 CHUNK = 4096
+Progress = Callable[[int, int], None]  # rounds of a fit that are done, and how many there are at most
 
 
 class Prior(abc.ABC):
@@ -34,7 +36,10 @@ class Prior(abc.ABC):
     @classmethod
     @abc.abstractmethod
     def fit(cls, latents: Float[ArrayLike, "n d"], **options: Any) -> Self:
-        """The density of this family that suits the latents, by maximum likelihood; options by family.
+        """The density of this family that suits the latents, by maximum likelihood.
+
+        Args:
+            options: those of the family, and `progress`, which a fit that takes seconds calls.
 
         Raises:
             UserError: no latents, latents that are not finite or all equal, or too few of them.

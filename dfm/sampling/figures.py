@@ -1,186 +1,225 @@
-"""What `dfm.sample` shows: samples, reconstructions, interpolations, traversals, inversions and morphs of a run."""
+"""Pictures of what a run can do: samples, reconstructions, interpolations, traversals, inversions and morphs.
 
-import argparse
+Each is a function of the run's pictures and latents, a painter of the size that is wanted, and the folder that it goes
+to: `samples(RunData(run), Painter(run), Outputs(folder, command, {}), prior="gmm", count=100)`.
+"""
+
 import dataclasses
-import functools
 import math
-import sys
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float, Int
 
 from dfm.errors import UserError
 from dfm.metrics.picture_quality import PEAK, mse, psnr
-from dfm.priors.prior import Prior
+from dfm.priors import DEFAULT_PRIOR
 from dfm.progress import Progress
 from dfm.sampling import interpolation
 from dfm.sampling.fitted_priors import stored_or_fitted
-from dfm.sampling.inversion import Inversion, decibels, invert
+from dfm.sampling.inversion import STARTS, STEPS, Inversion, decibels, invert
 from dfm.sampling.outputs import Outputs, resized_nearest, square_columns
-from dfm.sampling.painter import Painter, Pictures
+from dfm.sampling.painter import Labels, Painter, Pictures
 from dfm.sampling.run_data import RunData
-
-if TYPE_CHECKING:
-    from dfm.training.runs import Run
 
 SAMPLES, RECONSTRUCTIONS, INVERSIONS, STATIONS = 64, 32, 16, 6  # how many, unless asked otherwise
 CLASSES = 10  # of an interpolation between classes; data sets with more show their first ones
+PATHS = ("linear", "spherical")
+Latents = Float[np.ndarray, "n d"]
 
 
-@dataclasses.dataclass
-class Studio:
-    """A run with everything that its figures need; `args` are those of `dfm.sample`."""
+@dataclasses.dataclass(frozen=True)
+class Notes:
+    """What people who wait are told: `say` gets a line, and bars are shown unless `quiet`."""
 
-    run: "Run"
-    data: RunData
-    painter: Painter  # of the size that was asked for
-    outputs: Outputs
-    args: argparse.Namespace
-
-    def note(self, line: str) -> None:
-        if not self.args.quiet:
-            print(line, file=sys.stderr)
-
-    @functools.cached_property
-    def prior(self) -> Prior:
-        return stored_or_fitted(self.data, self.args.prior, self.note)
-
-    def samples(self, count: int) -> Float[np.ndarray, "count d"]:
-        """Latents of samples 0 ... count - 1."""
-        batches = self.painter.latent_batches(self.prior, self.args.seed, 0, count, self.args.temperature)
-        return np.concatenate([np.asarray(batch) for batch in batches])[:count]
-
-    def paint(self, latents: Float[np.ndarray, "n d"]) -> Pictures:
-        """Pictures of the size that was asked for, as far as they fit in one file."""
-        painter, count = self.painter, len(latents)
-        self.outputs.scale_for(count, painter.height, painter.width)
-        images: list[Pictures] = []
-        with self.progress("painting", "picture") as bar:
-            for batch in painter.paint_pieces(latents):
-                images.append(batch)
-                bar.reach(sum(map(len, images)), count)
-        return np.concatenate(images)
-
-    def sampling_facts(self) -> dict[str, Any]:
-        return {"prior": self.args.prior, "seed": self.args.seed, "temperature": self.args.temperature}
-
-    def latents_of_test(self, examples: Int[np.ndarray, " n"]) -> Float[np.ndarray, "n d"]:
-        """By the encoder, or by inversion where there is none."""
-        images = self.data.pictures(self.data.test, examples)
-        return self.inverted(images).latents if self.data.latents_are_stored else self.data.painter.encode(images)
-
-    def inverted(self, images: Pictures) -> Inversion:
-        with self.progress("inverting", "step") as bar:
-            return invert(
-                self.data,
-                images,
-                steps=self.args.steps,
-                starts=self.args.starts,
-                optimizer=self.args.optimizer,
-                progress=lambda done, total, psnr: bar.reach(
-                    done, total, "" if math.isnan(psnr) else f"PSNR {psnr:.2f} dB"
-                ),
-            )
-
-    def progress(self, label: str, unit: str) -> Progress:
-        return Progress(None, label, unit, quiet=self.args.quiet)
+    say: Callable[[str], None] = lambda line: None
+    quiet: bool = True
 
 
-def samples(studio: Studio) -> None:
-    count = studio.args.count or SAMPLES
-    studio.outputs.scale_for(count, studio.painter.height, studio.painter.width)  # before a prior is fitted
-    images = studio.paint(studio.samples(count))
-    studio.outputs.grid(f"samples-{studio.args.prior}", images, square_columns(count), studio.sampling_facts())
+@dataclasses.dataclass(frozen=True)
+class Search:
+    """How latents of pictures are found where there is no encoder; see `inversion.invert`."""
+
+    steps: int = STEPS
+    starts: int = STARTS
+    optimizer: str = "adam"
 
 
-def reconstructions(studio: Studio) -> None:
+def samples(
+    data: RunData,
+    painter: Painter,
+    outputs: Outputs,
+    *,
+    prior: str = DEFAULT_PRIOR,
+    count: int | None = None,
+    seed: int = 0,
+    temperature: float = 1.0,
+    label: int | None = None,
+    notes: Notes = Notes(),
+) -> None:
+    """Pictures of latents drawn from a prior; sample i depends on the seed and on i alone.
+
+    Of a conditional model those of one class, or, without a label, a column for each.
+    """
+    count, classes = count or SAMPLES, data.run.model.classes
+    outputs.scale_for(count, painter.height, painter.width)  # before a prior is fitted
+    report: dict[str, Any] = {"prior": prior, "seed": seed, "temperature": temperature}
+    labels: Labels = label
+    if classes:
+        labels = np.arange(count) % classes if label is None else label
+        report["label"] = "columns" if label is None else label
+    latents = _drawn(data, painter, prior, count, seed, temperature, notes)
+    images = _paint(painter, outputs, latents, notes, labels)
+    columns = classes if classes and label is None else square_columns(count)
+    outputs.grid(f"samples-{prior}", images, columns, report)
+
+
+def reconstructions(
+    data: RunData,
+    painter: Painter,
+    outputs: Outputs,
+    *,
+    pictures: Sequence[int] | None = None,
+    count: int | None = None,
+    notes: Notes = Notes(),
+) -> None:
     """Originals with their reconstructions to the right: training pictures of a table, test pictures of an encoder."""
-    data, of = studio.data, "train"
+    of = "train"
     if not data.latents_are_stored:
         try:
             of = data.test.split
         except UserError as error:  # a folder of pictures need not have a test split
-            studio.note(f"{error}; reconstructing pictures of the training instead")
+            notes.say(f"{error}; reconstructing pictures of the training instead")
     dataset = data.test if of == "test" else data.train
-    examples = _examples(studio, len(dataset), RECONSTRUCTIONS)
-    images = data.pictures(dataset, examples)
-    latents = data.latents_of_training(examples) if of == "train" else data.painter.encode(images)
-    report = {"of": of, "pictures": examples, "metrics": _quality(images, data.painter.paint(latents))}
-    _side_by_side(studio, "reconstructions", images, latents, report)
+    examples = _chosen(pictures, count or RECONSTRUCTIONS, len(dataset))
+    originals = data.pictures(dataset, examples)
+    labels = dataset.labels[examples]
+    latents = data.latents_of_training(examples) if of == "train" else data.painter.encode(originals, labels)
+    report = {"of": of, "pictures": examples, "metrics": _quality(originals, data.painter.paint(latents, labels))}
+    _side_by_side(painter, outputs, "reconstructions", originals, latents, report, notes, labels)
 
 
-def inversions(studio: Studio) -> None:
+def inversions(
+    data: RunData,
+    painter: Painter,
+    outputs: Outputs,
+    *,
+    pictures: Sequence[int] | None = None,
+    count: int | None = None,
+    search: Search = Search(),
+    notes: Notes = Notes(),
+) -> None:
     """Test pictures with what the decoder can make of them at best; the latents found are stored beside the grid."""
-    data = studio.data
-    examples = _examples(studio, len(data.test), INVERSIONS)
-    images = data.pictures(data.test, examples)
-    found = studio.inverted(images)
-    quality = _quality(images, data.painter.paint(found.latents)) | {"start_psnr": decibels(found.start_mse)}
-    model = studio.run.model
-    path = studio.outputs.store_latents("invert", found.latents, examples, model.height, model.width)
+    examples = _chosen(pictures, count or INVERSIONS, len(data.test))
+    originals = data.pictures(data.test, examples)
+    found = _inverted(data, originals, search, notes)
+    quality = _quality(originals, data.painter.paint(found.latents)) | {"start_psnr": decibels(found.start_mse)}
+    path = outputs.store_latents("invert", found.latents, examples, data.run.model.height, data.run.model.width)
     report = {
         "of": "test",
         "of_the_training": data.test_was_trained_on,
         "pictures": examples,
         "latents": path.name,
-        "optimizer": studio.args.optimizer,
-        "steps": studio.args.steps,
-        "starts": studio.args.starts,
+        **dataclasses.asdict(search),
         "metrics": quality,
     }
-    _side_by_side(studio, "invert", images, found.latents, report)
+    _side_by_side(painter, outputs, "invert", originals, found.latents, report, notes, None)
 
 
-def interpolations(studio: Studio) -> None:
-    """Rows of a grid: one from --from to --to, or one for each pair of neighbouring classes (Asadi 2022, Fig. 5.7)."""
-    ends, report = _ends(studio)
-    columns = studio.args.columns
-    for path in studio.args.paths:
+def interpolations(
+    data: RunData,
+    painter: Painter,
+    outputs: Outputs,
+    *,
+    start_picture: int | None = None,
+    end_picture: int | None = None,
+    paths: Sequence[str] = PATHS,
+    columns: int = 11,
+    label: int | None = None,
+    search: Search = Search(),
+    notes: Notes = Notes(),
+) -> None:
+    """Rows of a grid: one between two test pictures, or one for each pair of neighbouring classes (Asadi 2022, 5.7)."""
+    if (start_picture is None) != (end_picture is None):
+        raise UserError("an interpolation between two test pictures needs both --from and --to")
+    if start_picture is None or end_picture is None:
+        ends, report = _class_ends(data, notes)
+    else:
+        named = [start_picture, end_picture]
+        ends, report = _latents_of_test(data, np.array(named), search, notes), {"of": "test", "pictures": named}
+    for path in paths:
         rows = [interpolation.between(a, b, columns, path) for a, b in zip(ends[:-1], ends[1:], strict=True)]
-        images = studio.paint(np.concatenate(rows))
-        studio.outputs.grid(f"interpolation-{path}", images, columns, {"path": path, **report})
+        images = _paint(painter, outputs, np.concatenate(rows), notes, label)
+        outputs.grid(f"interpolation-{path}", images, columns, {"path": path, **report})
 
 
-def traversals(studio: Studio) -> None:
+def traversals(
+    data: RunData,
+    painter: Painter,
+    outputs: Outputs,
+    *,
+    start_picture: int | None = None,
+    directions: str = "principal",
+    rows: int = 10,
+    columns: int = 11,
+    span: float = 3.0,
+    label: int | None = None,
+    search: Search = Search(),
+    notes: Notes = Notes(),
+) -> None:
     """A row for each direction, the others held: from -span to +span standard deviations around one latent."""
-    args, latents = studio.args, studio.data.training_latents
+    latents = data.training_latents
     base = latents.mean(0)
-    if args.start_picture is not None:
-        base = studio.latents_of_test(np.array([args.start_picture]))[0]
-    vectors, scales = interpolation.directions(latents, args.directions)
-    rows = min(args.rows, len(vectors))
-    path = interpolation.traversals(base, vectors[:rows], scales[:rows], args.columns, args.span)
-    images = studio.paint(path)
+    if start_picture is not None:
+        base = _latents_of_test(data, np.array([start_picture]), search, notes)[0]
+    vectors, scales = interpolation.directions(latents, directions)
+    rows = min(rows, len(vectors))
+    path = interpolation.traversals(base, vectors[:rows], scales[:rows], columns, span)
+    images = _paint(painter, outputs, path, notes, label)
     # the numbers of the dimensions, where each row is one of them
-    dimensions = vectors[:rows].argmax(1) if args.directions == "coordinates" else range(rows)
+    dimensions = vectors[:rows].argmax(1) if directions == "coordinates" else range(rows)
     report = {
-        "directions": args.directions,
-        "around": "mean" if args.start_picture is None else args.start_picture,
+        "directions": directions,
+        "around": "mean" if start_picture is None else start_picture,
         "rows": list(dimensions),
         "standard_deviations": scales[:rows],
-        "span": args.span,
+        "span": span,
     }
-    studio.outputs.grid("traversal", images, args.columns, report)
+    outputs.grid("traversal", images, columns, report)
 
 
-def morphs(studio: Studio) -> None:
-    """A looping GIF through samples of the prior, or through test pictures."""
-    args = studio.args
-    if args.pictures is None:
-        count = args.count or STATIONS
-        stations = studio.samples(count)
-        report = studio.sampling_facts() | {"stations": count}
+def morphs(
+    data: RunData,
+    painter: Painter,
+    outputs: Outputs,
+    *,
+    pictures: Sequence[int] | None = None,
+    prior: str = DEFAULT_PRIOR,
+    count: int | None = None,
+    seed: int = 0,
+    temperature: float = 1.0,
+    paths: Sequence[str] = PATHS,
+    frames: int = 24,
+    seconds: float = 1.0,
+    label: int | None = None,
+    search: Search = Search(),
+    notes: Notes = Notes(),
+) -> None:
+    """A looping GIF through samples of the prior, or through test pictures; frames and seconds between two of them."""
+    if pictures is None:
+        count = count or STATIONS
+        stations = _drawn(data, painter, prior, count, seed, temperature, notes)
+        report: dict[str, Any] = {"prior": prior, "seed": seed, "temperature": temperature, "stations": count}
     else:
-        stations = studio.latents_of_test(np.array(args.pictures))
-        report = {"of": "test", "pictures": args.pictures}
-    for path in args.paths:
-        frames = studio.paint(interpolation.loop(stations, args.frames, path))
-        studio.outputs.animation(f"morph-{path}", frames, len(stations) * args.seconds, {"path": path, **report})
+        stations = _latents_of_test(data, np.array(pictures), search, notes)
+        report = {"of": "test", "pictures": pictures}
+    for path in paths:
+        images = _paint(painter, outputs, interpolation.loop(stations, frames, path), notes, label)
+        outputs.animation(f"morph-{path}", images, len(stations) * seconds, {"path": path, **report})
 
 
-FIGURES: dict[str, Callable[[Studio], None]] = {
+FIGURES: dict[str, Callable[..., None]] = {
     "samples": samples,
     "reconstructions": reconstructions,
     "interpolation": interpolations,
@@ -190,24 +229,53 @@ FIGURES: dict[str, Callable[[Studio], None]] = {
 }
 
 
-def _examples(studio: Studio, available: int, default: int) -> Int[np.ndarray, " n"]:
+def _drawn(
+    data: RunData, painter: Painter, prior: str, count: int, seed: int, temperature: float, notes: Notes
+) -> Latents:
+    """Latents of samples 0 ... count - 1."""
+    fitted = stored_or_fitted(data, prior, notes.say, notes.quiet)
+    batches = painter.latent_batches(fitted, seed, 0, count, temperature)
+    return np.concatenate([np.asarray(batch) for batch in batches])[:count]
+
+
+def _paint(painter: Painter, outputs: Outputs, latents: Latents, notes: Notes, labels: Labels) -> Pictures:
+    """Pictures of the painter's size, as far as they fit in one file."""
+    outputs.scale_for(len(latents), painter.height, painter.width)
+    images: list[Pictures] = []
+    with Progress(len(latents), "decoding", "picture", quiet=notes.quiet) as progress:
+        for batch in painter.paint_pieces(latents, labels):
+            images.append(batch)
+            progress.advance(len(batch))
+    return np.concatenate(images)
+
+
+def _latents_of_test(data: RunData, examples: Int[np.ndarray, " n"], search: Search, notes: Notes) -> Latents:
+    """By the encoder, or by inversion where there is none."""
+    originals = data.pictures(data.test, examples)
+    if data.latents_are_stored:
+        return _inverted(data, originals, search, notes).latents
+    return data.painter.encode(originals, data.test.labels[examples])
+
+
+def _inverted(data: RunData, originals: Pictures, search: Search, notes: Notes) -> Inversion:
+    with Progress(None, "inverting", "step", quiet=notes.quiet) as progress:
+
+        def report(done: int, total: int, psnr: float) -> None:
+            progress.reach(done, total, "" if math.isnan(psnr) else f"PSNR {psnr:.2f} dB")
+
+        return invert(data, originals, **dataclasses.asdict(search), progress=report)
+
+
+def _chosen(pictures: Sequence[int] | None, count: int, available: int) -> Int[np.ndarray, " n"]:
     """The pictures asked for by number, or the first ones."""
-    if studio.args.pictures is not None:
-        return np.array(studio.args.pictures)
-    return np.arange(min(studio.args.count or default, available))
+    return np.arange(min(count, available)) if pictures is None else np.array(pictures)
 
 
-def _ends(studio: Studio) -> tuple[Float[np.ndarray, "k d"], dict[str, Any]]:
-    """Latents that an interpolation visits in turn, and what a report says of them."""
-    args, data = studio.args, studio.data
-    named = (args.start_picture, args.end_picture)
-    if None not in named:
-        return studio.latents_of_test(np.array(named)), {"of": "test", "pictures": list(named)}
-    if named != (None, None):
-        raise UserError("an interpolation between two test pictures needs both --from and --to")
+def _class_ends(data: RunData, notes: Notes) -> tuple[Latents, dict[str, Any]]:
+    """A latent for each class, which an interpolation visits in turn, and what a report says of them."""
     labels = data.train.labels
     if len(np.unique(labels)) < 2:
-        studio.note("the training pictures are of one class: interpolating between the first two of them")
+        notes.say("the training pictures are of one class: interpolating between the first two of them")
         return data.latents_of_training(np.arange(2)), {"of": "train", "pictures": [0, 1]}
     known, nearest = interpolation.class_representatives(data.training_latents, labels)
     known, nearest = known[:CLASSES], nearest[:CLASSES]
@@ -216,16 +284,22 @@ def _ends(studio: Studio) -> tuple[Float[np.ndarray, "k d"], dict[str, Any]]:
 
 
 def _side_by_side(
-    studio: Studio, name: str, images: Pictures, latents: Float[np.ndarray, "n d"], report: dict[str, Any]
+    painter: Painter,
+    outputs: Outputs,
+    name: str,
+    originals: Pictures,
+    latents: Latents,
+    report: dict[str, Any],
+    notes: Notes,
+    labels: Labels,
 ) -> None:
-    painted = studio.paint(latents)
-    originals = resized_nearest(images, *painted.shape[1:3])
-    pairs = np.stack([originals, painted], 1).reshape(-1, *painted.shape[1:])
-    studio.outputs.grid(name, pairs, 2 * max(1, round(math.sqrt(len(images) / 2))), report)
+    decoded = _paint(painter, outputs, latents, notes, labels)
+    pairs = np.stack([resized_nearest(originals, *decoded.shape[1:3]), decoded], 1).reshape(-1, *decoded.shape[1:])
+    outputs.grid(name, pairs, 2 * max(1, round(math.sqrt(len(originals) / 2))), report)
 
 
-def _quality(originals: Pictures, painted: Pictures) -> dict[str, Any]:
+def _quality(originals: Pictures, decoded: Pictures) -> dict[str, Any]:
     """PSNR of the mean squared error over these pictures, and of each, in 8 bits at the model's own size."""
-    mean = float(np.mean([mse(a, b) for a, b in zip(painted, originals, strict=True)]))
-    each = [round(psnr(a, b), 2) for a, b in zip(painted, originals, strict=True)]
+    mean = float(np.mean([mse(a, b) for a, b in zip(decoded, originals, strict=True)]))
+    each = [round(psnr(a, b), 2) for a, b in zip(decoded, originals, strict=True)]
     return {"psnr": 10 * math.log10(PEAK**2 / mean) if mean else math.inf, "psnr_each": each}

@@ -15,6 +15,7 @@ from dfm.models.latent_vectors import latent_size
 from dfm.priors import files
 from dfm.priors.gaussian import Normal
 from dfm.priors.prior import Prior, mean_log_likelihood
+from dfm.progress import Progress
 from dfm.sampling.run_data import RunData
 
 if TYPE_CHECKING:
@@ -25,15 +26,16 @@ def prior_path(run: "Run", name: str) -> Path:
     return Path(run.workdir) / "priors" / f"{name}.npz"
 
 
-def fit_prior(data: RunData, name: str, **options: Any) -> tuple[Prior, dict[str, Any]]:
-    """Fits a prior to the training latents of a run and stores it.
+def fit_prior(data: RunData, name: str, quiet: bool = True, **options: Any) -> tuple[Prior, dict[str, Any]]:
+    """Fits a prior to the training latents of a run; `store_prior` keeps it.
 
     Args:
+        quiet: no progress bar.
         options: of the fit, as the family has them (`Prior.options`); those left out have its defaults.
 
     Returns:
-        The prior and the facts stored with it, mean log-likelihoods in nats a picture among them; that of the test
-        split only where an encoder gives latents to its pictures, and None otherwise.
+        The prior and the facts to be stored with it, mean log-likelihoods in nats a picture among them; that of the
+        test split only where an encoder gives latents to its pictures, and None otherwise.
     """
     run, family = data.run, priors.find(name)
     for option in options:
@@ -41,7 +43,8 @@ def fit_prior(data: RunData, name: str, **options: Any) -> tuple[Prior, dict[str
             raise UserError(f"the prior {name} has no option {option!r}{_known(family.options)}")
     options = family.options | options
     latents = data.training_latents
-    prior = family.fit(latents, **options)
+    with Progress(None, f"fitting {name}", "round", quiet=quiet, keep=False) as progress:
+        prior = family.fit(latents, **options, progress=progress.reach)
     facts = {
         "step": int(run.step),
         "checksum": run.sha256,
@@ -51,17 +54,27 @@ def fit_prior(data: RunData, name: str, **options: Any) -> tuple[Prior, dict[str
         "train_log_likelihood": mean_log_likelihood(prior, latents),
         "test_log_likelihood": _test_log_likelihood(data, prior),
     }
-    path = prior_path(run, name)
+    return prior, facts
+
+
+def store_prior(run: "Run", prior: Prior, facts: dict[str, Any]) -> Path:
+    """Writes the prior's file; UserError where it cannot be written."""
+    path = prior_path(run, prior.name)
     try:
         path.parent.mkdir(exist_ok=True)
     except OSError as error:
         raise UserError(f"{path.parent}: cannot be made ({error.strerror})") from None
     files.save(path, prior, facts)
-    return prior, facts
+    return path
 
 
-def stored_or_fitted(data: RunData, name: str, note: Callable[[str], None] = lambda line: None) -> Prior:
-    """The stored prior of this checkpoint; fitted first, and said so in a note, where there is none."""
+def stored_or_fitted(
+    data: RunData, name: str, note: Callable[[str], None] = lambda line: None, quiet: bool = True
+) -> Prior:
+    """The stored prior of this checkpoint; fitted first, and said so in a note, where there is none.
+
+    The file is a convenience: of a run that cannot be written to, the prior is fitted again each time.
+    """
     run, family = data.run, priors.find(name)
     if family is Normal:
         return Normal(latent_size(run.model))  # nothing to fit
@@ -75,7 +88,12 @@ def stored_or_fitted(data: RunData, name: str, note: Callable[[str], None] = lam
         note(f"prior {name} belongs to another checkpoint (step {facts.get('step')}): fitting it again")
     else:
         note(f"prior {name} is not fitted yet: fitting it to the training latents of step {run.step}")
-    return fit_prior(data, name, **options)[0]
+    prior, facts = fit_prior(data, name, quiet, **options)
+    try:
+        store_prior(run, prior, facts)
+    except UserError as error:
+        note(f"{error}; the prior {name} is used all the same, and will be fitted again next time")
+    return prior
 
 
 def _known(options: dict[str, Any]) -> str:

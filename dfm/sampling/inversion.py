@@ -69,6 +69,8 @@ def invert(
     if steps < 0 or starts < 1 or len(pictures) == 0:
         raise UserError(f"no inversion of {len(pictures)} pictures with {steps} steps from {starts} starts")
     registry.check("optimizer", optimizer, OPTIMIZERS)
+    if data.run.model.classes:
+        raise UserError("the model of this run is conditioned on a class: its latents are not found by inversion")
     group = min(len(pictures), max(1, ROWS // starts))
     groups = -(-len(pictures) // group)
     found = []

@@ -28,7 +28,7 @@ class Outputs:
         folder: made with its parents when missing.
         command: the words of the command line, for the JSON files.
         facts: what every report of this command begins with (checkpoint step, seed, ...).
-        scale: pixels a side for each pixel painted; None: enough to see pictures of a few pixels.
+        scale: pixels a side for each pixel of a picture; None: enough to see pictures of a few pixels.
     """
 
     def __init__(self, folder: str | Path, command: Sequence[str], facts: dict[str, Any], scale: int | None = None):
@@ -46,7 +46,7 @@ class Outputs:
         path = self.folder / f"{name}.png"
         scale = self.scale_for(*images.shape[:3])
         save_picture(path, arrays.grid(enlarge(images, scale), columns, margin=max(1, scale // 2)))
-        self._report(path, {"columns": columns, **self._painted(images, scale), **report})
+        self._report(path, {"columns": columns, **self._size(images, scale), **report})
         return path
 
     def animation(self, name: str, images: Pictures, seconds: float, report: dict[str, Any]) -> Path:
@@ -54,7 +54,7 @@ class Outputs:
         path = self.folder / f"{name}.gif"
         scale = self.scale_for(*images.shape[:3])
         write_atomically(path, encode_gif(enlarge(images, scale), seconds))
-        self._report(path, {**self._painted(images, scale), **report})
+        self._report(path, {**self._size(images, scale), **report})
         return path
 
     def store_latents(
@@ -78,7 +78,7 @@ class Outputs:
             )
         return scale
 
-    def _painted(self, images: Pictures, scale: int) -> dict[str, Any]:
+    def _size(self, images: Pictures, scale: int) -> dict[str, Any]:
         return {"count": len(images), "height": images.shape[1], "width": images.shape[2], "scale": scale}
 
     def _report(self, path: Path, report: dict[str, Any]) -> None:

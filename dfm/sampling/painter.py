@@ -36,7 +36,7 @@ def draw(
     batch_size: int = BATCH_SIZE,
     *,
     temperature: float = 1.0,
-    label: int | None = None,
+    labels: Labels = None,
     height: int | None = None,
     width: int | None = None,
     devices: Sequence[jax.Device] | None = None,
@@ -49,7 +49,7 @@ def draw(
     Args:
         batch_size: pictures at once; compiled for this size only, so the last batch is padded and then cut.
         temperature: factor of the latents' deviations, see `Prior.sample`.
-        label: class of all samples, of a model that is conditioned on one.
+        labels: classes of these samples, of a model that is conditioned on one: one for all, or one each.
         height, width: of the pictures; None: the model's own.
         devices: None: all of this process; as many of them take part as divide the batch size.
 
@@ -60,7 +60,7 @@ def draw(
         raise UserError(f"samples {start} to {start + count} are outside 0 to {MAXIMUM_SAMPLES}")
     painter = Painter(run, height, width, batch_size, devices)
     latents = painter.latent_batches(prior, seed, start, count, temperature)
-    return painter.paint_batches(latents, count, painter.label_batches(label, count))
+    return painter.paint_batches(latents, count, painter.label_batches(labels, count))
 
 
 class Painter:

@@ -5,6 +5,7 @@ import os
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+import jax
 import numpy as np
 from jaxtyping import Float, Int
 
@@ -72,6 +73,16 @@ class RunData:
             return np.asarray(self.run.latents, np.float32)[examples]
         return self.painter.encode(self.pictures(self.train, examples), self.train.labels[examples])
 
+    def sample_labels(self, seed: int, start: int, count: int) -> Int[np.ndarray, " count"]:
+        """Classes of samples start, ..., start + count - 1, drawn as often as the training has them.
+
+        That of sample i depends on (seed, i) alone.
+        """
+        key = jax.random.split(jax.random.key(seed))[1]  # the first is that of the latents
+        indices = np.arange(start, start + count, dtype=np.uint64).astype(np.uint32)
+        rows = _drawn_rows(key, indices, len(self.train))
+        return self.train.labels[np.asarray(rows)]
+
     def encode(self, dataset: Dataset) -> Float[np.ndarray, "n d"]:
         """Encodings of a whole split, read in pieces."""
         pieces = [
@@ -109,6 +120,11 @@ class RunData:
     def _load(self, split: str) -> Dataset:
         settings = self.run.config["dataset"]
         return load(settings["name"], split, self.data_dir, settings.get("label", -1))
+
+
+@functools.partial(jax.jit, static_argnums=2)
+def _drawn_rows(key: jax.Array, indices: jax.Array, count: int) -> jax.Array:
+    return jax.vmap(lambda index: jax.random.randint(jax.random.fold_in(key, index), (), 0, count))(indices)
 
 
 def _pieces(count: int) -> list[Int[np.ndarray, " n"]]:

@@ -1,12 +1,13 @@
 """Stopping between two steps when a signal asks for it: Slurm's SIGTERM ahead of the time limit, Ctrl-C."""
 
 import signal
-import sys
 import threading
 from typing import Any
 
 import jax
 import numpy as np
+
+from dfm.command_line import say
 
 SIGNALS = (signal.SIGTERM, signal.SIGINT)
 AGREE_EVERY_STEPS = 10  # several processes ask each other, which waits for the slowest of them
@@ -54,4 +55,4 @@ class StopRequest:
         if isinstance(outer, StopRequest):
             outer._note(number, frame)
         else:
-            print(f"dfm.train: {signal.Signals(number).name}: saving after this step", file=sys.stderr)
+            say(f"dfm.train: {signal.Signals(number).name}: saving after this step")

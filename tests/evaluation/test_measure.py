@@ -1,3 +1,5 @@
+import dataclasses
+
 import jax
 import numpy as np
 import pytest
@@ -5,8 +7,11 @@ import pytest
 from dfm.array_files import read_arrays, write_npz
 from dfm.data import load
 from dfm.errors import UserError
-from dfm.evaluation.measure import measure, share
+from dfm.evaluation import Options, evaluate
+from dfm.evaluation.measure import measure, measure_all, share
+from dfm.evaluation.plan import Resources, make_plan
 from dfm.evaluation.references import Statistics, hash_source, measure_reference, open_reference, save_statistics
+from dfm.evaluation.registry import parse_metrics
 from dfm.evaluation.sources import ArraySource, DatasetSource
 from dfm.metrics import networks
 from dfm.metrics.features import Extractor
@@ -94,12 +99,54 @@ def test_statistics_of_other_programs(digits, test_split, tmp_path):
         ({"mu": np.zeros(3), "sigma": np.eye(3)}, r"shapes \[3\] and \[3, 3\], not \[64\]"),
         ({"mu": np.full(64, np.nan), "sigma": np.eye(64)}, "hold NaN"),
         ({"mean": np.zeros(64), "covariance": np.eye(64), "facts": np.array("{")}, "no JSON"),
+        ({"mu": np.zeros(64), "sigma": np.tril(np.ones((64, 64)))}, "not symmetric"),
+        ({"mu": np.zeros(64), "sigma": np.eye(64), "features": np.zeros((9, 63))}, r"shape \[9, 63\], not \[N, 64\]"),
+        ({"mu": np.zeros(64), "sigma": np.eye(64), "features": np.full((9, 64), np.nan)}, "no finite numbers"),
     ],
 )
 def test_wrong_statistics_are_explained(digits, tmp_path, arrays, message):
     write_npz(tmp_path / "x.npz", arrays)
     with pytest.raises(UserError, match=message):
         open_reference(str(tmp_path / "x.npz")).measured(digits)
+
+
+def test_statistics_that_cannot_serve_are_refused_before_any_work(digits, test_split, tmp_path):
+    def refused(message, **arrays):
+        write_npz(tmp_path / "x.npz", arrays)
+        reference = open_reference(str(tmp_path / "x.npz"))
+        resources = Resources(True, False, reference, 30, (8, 8, 1))
+        with pytest.raises(UserError, match=message):
+            make_plan(parse_metrics("fd-digits,precision_recall-digits"), resources)
+
+    moments = {"mu": np.zeros(64), "sigma": np.eye(64)}
+    refused("2 pictures, and at least 4 are needed. These remain: fd-digits", **moments, features=np.zeros((2, 64)))
+    refused(
+        r"fd-digits: .*x.npz: mean and covariance have shapes \[3\].*These remain: none",
+        mu=np.zeros(3),
+        sigma=np.eye(3),
+    )
+
+
+def test_a_covariance_that_is_none_is_warned_of(digits, test_split, tmp_path):
+    write_npz(tmp_path / "negative.npz", {"mu": np.zeros(64), "sigma": -np.eye(64)})
+    reference = str(tmp_path / "negative.npz")
+    line = evaluate(test_split, reference, ["fd-digits"], options=Options(cache=False))[0]
+    assert line["details"]["most_negative_eigenvalue"] == -1
+    assert any("an eigenvalue is -1 times the largest" in warning for warning in line["warnings"])
+    assert not any(
+        "eigenvalue" in warning for warning in evaluate(test_split, test_split, ["fd-digits"])[0]["warnings"]
+    )
+
+
+def test_both_networks_of_one_pass_see_what_they_see_alone(digits, test_split):
+    other = dataclasses.replace(digits, apply=lambda params, x: digits.apply(params, 255 - x))
+    networks_at_once = {"a": Extractor(digits, 64), "b": Extractor(other, 100)}
+    both = measure_all(test_split, networks_at_once, {"b"})
+    for name, extractor in networks_at_once.items():
+        alone = measure(test_split, extractor, True)
+        np.testing.assert_allclose(both[name].moments.mean, alone.moments.mean, atol=1e-5)
+        assert both[name].sha256 == alone.sha256
+    assert both["a"].features is None and both["b"].features.shape == (297, 64)
 
 
 def test_features_of_a_data_set_are_kept(digits, test_split, tmp_path):

@@ -7,8 +7,10 @@ from dfm.errors import UserError
 from dfm.evaluation import sources
 from dfm.evaluation.models import check_finite_parameters
 from dfm.evaluation.protocols import pad_to_32, stretch
+from dfm.evaluation.references import Statistics, open_reference
 from dfm.evaluation.sources import ArraySource, SampleSource, Subset, Transformed, open_source
 from dfm.priors.gaussian import Normal
+from dfm.sampling import RunData
 
 
 def random_pictures(count, shape=(8, 8, 1), seed=0):
@@ -48,6 +50,33 @@ def test_grey_npz_may_lack_its_channel(tmp_path):
     assert open_source(str(tmp_path / "grey.npz")).shape == (8, 8, 1)
 
 
+@pytest.mark.parametrize("name", ["arr_0", "samples"])
+def test_names_of_other_programs(tmp_path, name):
+    images = random_pictures(3)
+    np.savez(tmp_path / "x.npz", **{name: images})
+    np.testing.assert_array_equal(all_of(open_source(str(tmp_path / "x.npz"))), images)
+    assert open_reference(str(tmp_path / "x.npz")).count == 3
+    np.savez(tmp_path / "x.npz", mu=np.zeros(4), sigma=np.eye(4), **{name: images})  # as guided-diffusion's references
+    assert isinstance(open_reference(str(tmp_path / "x.npz")), Statistics)
+
+
+def test_a_home_folder_is_found(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    write_folder(tmp_path / "pictures", random_pictures(4))
+    np.savez(tmp_path / "x.npz", images=random_pictures(3))
+    for spec, count in (("~/pictures", 4), ("folder:~/pictures", 4), ("~/x.npz", 3)):
+        assert open_source(spec).count == open_reference(spec).count == count
+
+
+def test_a_class_is_of_a_data_set(tmp_path):
+    write_folder(tmp_path / "pictures", random_pictures(4))
+    np.savez(tmp_path / "x.npz", images=random_pictures(3))
+    np.savez(tmp_path / "s.npz", mu=np.zeros(4), sigma=np.eye(4))
+    for spec in ("pictures", "x.npz", "s.npz"):
+        with pytest.raises(UserError, match="--label chooses a class of a data set"):
+            open_reference(str(tmp_path / spec), label=3)
+
+
 def test_jpeg_is_warned_of(tmp_path):
     folder = write_folder(tmp_path / "lossy", random_pictures(2, (8, 8, 3)), ".jpg")
     assert "2 JPEG files" in open_source(str(folder)).warnings[0]
@@ -62,8 +91,11 @@ def test_data_set_by_name_and_class():
 def test_mixed_sizes_name_both_files(tmp_path):
     folder = write_folder(tmp_path / "mixed", random_pictures(3))
     Image.fromarray(np.zeros((9, 8), np.uint8)).save(folder / "zzz.png")
-    with pytest.raises(UserError, match=r"zzz.png: is 9 x 8 x 1 .*000.png is 8 x 8 x 1"):
+    said = r"zzz.png: is 9 x 8 x 1 .*000.png is 8 x 8 x 1: pictures of one size are needed"
+    with pytest.raises(UserError, match=said + r" \(or --size=N\)$"):
         all_of(open_source(str(folder)))
+    with pytest.raises(UserError, match=said + "$"):  # samples, which --size does not touch
+        all_of(open_source(str(folder), may_resize=False))
 
 
 def test_a_size_takes_the_central_square(tmp_path):
@@ -155,13 +187,13 @@ def test_subset_has_each_picture_once_in_order_and_is_not_the_beginning():
 
 def test_samples_depend_on_seed_and_number_alone(tmp_path):
     run = tiny_runs.tiny_run(tmp_path, table=True)
-    prior = Normal(3)
-    first = SampleSource(run, lambda: prior, seed=1, count=20)
+    prior, data = Normal(3), RunData(run)
+    first = SampleSource(data, lambda: prior, seed=1, count=20)
     whole = all_of(first)
     assert whole.shape == (20, 8, 8, 1) == (first.count, *first.shape)
     part = np.concatenate(list(first.batches(7, 15)))
     assert np.abs(part.astype(int) - whole[7:15]).max() <= 1
-    other = all_of(SampleSource(run, lambda: prior, seed=2, count=20))
+    other = all_of(SampleSource(data, lambda: prior, seed=2, count=20))
     assert (other != whole).any()
 
 

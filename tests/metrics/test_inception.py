@@ -90,7 +90,7 @@ def test_count_of_multiply_adds():
 
 @pytest.fixture(scope="module")
 def network():
-    return networks.load("inception", networks.WeightFiles(inception=str(real_files.INCEPTION)))
+    return networks.load("inception", WeightFiles(inception=str(real_files.INCEPTION)))
 
 
 @functools.cache

@@ -32,7 +32,7 @@ def test_grey_pictures_and_features(real):
     grey = np.random.default_rng(0).integers(0, 256, (2, 40, 33, 1), dtype=np.uint8)
     a, b = jnp.asarray(grey), jnp.asarray(255 - grey)
     np.testing.assert_allclose(real(a, b), real(a.repeat(3, axis=-1), b.repeat(3, axis=-1)), rtol=1e-5)
-    network = networks.load("lpips", networks.WeightFiles(lpips=str(real_files.LPIPS)))
+    network = networks.load("lpips", WeightFiles(lpips=str(real_files.LPIPS)))
     assert network.apply(network.params, a).shape == (2, network.size) and network.distance == "fd-lpips"
 
 

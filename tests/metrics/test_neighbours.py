@@ -1,3 +1,5 @@
+import tracemalloc
+
 import numpy as np
 import pytest
 
@@ -20,7 +22,7 @@ def literal_precision(samples, references, k):
 
 @pytest.fixture(autouse=True)
 def small_blocks(monkeypatch):
-    monkeypatch.setattr(neighbours, "BLOCK", 17)
+    monkeypatch.setattr(neighbours, "BLOCK_VALUES", 17 * 50)
 
 
 def test_precision_and_recall_are_those_of_the_definition():
@@ -71,3 +73,16 @@ def test_nearest_neighbours_are_those_of_sorting():
 def test_too_few_pictures():
     with pytest.raises(ValueError, match="more than 3"):
         precision_recall(cloud(3, 0), cloud(10, 1))
+
+
+def test_memory_is_that_of_two_blocks(monkeypatch):
+    monkeypatch.setattr(neighbours, "BLOCK_VALUES", 2**18)
+    samples, references = cloud(2000, 0), cloud(2000, 1)
+    for metric in (precision_recall, density_coverage):
+        tracemalloc.start()
+        try:
+            metric(samples, references)
+            peak = tracemalloc.get_traced_memory()[1]
+        finally:
+            tracemalloc.stop()
+        assert peak < 2.5 * 8 * 2**18, peak  # three and more where sums are made of whole blocks

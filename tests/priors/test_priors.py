@@ -244,3 +244,28 @@ def _moments(prior):
     within = np.einsum("k,kij,klj->il", weights, arrays["scale_trils"], arrays["scale_trils"])
     between = np.einsum("k,ki,kj->ij", weights, arrays["means"] - mean, arrays["means"] - mean)
     return mean, within + between
+
+
+def test_moments_are_those_of_many_draws(fitted, latents):
+    for name, prior in fitted.items():
+        mean, covariance = prior.moments()
+        drawn = np.asarray(prior.sample(jax.random.key(0), 50_000), np.float64)
+        scale = np.sqrt(np.diag(covariance))
+        np.testing.assert_allclose((drawn.mean(0) - mean) / scale, 0, atol=0.03, err_msg=name)
+        np.testing.assert_allclose(
+            (np.cov(drawn, rowvar=False) - covariance) / np.outer(scale, scale), 0, atol=0.05, err_msg=name
+        )
+
+
+def test_a_mixture_fitted_in_pieces_is_that_of_one_fit_and_says_how_far_it_is(latents):
+    from sklearn.mixture import GaussianMixture
+
+    from dfm.priors.prior import location_and_scale
+
+    done = []
+    ours = find("gmm").fit(latents, components=3, seed=1, progress=lambda *rounds: done.append(rounds))
+    values = np.asarray(latents, np.float64)
+    mean, scale = location_and_scale(values)
+    theirs = GaussianMixture(3, reg_covar=RIDGE, random_state=1).fit((values - mean) / scale)
+    np.testing.assert_allclose(ours.means, mean + scale * theirs.means_, rtol=1e-5, atol=1e-5)
+    assert done[0] == (5, 100) and [rounds for rounds, _ in done] == list(range(5, done[-1][0] + 1, 5))

@@ -1,5 +1,8 @@
 import jax
 import pytest
+from sample_command import any_size, own_cache, run, show, table, two_rows
+
+__all__ = ["any_size", "own_cache", "run", "show", "table", "two_rows"]  # fixtures
 
 
 @pytest.fixture(scope="package", autouse=True)

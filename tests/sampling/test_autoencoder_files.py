@@ -11,9 +11,11 @@ from random_autoencoders import random_params
 from dfm import evaluate, sample
 from dfm.arrays import to_float, to_uint8
 from dfm.conversion import save_pretrained
+from dfm.errors import UserError
 from dfm.models.autoencoder_kl import AutoencoderKL
 from dfm.picture_files import load_picture, save_picture
 from dfm.sampling import autoencoder_files
+from dfm.sampling.autoencoder_files import FileCoder
 
 MODEL = AutoencoderKL(block_out_channels=(4, 8), norm_num_groups=2, latent_channels=3)
 
@@ -75,12 +77,12 @@ def test_large_pictures_go_by_strips(tmp_path, monkeypatch, folder, photo):
 def test_mistakes_are_one_line(tmp_path, capsys, folder, photo):
     to = ["--output", str(tmp_path / "out.npz")]
     assert "--vae takes one of" in refused(capsys, "--vae", folder, *to)
-    assert "these take --vae" in refused(capsys, "--workdir", folder, "--encode", photo, *to)
+    assert "--encode is for --vae" in refused(capsys, "--workdir", folder, "--encode", photo, *to)
     assert "written as .npz" in refused(capsys, "--vae", folder, "--encode", photo, "--output", str(tmp_path / "x.png"))
     assert "multiple of the model's stride" in refused(capsys, "--vae", folder, "--encode", photo, "--pad_to=3", *to)
     assert "no such file" in refused(capsys, "--vae", str(tmp_path / "none"), "--encode", photo, *to)
     for option in ("--what=morph", "--prior=gmm", "--count=3", "--size=64", "--class=1"):
-        assert f"{option.partition('=')[0]} has no meaning with --vae" in refused(
+        assert f"{option.partition('=')[0]} is for --workdir" in refused(
             capsys, "--vae", folder, "--encode", photo, option, *to
         )
     assert "--which is for a run" in refused(capsys, "--vae", folder, "--encode", photo, "--which=7", *to)
@@ -132,3 +134,68 @@ def test_reconstruction_of_a_folder(tmp_path, monkeypatch, capsys, params, folde
     monkeypatch.delenv("DFM_LPIPS_WEIGHTS", raising=False)
     assert "no samples" in refused(capsys, f"--vae={folder}", "--metrics=fid", reference, command=evaluate)
     assert "needs --reference" in refused(capsys, f"--vae={folder}", "--metrics=psnr", command=evaluate)
+
+
+def test_diagnostics_of_a_folder(tmp_path, capsys, photograph):
+    """Latents against N(0, I) and the decoder's stretch, at the pictures of the reference."""
+    model = AutoencoderKL(block_out_channels=(2,), layers_per_block=1, norm_num_groups=1, latent_channels=3)
+    params, folder = random_params(model), tmp_path / "small"
+    save_pretrained(model, params, folder)
+    corners = [(row, column) for row in range(0, 40, 4) for column in (0, 9)]
+    originals = np.stack([photograph[row : row + 2, column : column + 2] for row, column in corners])
+    np.savez(tmp_path / "pictures.npz", images=originals)
+    words = [f"--vae={folder}", f"--reference={tmp_path / 'pictures.npz'}", "--quiet"]
+    assert evaluate.main([*words, "--metrics=latents,smoothness"]) == 0
+    lines = {line["metric"]: line for line in map(json.loads, capsys.readouterr().out.splitlines())}
+    encoded = model.apply({"params": params}, jnp.asarray(to_float(originals)), method="encode")
+    z = np.asarray(encoded.mode(), np.float64).reshape(20, -1)
+    covariance, mean = np.cov(z, rowvar=False), z.mean(0)
+    exact = 0.5 * (np.trace(covariance) + mean @ mean - z.shape[1] - np.linalg.slogdet(covariance)[1])
+    # random weights leave directions whose variance is float32's rounding: their logarithms differ by compilation
+    assert lines["posterior_kl"]["value"] == pytest.approx(exact, rel=0.02)
+    assert lines["posterior_kl"]["prior"] == "normal" and lines["active_units"]["details"]["count"] == 20
+    assert 0 < lines["smoothness"]["value"] <= lines["smoothness"]["details"]["largest"]
+    for name in ("memorisation", "fid"):
+        assert "makes reconstructions and no samples" in refused(capsys, *words, f"--metrics={name}", command=evaluate)
+
+
+def test_a_folder_of_pictures_to_a_folder_of_latents_and_back(tmp_path, capsys, folder, photograph):
+    """Odd sizes return at their size; grey ones become coloured; what cannot be read is told, and the rest is done."""
+    shapes = {"odd.png": (83, 31, 3), "deep/grey.png": (9, 12, 1), "deep/small.png": (1, 1, 3)}
+    pictures = tmp_path / "pictures"
+    for name, (height, width, channels) in shapes.items():
+        (pictures / name).parent.mkdir(parents=True, exist_ok=True)
+        picture = np.resize(photograph, (height, width, 3))[..., :channels]
+        save_picture(pictures / name, picture)
+    (pictures / "broken.png").write_bytes(b"no picture")
+    latents, back = tmp_path / "latents", tmp_path / "back"
+    assert sample.main([f"--vae={folder}", f"--encode={pictures}", f"--output={latents}", "--pad_to=4"]) == 2
+    told = capsys.readouterr()
+    assert len(told.out.splitlines()) == 3 and "1 of 4 files failed" in told.err and "broken.png" in told.err
+    assert sorted(str(path.relative_to(latents)) for path in latents.rglob("*.npz")) == [
+        "deep/grey.npz",
+        "deep/small.npz",
+        "odd.npz",
+    ]
+    assert sample.main([f"--vae={folder}", f"--decode={latents}", f"--output={back}"]) == 0
+    for name, (height, width, _) in shapes.items():
+        assert load_picture(back / name).shape == (height, width, 3)
+    save_picture(pictures / "odd.jpg", photograph[:8, :8])
+    both = [f"--vae={folder}", f"--encode={pictures}", f"--output={latents}"]
+    assert "would both become" in refused(capsys, *both)
+    assert "same" in refused(capsys, f"--vae={folder}", f"--decode={latents}", f"--output={latents}")
+    (tmp_path / "empty").mkdir()
+    empty = f"--encode={tmp_path / 'empty'}"
+    assert "no pictures in this folder" in refused(capsys, f"--vae={folder}", empty, f"--output={latents}")
+
+
+def test_float16_that_overflows_is_told_by_its_file(tmp_path, params, photo):
+    """A convolution made so large that float16 cannot hold its results."""
+    convolution = jax.tree.map(lambda leaf: leaf * 1e6, params["encoder"]["conv_out"])
+    large = {**params, "encoder": {**params["encoder"], "conv_out": convolution}}
+    coder = FileCoder(MODEL.clone(dtype="float16"), large)
+    with pytest.raises(UserError, match="photo.png: the encoder makes NaN .* float16 overflows .force_upcast."):
+        with pytest.warns(RuntimeWarning, match="float16 overflowed"):
+            coder.encode_file(photo, tmp_path / "photo.npz")
+            jax.effects_barrier()
+    assert not (tmp_path / "photo.npz").exists()

@@ -12,7 +12,7 @@ from dfm.array_files import hash_parameters
 from dfm.errors import UserError
 from dfm.priors import files
 from dfm.priors.prior import mean_log_likelihood
-from dfm.sampling import RunData, fit_prior, stored_or_fitted
+from dfm.sampling import RunData, fit_prior, store_prior, stored_or_fitted
 from dfm.sampling.fitted_priors import prior_path
 
 
@@ -29,6 +29,7 @@ def encoder(tmp_path_factory):
 @pytest.mark.parametrize("name", priors.PRIORS)
 def test_fit_is_stored_with_the_step_and_likelihoods(table, name):
     prior, facts = fit_prior(RunData(table), name, **({"seed": 1} if name == "gmm" else {}))
+    store_prior(table, prior, facts)
     stored, stored_facts = files.load(prior_path(table, name))
     assert stored.name == name and stored_facts == facts
     assert facts["step"] == 20 and facts["count"] == 1500 and facts["dimension"] == 3
@@ -51,7 +52,25 @@ def test_test_pictures_that_were_trained_on_are_not_held_out(tmp_path):
     assert facts["count"] == 1797 and facts["test_log_likelihood"] is None
 
 
+def test_options_of_other_families_are_refused(table):
+    with pytest.raises(UserError, match="the prior gaussian has no option 'components': it has none"):
+        fit_prior(RunData(table), "gaussian", components=3)
+    with pytest.raises(UserError, match="the prior gmm has no option 'rounds': it has components, seed"):
+        fit_prior(RunData(table), "gmm", rounds=3)
+
+
+def fit_and_store(run, name, **options):
+    store_prior(run, *fit_prior(RunData(run), name, **options))
+
+
 class TestStoredOrFitted:
+    def test_a_run_that_cannot_be_written_to_has_its_prior_all_the_same(self, tmp_path):
+        (tmp_path / "priors").write_text("")  # a folder cannot be made here, whoever asks
+        run, notes = tiny_run(tmp_path, table=True), []
+        prior = stored_or_fitted(RunData(run), "gaussian", notes.append)
+        np.testing.assert_allclose(prior.mean, run.latents.mean(0), rtol=1e-5)
+        assert len(notes) == 2 and "priors" in notes[1] and "used all the same" in notes[1]
+
     def test_fits_once_and_says_so(self, tmp_path):
         run, notes = tiny_run(tmp_path, table=True), []
         first = stored_or_fitted(RunData(run), "gaussian", notes.append)
@@ -63,7 +82,7 @@ class TestStoredOrFitted:
 
     def test_fits_again_for_another_checkpoint_with_the_same_options(self, tmp_path):
         notes = []
-        fit_prior(RunData(tiny_run(tmp_path, table=True, step=20)), "gmm", components=3, seed=4)
+        fit_and_store(tiny_run(tmp_path, table=True, step=20), "gmm", components=3, seed=4)
         later = tiny_run(tmp_path, table=True, step=30)
         prior = stored_or_fitted(RunData(later), "gmm", notes.append)
         assert notes == ["prior gmm belongs to another checkpoint (step 20): fitting it again"]
@@ -73,7 +92,7 @@ class TestStoredOrFitted:
 
     def test_the_same_step_of_another_training_is_another_checkpoint(self, tmp_path):
         run, notes = tiny_run(tmp_path, table=True), []
-        fit_prior(RunData(run), "gaussian")
+        fit_and_store(run, "gaussian")
         other = dataclasses.replace(run, latents=run.latents + 1)
         prior = stored_or_fitted(RunData(other), "gaussian", notes.append)
         assert len(notes) == 1
@@ -86,7 +105,7 @@ class TestStoredOrFitted:
 
     def test_a_damaged_file_is_reported(self, tmp_path):
         run = tiny_run(tmp_path, table=True)
-        fit_prior(RunData(run), "gaussian")
+        fit_and_store(run, "gaussian")
         prior_path(run, "gaussian").write_bytes(b"PK")
         with pytest.raises(UserError, match="gaussian.npz: not a stored prior, or damaged"):
             stored_or_fitted(RunData(run), "gaussian")

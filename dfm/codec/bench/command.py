@@ -3,6 +3,7 @@
 import argparse
 import importlib.util
 import json
+import os
 import re
 import sys
 from collections.abc import Sequence
@@ -12,15 +13,16 @@ from dfm import results
 from dfm.codec.bench.codecs import COIN_STEPS, known_codecs, known_name, make_codecs
 from dfm.codec.bench.plot import numbers, plot
 from dfm.codec.bench.rate_distortion import PROTOCOLS, run
+from dfm.command_line import Parser
 from dfm.errors import UserError
-from dfm.files import check_writable
+from dfm.files import check_writable, refuse_same_file
 from dfm.picture_files import PICTURE_SUFFIXES, Picture, central_crop, load_picture
 
 RATES = (0.15, 0.3, 0.6, 1.0)  # bits per pixel, the range in which published picture codecs are compared
 PLOT_SUFFIXES = (".png", ".svg", ".pdf")
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
+def add_arguments(parser: Parser) -> None:
     """The arguments of `bench`."""
     parser.add_argument("folder", metavar="FOLDER", help="folder of pictures")
     parser.add_argument("--codecs", default="dfm,jpeg,webp,avif", help=f"comma-separated: {', '.join(known_codecs())}")
@@ -49,11 +51,21 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help=f"Adam steps of coin (default {COIN_STEPS:,}; the paper took {50_000:,})",
     )
     parser.add_argument("--json", action="store_true", help="print the summary without its rows as one JSON object")
+    parser.meanings = {
+        "effort": ("--codecs with dfm", lambda args: "dfm" in _words(args.codecs)),
+        "rates": ("--codecs with dfm or coin", lambda args: {"dfm", "coin"} & set(_words(args.codecs))),
+        "seed": ("--codecs with dfm or coin", lambda args: {"dfm", "coin"} & set(_words(args.codecs))),
+        "coin_steps": ("--codecs with coin", lambda args: "coin" in _words(args.codecs)),
+        "published": ("the plot: give --plot too", lambda args: args.plot),
+    }
 
 
 def run_from_args(args: argparse.Namespace, command=None) -> int:
     """Run `bench`; everything a user can have got wrong is found before the first picture is encoded."""
     published = _check_outputs(args)
+    if os.path.isdir(args.folder):
+        for output in filter(None, (args.output, args.plot)):
+            refuse_same_file(output, _picture_paths(Path(args.folder)))
     codecs = make_codecs(_words(args.codecs), _parse_rates(args.rates), args.effort, args.seed, args.coin_steps)
     pictures = load_pictures(args.folder, args.protocol, _words(args.pictures) if args.pictures else None)
     summary = run(
@@ -78,7 +90,7 @@ def load_pictures(folder, protocol: str, names: Sequence[str] | None = None) -> 
     folder = Path(folder)
     if not folder.is_dir():
         raise UserError(f"{folder}: {'is not a folder' if folder.exists() else 'no such folder'}")
-    paths = sorted(path for path in folder.iterdir() if path.suffix.lower() in PICTURE_SUFFIXES)
+    paths = _picture_paths(folder)
     if not paths:
         raise UserError(f"{folder}: holds no pictures ({', '.join(PICTURE_SUFFIXES)})")
     stems = [path.stem for path in paths]
@@ -95,6 +107,10 @@ def load_pictures(folder, protocol: str, names: Sequence[str] | None = None) -> 
                 f"which protocol {protocol} is about; use --protocol as-is"
             )
     return pictures if protocol == "kodak" else [(name, central_crop(image, 256)) for name, image in pictures]
+
+
+def _picture_paths(folder: Path) -> list[Path]:
+    return sorted(path for path in folder.iterdir() if path.suffix.lower() in PICTURE_SUFFIXES)
 
 
 def table(summary: dict) -> str:
@@ -131,8 +147,6 @@ def _check_outputs(args: argparse.Namespace) -> dict | None:
     if args.output == "-":
         raise UserError("bench keeps its rows beside the summary: --output must be a file")
     check_writable(args.output)
-    if args.published and not args.plot:
-        raise UserError("--published is for the plot: give --plot too")
     if args.plot:
         check_writable(args.plot)
         if Path(args.plot).suffix.lower() not in PLOT_SUFFIXES:

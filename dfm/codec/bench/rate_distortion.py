@@ -7,7 +7,6 @@ seconds are wall clock on the stated hardware and contain compilation where a co
 
 import hashlib
 import math
-import sys
 import time
 import warnings
 from collections import defaultdict
@@ -19,6 +18,7 @@ from dfm import results
 from dfm.codec.bench import baselines
 from dfm.codec.bench.codecs import Codec
 from dfm.codec.bench.plot import numbers
+from dfm.command_line import say
 from dfm.errors import UserError
 from dfm.files import check_writable, write_atomically
 from dfm.metrics.picture_quality import PEAK, mse, psnr, ssim
@@ -60,7 +60,7 @@ def run(
     rows_path = f"{output}.rows.jsonl"
     for path in (output, rows_path):
         check_writable(path)
-    report = report or (lambda line: print(line, file=sys.stderr, flush=True))
+    report = report or say
     known = {_key(row): row for row in results.read_lines(rows_path) if "psnr" in row}  # errors are tried again
     commit, _ = results.code_state()
     plan = [

@@ -13,7 +13,8 @@ from dfm.files import ExistsError, is_standard_output, refuse_same_file, write_a
 from dfm.progress import Progress
 from dfm.results import dump
 
-INCOMPLETE = 1  # exit code: of several files some were not done, or decoded pixels are not the encoder's
+# exit codes: of several files some were not done, or decoded pixels are not the encoder's; not one was
+INCOMPLETE, NOTHING = 1, 2
 
 
 class Outcome:
@@ -63,7 +64,7 @@ class Outcome:
             say(f"note: {text}")
 
     def finish(self, left_alone: Iterable[str] = ()) -> int:
-        """Prints what is left to print; returns the exit code, 0 or INCOMPLETE."""
+        """Prints what is left to print; returns the exit code."""
         if self._json:
             reports = [
                 self._reports.get(job, {"input": job.source, "error": self._failures.get(job)})
@@ -77,6 +78,8 @@ class Outcome:
             say(f"  {line}")
         for line in self._doubts if self._jobs.into_folder else ():
             say(f"dfm: {line}")
+        if missed and not self._reports:
+            return NOTHING
         return INCOMPLETE if missed or self._doubts else 0
 
 

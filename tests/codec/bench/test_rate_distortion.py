@@ -1,6 +1,5 @@
 """Rate-distortion runs: rows survive and are not computed twice, curves and BD-rates follow their definitions."""
 
-import argparse
 import json
 import math
 
@@ -13,6 +12,7 @@ from dfm.codec.bench import command as bench
 from dfm.codec.bench.codecs import Codec, baseline_codec
 from dfm.codec.bench.plot import plot
 from dfm.codec.bench.rate_distortion import bd_rate, run, summarise
+from dfm.command_line import Parser
 from dfm.errors import UserError
 
 FIELDS = {
@@ -240,7 +240,7 @@ def test_bd_rates_of_a_run():
 
 
 def parsed(*arguments):
-    parser = argparse.ArgumentParser()
+    parser = Parser()
     bench.add_arguments(parser)
     return parser.parse_args([str(argument) for argument in arguments])
 
@@ -293,8 +293,8 @@ def test_command_line(tmp_path, folder, capsys):
     [
         (("--codecs", "jpg"), "unknown codec 'jpg'; known: dfm, jpeg, jpeg-opt, webp, avif, coin; nearest: jpeg"),
         (("--codecs", ","), "no codec given"),
-        (("--rates", "much"), "--rates must be bits per pixel"),
-        (("--rates", "-1"), "--rates must be bits per pixel"),
+        (("--codecs", "dfm", "--rates", "much"), "--rates must be bits per pixel"),
+        (("--codecs", "dfm", "--rates", "-1"), "--rates must be bits per pixel"),
         (("--pictures", "frist"), "unknown picture 'frist'; known: first, second; nearest: first"),
         (("--protocol", "kodak-256"), "not one of the 24 Kodak pictures"),
         (("--plot", "curves.txt"), "plots are written as"),
@@ -302,14 +302,13 @@ def test_command_line(tmp_path, folder, capsys):
         (("--plot", "c.png", "--published", "x.json"), "use --protocol kodak"),
         (("--output", "-"), "must be a file"),
         (("--output", "missing/summary.json"), "missing"),
-        (("--coin-steps", "0"), "must be positive"),
+        (("--codecs", "coin", "--coin-steps", "0"), "must be positive"),
     ],
 )
 def test_mistakes_are_found_before_any_work(tmp_path, folder, monkeypatch, arguments, message):
     monkeypatch.chdir(tmp_path)
-    args = parsed(folder, "--codecs", "jpeg", "--output", "summary.json", *arguments)
     with pytest.raises(UserError, match=message.replace("(", r"\(")):
-        bench.run_from_args(args)
+        bench.run_from_args(parsed(folder, "--codecs", "jpeg", "--output", "summary.json", *arguments))
     assert not list(tmp_path.glob("*.jsonl"))
 
 

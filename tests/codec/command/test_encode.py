@@ -91,6 +91,12 @@ def test_json_names_every_picture(three, work, encoder, run):
     assert [report["unchanged"] for report in json.loads(out)] == [True, True]
 
 
+def test_where_nothing_could_be_encoded_the_code_is_2(work, encoder, run):
+    (work / "in" / "a.png").write_text("no picture")
+    code, _, err = run("encode in -o out")
+    assert code == 2 and err.splitlines()[0] == "dfm: 0 of 1 files encoded; these were not:"
+
+
 # The same command again
 
 
@@ -109,7 +115,7 @@ def test_other_settings_encode_anew_or_are_refused(three, encoder, run):
     run("encode in -o out --quiet -q 50")
     assert run("encode in -o out --quiet -q 50")[0] == 0 and encoder.count == 3
     code, _, err = run("encode in -o out --quiet -q 60 --no-overwrite")
-    assert code == 1 and encoder.count == 3
+    assert code == 2 and encoder.count == 3
     assert "in/a.png: out/a.dfm: exists already, made of another picture or with other settings" in err
     assert run("encode in -o out --quiet -q 50 --no-overwrite") == (0, "", "")
     assert run("encode in -o out --quiet -q 60")[0] == 0 and encoder.count == 6
@@ -206,7 +212,7 @@ def test_outputs_of_one_command_do_not_replace_each_other(three, work, encoder, 
 def test_a_file_that_appears_during_the_fit_is_kept(three, work, encoder, run, target):
     encoder.before = lambda place, image: (work / "out" / "a.dfm").write_bytes(b"theirs")
     code, _, err = run(f"encode in/a.png -o {target} --no-overwrite --quiet")
-    assert code == (2 if target == "out/a.dfm" else 1)
+    assert code == 2
     assert "out/a.dfm: exists already" in err and f"what was made is in {work / 'out' / 'a.1.dfm'}" in err
     assert written("out") == {"a.dfm": b"theirs", "a.1.dfm": encoder.file(three["a"])}
 

@@ -1,105 +1,17 @@
-"""`python -m dfm.sample`: what it writes and prints, and one clear line with exit code 2 for what can go wrong."""
-
-import json
-import subprocess
-import sys
-from pathlib import Path
+"""What `python -m dfm.sample` shows of a run, figure by figure."""
 
 import jax
 import numpy as np
 import pytest
 from PIL import Image
-from tiny_runs import LinearMachine, TinyMachine, tiny_run
+from sample_command import cells, serve
+from tiny_runs import TinyMachine, tiny_run
 
-from dfm import progress, sample, train
-from dfm.errors import UserError
 from dfm.metrics.picture_quality import psnr
-from dfm.priors import PRIORS, files, find
-from dfm.sample import main
-from dfm.sampling import RunData, figures, inversion
-from dfm.training import runs
+from dfm.priors import PRIORS, files
+from dfm.sampling import RunData
 
-REPOSITORY = Path(__file__).parents[1]
-
-
-@pytest.fixture(scope="module", autouse=True)
-def quick_compilation():
-    """A third off; the results do not depend on it."""
-    jax.config.update("jax_disable_most_optimizations", True)
-    yield
-    jax.config.update("jax_disable_most_optimizations", False)
-
-
-@pytest.fixture(autouse=True)
-def own_cache(monkeypatch, tmp_path):
-    monkeypatch.setenv("JAX_COMPILATION_CACHE_DIR", str(tmp_path / "cache"))  # not the user's
-    monkeypatch.setenv("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.5")
-
-
-@pytest.fixture(autouse=True)
-def two_rows(monkeypatch):
-    """Inversions are of one picture with two starts, or two with one: the same compiled step for all."""
-    monkeypatch.setattr(inversion, "ROWS", 2)
-
-
-@pytest.fixture(params=["table", "encoder"])
-def run(request, tmp_path, monkeypatch):
-    return serve(monkeypatch, tiny_run(tmp_path / "run", table=request.param == "table", model=LinearMachine()))
-
-
-@pytest.fixture
-def table(tmp_path, monkeypatch):
-    return serve(monkeypatch, tiny_run(tmp_path / "run", table=True, model=LinearMachine()))
-
-
-@pytest.fixture
-def any_size(tmp_path, monkeypatch):
-    """Its net paints any size."""
-    return serve(monkeypatch, tiny_run(tmp_path / "run", table=True))
-
-
-def serve(monkeypatch, run):
-    """The command line gets this run, whatever it asks for."""
-    run.workdir.mkdir()
-    monkeypatch.setattr(runs, "load_run", lambda workdir, which: run)
-    return run
-
-
-@pytest.fixture
-def show(tmp_path, capsys):
-    """Runs the command; its lines on standard output by what they show, with the pictures of their files."""
-
-    def command(*arguments):
-        capsys.readouterr()  # what came before
-        code = main([f"--workdir={tmp_path / 'run'}", f"--output={tmp_path / 'out'}", "--quiet", *arguments])
-        captured = capsys.readouterr()
-        assert (code, captured.err) == (0, "")
-        lines = {line["what"]: line for line in map(json.loads, captured.out.splitlines())}
-        for line in lines.values():
-            with Image.open(line["file"]) as image:
-                line["page"] = np.asarray(image.convert("L"))
-        return lines
-
-    return command
-
-
-def cells(line):
-    """The pictures of a grid, row by row, without margins and enlargement."""
-    scale, columns = line["scale"], line["columns"]
-    margin = max(1, scale // 2)
-    height, width = line["height"] * scale, line["width"] * scale
-    tops = range(0, line["page"].shape[0], height + margin)
-    lefts = range(0, line["page"].shape[1], width + margin)
-    found = [line["page"][top : top + height : scale, left : left + width : scale] for top in tops for left in lefts]
-    assert len(lefts) == min(columns, line["count"])
-    return np.stack(found[: line["count"]])
-
-
-def refused(capsys, *arguments):
-    code = main(list(arguments))
-    captured = capsys.readouterr()
-    assert code == 2 and captured.out == "" and captured.err.count("\n") == 1
-    return captured.err
+pytestmark = pytest.mark.usefixtures("own_cache", "two_rows")
 
 
 def test_everything_for_both_kinds_of_run(run, show):
@@ -258,87 +170,3 @@ def test_morph_through_test_pictures(run, show):
         "morph-linear"
     ]
     assert (line["of"], line["pictures"], line["count"]) == ("test", [3, 5, 7], 6)
-
-
-def test_notes_and_progress_go_to_standard_error(table, tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr(progress, "LINE_SECONDS", 0)
-    code = main([f"--workdir={tmp_path / 'run'}", f"--output={tmp_path / 'out'}", "--count=3"])
-    captured = capsys.readouterr()
-    assert code == 0 and len(captured.out.splitlines()) == 1
-    assert "prior gaussian is not fitted yet: fitting it to the training latents of step 20" in captured.err
-    assert "painting: 3/3 (100 %) pictures" in captured.err
-
-
-def test_json_beside_the_picture_has_command_and_hardware(table, show, tmp_path):
-    show("--count=1")
-    beside = json.loads((tmp_path / "out" / "samples-gaussian.json").read_text())
-    assert beside["command"] == "python -m dfm.sample --workdir=run --output=out --quiet --count=1"
-    assert {"commit", "hardware", "versions", "seconds", "step", "seed", "prior"} <= set(beside)
-
-
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        (
-            ["--what=sampels"],
-            "unknown 'sampels'; did you mean 'samples'? (known: samples, reconstructions, interpolation, traversal, "
-            "invert, morph)",
-        ),
-        (["--what=,"], "names none of samples"),
-        (["--which=newest"], "'newest' is neither latest, best nor a step"),
-        (["--pictures=1,-2"], "'1,-2' is not a list of numbers such as 0,7,12"),
-        (["--prior=flow"], "invalid choice: 'flow'"),
-        (["--count=0"], "--count must be at least 1, not 0"),
-        (["--batch_size=-1"], "--batch_size must be at least 1"),
-        (["--steps=-1"], "--steps must be at least 0"),
-        (["--seed=-1"], "--seed must be 0 to 4294967295"),
-        (["--temperature=nan"], "--temperature must be a number from 0 on, not nan"),
-        (["--size=0"], "--size must be pixels such as 256 or 256x192"),
-        (["--size=8x8x8"], "--size must be pixels"),
-        (["--class=3"], "the model 'dfm' has no classes to choose from: train on one class alone"),
-        (["--what=interpolation", "--from=1"], "needs both --from and --to"),
-        (["--what=reconstructions", "--pictures=1500"], "no picture 1500 in digits, train: 0 to 1499"),
-        (["--what=invert", "--pictures=297"], "no picture 297 in digits, test: 0 to 296"),
-        (["--count=40000", "--size=64"], "40000 pictures of 64 x 64 are 164 megapixels"),
-    ],
-)
-def test_mistakes_are_one_line(table, tmp_path, capsys, arguments, message):
-    words = [f"--workdir={tmp_path / 'run'}", f"--output={tmp_path / 'out'}", "--quiet", *arguments]
-    assert message in refused(capsys, *words)
-    assert not list(tmp_path.glob("out/*.png"))
-
-
-def test_from_training_to_pictures(tmp_path, show):
-    """A real checkpoint of the real model: everything that the stand-in leaves out."""
-    config = f"--config={REPOSITORY / 'configs' / 'dfm_digits.py'}:quick"
-    changes = ["total_steps=2", "batch_size=60", "sample_every_steps=0", "model.net_width=2", "model.net_depth=2"]
-    assert train.main([config, f"--workdir={tmp_path / 'run'}", *(f"--config.{change}" for change in changes)]) == 0
-    lines = show("--what=samples,reconstructions", "--count=2", "--prior=gmm", "--which=2")
-    assert {line["step"] for line in lines.values()} == {2}
-    assert (tmp_path / "run" / "priors" / "gmm.npz").exists()
-    run = runs.load_run(tmp_path / "run")
-    expected = RunData(run).painter.paint(np.asarray(run.latents)[:2])
-    np.testing.assert_allclose(cells(lines["reconstructions"])[1::2].astype(int), expected[..., 0], atol=1)
-
-
-def test_no_run_in_the_folder(tmp_path, capsys):
-    line = refused(capsys, f"--workdir={tmp_path}", f"--output={tmp_path / 'out'}")
-    assert line.startswith(f"dfm.sample: {tmp_path}: holds no run") and not (tmp_path / "out").exists()
-
-
-def test_lists_of_names_agree_with_what_they_name():
-    """They are written out, so that --help need not wait for JAX."""
-    assert tuple(figures.FIGURES) == sample.WHATS
-    assert [find(name).name for name in PRIORS] == list(PRIORS)
-
-
-def test_help_needs_no_jax():
-    code = "import sys; sys.modules['jax'] = None\nfrom dfm.sample import main\nmain(['--help'])"
-    done = subprocess.run([sys.executable, "-c", code], cwd=REPOSITORY, capture_output=True, text=True, timeout=60)
-    assert done.returncode == 0 and "examples:" in done.stdout, done.stderr
-
-
-def test_sizes_by_the_longest_side(table):
-    assert sample._size(None, table) == (8, 8)
-    with pytest.raises(UserError, match="1 to 8192"):
-        sample._size("9000", table)
