@@ -19,8 +19,19 @@ from dfm.registry import nearest
 from dfm.results import dump
 
 # a run may be continued with other values of these: they shape no number
-CADENCE = ("log_every_steps", "checkpoint_every_steps", "sample_every_steps", "keep_last", "keep_best")
-ADDED = ("accumulation_steps", "pretrained")  # runs older than these keys were trained with their defaults
+CADENCE = (
+    "log_every_steps",
+    "checkpoint_every_steps",
+    "sample_every_steps",
+    "evaluate_every_steps",
+    "keep_last",
+    "keep_best",
+)
+ADDED = (
+    "accumulation_steps",
+    "pretrained",
+    "evaluate_every_steps",
+)  # runs older than these keys were trained with their defaults
 # the same for keys of a model, which only its config file sets
 ADDED_TO_MODELS = {"model.input_shift": 0.0}
 SECTIONS = ("dataset", "optimizer", "pretrained")  # whose keys are known; others depend on what they name
@@ -57,6 +68,7 @@ def defaults() -> ConfigDict:
     config.log_every_steps = 100
     config.checkpoint_every_steps = 1_000
     config.sample_every_steps = 1_000  # 0: no pictures
+    config.evaluate_every_steps = 0  # on the test split; 0: never
     config.keep_last = 3
     config.keep_best = 1
     return config
@@ -99,7 +111,7 @@ def _check(config: Settings) -> None:
     ):
         if not isinstance(config[key], int) or config[key] < 1:
             raise UserError(f"config: {key} must be a whole number of at least 1, not {config[key]!r}")
-    for key in ("seed", "sample_every_steps", "keep_best"):
+    for key in ("seed", "sample_every_steps", "evaluate_every_steps", "keep_best"):
         if not isinstance(config[key], int) or config[key] < 0:
             raise UserError(f"config: {key} must be a whole number of at least 0, not {config[key]!r}")
     if config["seed"] >= 2**32:

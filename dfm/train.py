@@ -1,16 +1,16 @@
 """Training: python -m dfm.train --config=configs/x.py --workdir=DIR. The loop is `train`, read top to bottom."""
 
 import sys
-import traceback
 from collections.abc import Sequence
 from contextlib import closing, nullcontext
 from functools import partial
+from typing import Any
 
 import jax
 from ml_collections import ConfigDict
 
 from dfm.command_line import join_processes, run_command
-from dfm.config import apply, read_sweep, resolve, sweep_name
+from dfm.config import resolve
 from dfm.errors import UserError
 from dfm.metrics.lpips import LpipsFile
 from dfm.objectives.protocol import LATENTS
@@ -25,6 +25,7 @@ from dfm.training.sharding import on_each_device, place_batch
 from dfm.training.state import TrainState
 from dfm.training.step import make_step
 from dfm.training.stopping import StopRequest
+from dfm.training.sweeps import run_sweep
 
 HELP = """usage: python -m dfm.train --config=FILE[:ARGUMENT] --workdir=DIR [--config.KEY=VALUE ...]
 
@@ -59,6 +60,7 @@ def run(arguments: Sequence[str] | None) -> int:
     start = partial(
         train,
         data_dir=options.data_dir,
+        extend=options.extend,
         tensorboard=options.tensorboard,
         lpips=LpipsFile(options.lpips_weights, options.lpips_sha256),
     )
@@ -67,56 +69,28 @@ def run(arguments: Sequence[str] | None) -> int:
     return start(options.config, str(options.workdir))
 
 
-def run_sweep(options: flags.Options, start) -> int:
-    """Lists the sweep, or runs one or all of it; a run that fails does not stop the others, but shows in the code."""
-    runs = read_sweep(options.config_file)
-    if options.sweep:
-        for index, settings in enumerate(runs):
-            apply(options.config, settings)
-            print(f"{index}: " + ", ".join(f"{key}={value}" for key, value in settings.items()))
-        return 0
-    if options.sweep_index is not None and not 0 <= options.sweep_index < len(runs):
-        raise UserError(f"--sweep_index={options.sweep_index}: the sweep has runs 0 to {len(runs) - 1}")
-    if options.sweep_index is not None:
-        return run_one(options, runs, options.sweep_index, start)
-    with StopRequest() as stop:  # a signal ends the sweep, not its present run alone
-        codes = []
-        for index in range(len(runs)):
-            codes.append(run_one(options, runs, index, start))
-            if stop.signal is not None:
-                return stop.exit_code
-    return max(codes)
-
-
-def run_one(options: flags.Options, runs: list[dict], index: int, start) -> int:
-    """One run of the sweep in a folder of its own; its failure is reported and told by the exit code."""
-    name = sweep_name(index, runs[index])
-    one = partial(start, apply(options.config, runs[index]), f"{options.workdir}/{name}")
-    try:
-        return run_command(f"dfm.train: {name}", lambda _: one(), ())
-    except Exception:  # a defect of ours, or memory: shown in full, and no reason to waste the other runs
-        traceback.print_exc()
-        return 1
-
-
 def train(
     config: ConfigDict,
     workdir: str,
     data_dir: str | None = None,
     tensorboard: bool = False,
     lpips: LpipsFile = LPIPS_FILE,
+    extend: bool = False,
 ) -> int:
     """Trains to config.total_steps, from the latest checkpoint in `workdir` where there is one; returns the exit code.
+
+    Args:
+        extend: more steps than the run was begun with are wanted, under a schedule: it is planned anew for the rest.
 
     Raises:
         UserError: a config that cannot be, a workdir of something else, or NaN.
     """
     config = resolve(config)
     with StopRequest() as stop:  # first: whoever asks during the start gets a checkpoint too, of the first step
-        return _train(build(config, workdir, data_dir, lpips), stop, tensorboard)
+        return _train(build(config, workdir, data_dir, lpips), stop, tensorboard, extend)
 
 
-def _train(training: Training, stop: StopRequest, tensorboard: bool) -> int:
+def _train(training: Training, stop: StopRequest, tensorboard: bool, extend: bool) -> int:
     config, workdir, first_process = training.config, training.workdir, jax.process_index() == 0
     log = MetricLog(workdir, config.batch_size, first_process, tensorboard)
     with (
@@ -124,7 +98,10 @@ def _train(training: Training, stop: StopRequest, tensorboard: bool) -> int:
         Checkpoints(workdir, config.keep_last, config.keep_best) as checkpoints,
         closing(log),
     ):
-        run_folder.check_config(workdir, config, checkpoints.latest_step)
+        run_folder.check_config(workdir, config, checkpoints.latest_step, extend)
+        if checkpoints.latest_step is not None:
+            known = run_folder.read_facts(workdir).get("data")
+            run_folder.check_data(workdir, known, training.fingerprint, config.dataset.name)
         state = begin_or_resume(training, checkpoints, log)
         if first_process:
             announce(training, state)
@@ -140,7 +117,7 @@ def _train(training: Training, stop: StopRequest, tensorboard: bool) -> int:
 def loop(
     training: Training, state: TrainState, log: MetricLog, checkpoints: Checkpoints, stop: StopRequest
 ) -> TrainState:
-    """Step after step: log, save and paint every so often, to the last step or until asked to stop."""
+    """Step after step: log, save, paint and evaluate every so often, to the last step or until asked to stop."""
     config, mesh, optimizer, objective = training.config, training.mesh, training.optimizer, training.objective
     start, total = int(state.step), config.total_steps
     step = make_step(objective, optimizer, config.ema_decay, config.compute_dtype, config.accumulation_steps)
@@ -148,12 +125,22 @@ def loop(
     previews = Previews(objective, training.batches, training.workdir, not training.encoder_is_frozen)
     progress = Progress(start, total)
     stream = training.with_cache(state).prefetch(start, total)
+    done = start
     with closing(progress), closing(stream):
-        for done, batch in enumerate(stream, start=start + 1):
-            state, metrics = step_on_mesh(state, place_batch(batch, mesh), objective.phase(done - 1))
+        while done < total:
+            try:
+                batch = next(stream)
+            except UserError:  # a picture that has been damaged meanwhile: nothing done so far is lost for it
+                if done > start:
+                    save(done, state, log, checkpoints, regular=False)
+                raise
+            phase, done = objective.phase(done), done + 1
+            state, metrics = step_on_mesh(state, place_batch(batch, mesh), phase)
             log.add(done, metrics)
             progress.advance()
             stopping = stop.requested(done)
+            if training.held_out and (done % config.evaluate_every_steps == 0 or done == total):
+                log.add_held_out(done, training.held_out.evaluate(state, phase, config.compute_dtype))
             if done % config.log_every_steps == 0 or done == total:
                 progress.show(log.write_line(done, optimizer.learning_rates(done - 1)))
             regular = done % config.checkpoint_every_steps == 0
@@ -177,9 +164,29 @@ def begin_or_resume(training: Training, checkpoints: Checkpoints, log: MetricLog
         options = {"xla_backend_optimization_level": 0} if jax.default_backend() == "cpu" else None
         state = jax.jit(training.initial_state, out_shardings=sharding, compiler_options=options)()
         return start_from_pretrained(training, start_from_pictures(training, state, sharding), sharding)
-    tree, progress = checkpoints.restore(latest, jax.eval_shape(training.initial_state).tree(), sharding)
-    log.resume(latest, progress)
+    step, tree, progress = restore_sound(checkpoints, jax.eval_shape(training.initial_state).tree(), sharding)
+    log.resume(step, progress)
     return TrainState(**tree)
+
+
+def restore_sound(checkpoints: Checkpoints, like: Any, sharding: Any) -> tuple[int, Any, dict]:
+    """(step, state, progress) of the latest checkpoint that can be read; later ones, damaged, are set aside.
+
+    Raises:
+        UserError: none can be read; none is moved then.
+    """
+    damaged: list[tuple[int, UserError]] = []
+    for step in checkpoints.steps:
+        try:
+            tree, progress = checkpoints.restore(step, like, sharding)
+        except UserError as error:
+            damaged.append((step, error))
+            continue
+        for bad, reason in damaged if jax.process_index() == 0 else []:
+            place = checkpoints.set_aside(bad)
+            print(f"dfm.train: {reason}; moved to {place}, going on from step {step}", file=sys.stderr)
+        return step, tree, progress
+    raise damaged[0][1]
 
 
 def save(step: int, state: TrainState, log: MetricLog, checkpoints: Checkpoints, regular: bool) -> None:
@@ -198,9 +205,12 @@ def announce(training: Training, state: TrainState) -> None:
     if state.latents is not None:
         counts[LATENTS] = state.latents.values.size
     examples = len(training.batches.dataset)
-    facts = {"parameters": counts, "examples": examples, "picture_shape": training.batches.picture_shape}
+    shape = training.batches.picture_shape
+    facts = {"parameters": counts, "examples": examples, "picture_shape": shape, "data": training.fingerprint}
     run_folder.write_folder(training.workdir, config, step, facts)
     print(dump(config.to_dict(), indent=2))
+    for note in training.batches.dataset.notes:
+        print(f"note: {note}")
     numbers = ", ".join(f"{name} {count:,}" for name, count in counts.items())
     print(f"{examples:,} pictures; parameters: {numbers}; {jax.device_count()} x {jax.devices()[0].device_kind}")
     begin = "starts at" if step == 0 else "continues after" if step < config.total_steps else "has done"

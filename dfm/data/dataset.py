@@ -1,35 +1,48 @@
 """A data set as the rest of the program sees it: uint8 pictures with labels, wherever the pixels come from."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
-from typing import Protocol
 
 import numpy as np
 from jaxtyping import UInt8
 from numpy.typing import ArrayLike
 
+from dfm.data.fingerprint import Fingerprint, array_digest, sha256
 from dfm.errors import UserError
 from dfm.shapes import typechecked
 
 Shape = tuple[int, int, int]
 
 
-class Pictures(Protocol):
+class Pictures:
     """Where pixels come from: an array, a folder, records of tensorflow-datasets."""
 
     shape: Shape | None  # (height, width, channels), or None where sizes differ
     channels: int
+    note: str = ""  # what a user should know of how they are read
 
-    def __len__(self) -> int: ...
+    def __len__(self) -> int:
+        raise NotImplementedError
 
-    def picture(self, row: int) -> UInt8[np.ndarray, "height width channel"]: ...
+    def picture(self, row: int) -> UInt8[np.ndarray, "height width channel"]:
+        raise NotImplementedError
 
-    def take(self, rows: np.ndarray) -> UInt8[np.ndarray, "n height width channel"]: ...
+    def take(self, rows: np.ndarray) -> UInt8[np.ndarray, "n height width channel"]:
+        """Pictures of one size."""
+        raise NotImplementedError
+
+    def fingerprint(self, rows: np.ndarray | None) -> Fingerprint:
+        """Of these rows (None: all): "contents", and "names" where they are files."""
+        raise NotImplementedError
+
+    def damaged(self, rows: np.ndarray | None) -> list[str]:
+        """One line on each picture that cannot be read."""
+        return []
 
 
-class ArrayPictures:
+class ArrayPictures(Pictures):
     """Pictures of one size in one array, in memory or memory-mapped."""
 
     def __init__(self, array: np.ndarray):
@@ -47,18 +60,26 @@ class ArrayPictures:
     def take(self, rows: np.ndarray) -> np.ndarray:
         return self.array[rows]
 
+    def fingerprint(self, rows: np.ndarray | None) -> Fingerprint:
+        return {"contents": array_digest(self.array, rows)}
 
-class DecodedPictures:
+
+class DecodedPictures(Pictures):
     """Pictures that are decoded whenever they are asked for; `picture` is the subclass's."""
-
-    shape: Shape | None
-    channels: int
-
-    def picture(self, row: int) -> np.ndarray:
-        raise NotImplementedError
 
     def take(self, rows: np.ndarray) -> np.ndarray:
         return np.stack(decode_side_by_side(self.picture, rows.tolist()))
+
+    def damaged(self, rows: np.ndarray | None) -> list[str]:
+        numbers = list(range(len(self))) if rows is None else rows.tolist()
+        return [line for line in decode_side_by_side(self._damage, numbers) if line]
+
+    def _damage(self, row: int) -> str | None:
+        try:
+            self.picture(row)
+        except UserError as error:
+            return str(error)
+        return None
 
 
 class Dataset:
@@ -134,6 +155,29 @@ class Dataset:
             if inside.any():
                 stacked[inside] = part.take(rows[inside] - start)
         return stacked
+
+    @property
+    def notes(self) -> list[str]:
+        """What a user should know of how the pictures are read."""
+        return [part.note for part in self._parts if part.note]
+
+    def fingerprint(self) -> Fingerprint:
+        """What identifies the pictures, their order and labels; see dfm/data/fingerprint.py for its cost."""
+        found = [part.fingerprint(rows) for part, rows in self._rows_by_part()]
+        keys = {key for one in found for key in one}
+        joined = {key: sha256([one.get(key, "").encode() for one in found]) for key in sorted(keys)}
+        return {"count": len(self), "labels": sha256([self.labels.data]), **joined}
+
+    def damaged(self) -> list[str]:
+        """One line on each picture that cannot be decoded: all of them are tried, on all cores."""
+        return [line for part, rows in self._rows_by_part() for line in part.damaged(rows)]
+
+    def _rows_by_part(self) -> Iterator[tuple[Pictures, np.ndarray | None]]:
+        for part, start, stop in zip(self._parts, self._starts, self._starts[1:], strict=False):
+            if self._rows is None:
+                yield part, None
+            else:
+                yield part, self._rows[(self._rows >= start) & (self._rows < stop)] - start
 
     def pictures(self, examples: np.ndarray) -> list[np.ndarray]:
         """Pictures in their own sizes, decoded side by side."""

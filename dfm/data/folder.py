@@ -8,21 +8,25 @@ import numpy as np
 from PIL import Image
 
 from dfm.data.dataset import DecodedPictures, Shape, decode_side_by_side
+from dfm.data.fingerprint import Fingerprint, sha256, spaced
 from dfm.errors import UserError
 from dfm.picture_files import PICTURE_SUFFIXES, READABLE_FORMATS, load_picture
 
 PREFIX = "folder:"
 GREY_MODES = ("1", "L", "LA", "La")
+MOST_NAMED = 20  # damaged pictures in one message
 QUARTER_TURNS = (5, 6, 7, 8)  # EXIF orientations that swap height and width
 
 
 class FolderPictures(DecodedPictures):
     """Picture files; grey ones among coloured ones become coloured."""
 
-    def __init__(self, paths: list[Path], shapes: list[Shape], channels: int):
+    def __init__(self, root: Path, paths: list[Path], shapes: list[Shape], channels: int):
         sizes = {shape[:2] for shape in shapes}
-        self.paths, self.shapes, self.channels = paths, shapes, channels
+        self.root, self.paths, self.shapes, self.channels = root, paths, shapes, channels
         self.shape = (*sizes.pop(), channels) if len(sizes) == 1 else None
+        if grey := sum(shape[2] < channels for shape in shapes):
+            self.note = f"{root}: {grey:,} of {len(paths):,} pictures are grey and are read as RGB, like the others"
 
     def __len__(self) -> int:
         return len(self.paths)
@@ -33,6 +37,16 @@ class FolderPictures(DecodedPictures):
             size, expected = ("{}x{}".format(*shape[:2]) for shape in (picture.shape, self.shapes[row]))
             raise UserError(f"{self.paths[row]}: is {size} pixels, but {expected} was read at first; save it anew")
         return np.repeat(picture, 3, axis=2) if picture.shape[2] < self.channels else picture
+
+    def fingerprint(self, rows: np.ndarray | None) -> Fingerprint:
+        paths = self.paths if rows is None else [self.paths[row] for row in rows]
+        names = sha256(f"{path.relative_to(self.root).as_posix()}\0".encode() for path in paths)
+        try:
+            sizes = [path.stat().st_size for path in paths]
+            read = (paths[i].read_bytes() for i in spaced(len(paths), sum(sizes)))
+            return {"names": names, "contents": sha256([np.array(sizes, np.int64).data, *read])}
+        except OSError as error:
+            raise UserError(f"{error.filename}: cannot be read ({error.strerror})") from None
 
 
 def read_folder(name: str, split: str, data_dir: Path) -> tuple[FolderPictures, np.ndarray, tuple[str, ...]]:
@@ -58,9 +72,10 @@ def read_folder(name: str, split: str, data_dir: Path) -> tuple[FolderPictures, 
     numbers = {label: number for number, label in enumerate(names)}
     labels = np.array([numbers[label] for label in classes[split]], np.int32)
     # of all splits: train and test must agree in their channels
-    shapes = {part: decode_side_by_side(_shape_of, paths) for part, paths in found.items()}
+    shapes = {part: _shapes_of(paths) for part, paths in found.items()}
     channels = max(shape[2] for part in shapes.values() for shape in part)
-    return FolderPictures(found[split], shapes[split], channels), labels, () if names == [""] else tuple(names)
+    pictures = FolderPictures(splits[split], found[split], shapes[split], channels)
+    return pictures, labels, () if names == [""] else tuple(names)
 
 
 def split_roots(root: Path) -> dict[str, Path]:
@@ -88,6 +103,28 @@ def picture_paths(root: Path) -> Iterator[Path]:
 
 def _class_of(path: Path, root: Path) -> str:
     return path.relative_to(root).parts[0] if path.parent != root else ""
+
+
+def _shapes_of(paths: list[Path]) -> list[Shape]:
+    """(height, width, channels) of every file; UserError that names all which are no pictures."""
+    found = decode_side_by_side(_shape_or_reason, paths)
+    refuse_damaged([shape for shape in found if isinstance(shape, str)], len(paths))
+    return found
+
+
+def refuse_damaged(reasons: list[str], count: int) -> None:
+    """UserError with a line on each damaged picture, where there are any."""
+    if reasons:
+        more = f"; and {len(reasons) - MOST_NAMED} more" if len(reasons) > MOST_NAMED else ""
+        many = f"{len(reasons)} of {count:,} pictures cannot be read: " if len(reasons) > 1 else ""
+        raise UserError(many + "; ".join(reasons[:MOST_NAMED]) + more)
+
+
+def _shape_or_reason(path: Path) -> Shape | str:
+    try:
+        return _shape_of(path)
+    except UserError as error:
+        return str(error)
 
 
 def _shape_of(path: Path) -> Shape:

@@ -18,8 +18,8 @@ import numpy as np
 
 from dfm.command_line import Parser, run_command
 from dfm.data import download, originals, prepared, records
-from dfm.data.datasets import check_known, default_data_dir, is_public
-from dfm.data.folder import PREFIX
+from dfm.data.datasets import check_known, default_data_dir, is_public, load
+from dfm.data.folder import PREFIX, refuse_damaged, split_roots
 from dfm.errors import UserError
 from dfm.progress import Progress
 
@@ -31,7 +31,8 @@ DESCRIPTION = """Fetch data sets by name and decode them once into arrays that e
 mnist, fashion_mnist, kmnist, cifar10 and cifar100 are made from their original files. Without a network, put those into
 DATA_DIR/downloads/manual/ under their own names; their checksums are verified. Data sets of tensorflow-datasets that
 are prepared in DATA_DIR as array_record are used as they are. Others are left to tensorflow-datasets, which needs
-TensorFlow for some of them. `digits` and `folder:PATH` need no preparation."""
+TensorFlow for some of them. `digits` needs no preparation; of `folder:PATH` every
+picture is read, and those that are damaged are named."""
 
 EXAMPLES = """examples:
   python -m dfm.data.prepare mnist cifar10
@@ -65,10 +66,25 @@ def run(arguments: Sequence[str] | None) -> int:
     for name in names:
         check_known(name, data_dir)
     for name in args.names:
-        report = prepare(name, data_dir, args.quiet) if name in names else f"{name}: needs no preparation"
+        if name.startswith(PREFIX):
+            report = check_folder(name)
+        else:
+            report = prepare(name, data_dir, args.quiet) if name in names else f"{name}: needs no preparation"
         if not args.quiet:
             print(report)
     return 0
+
+
+def check_folder(name: str) -> str:
+    """Decodes every picture of folder:PATH; a line that says what there is.
+
+    Raises:
+        UserError: names all pictures that cannot be read.
+    """
+    sets = [load(name, split) for split in split_roots(Path(name.removeprefix(PREFIX)).expanduser())]
+    refuse_damaged([line for dataset in sets for line in dataset.damaged()], sum(map(len, sets)))
+    found = ", ".join(f"{dataset.split} {len(dataset):,} pictures" for dataset in sets)
+    return f"{name}: {found}, all of them readable"
 
 
 def prepare(name: str, data_dir: Path, quiet: bool = False) -> str:

@@ -9,8 +9,10 @@ import numpy as np
 from PIL import Image
 
 from dfm.data.dataset import DecodedPictures, Shape
+from dfm.data.fingerprint import Fingerprint, sha256
 from dfm.errors import UserError
 
+HASHED_RECORDS = 1_000  # of a fingerprint, evenly spaced
 # its own test split has no labels
 TEST_SPLITS = {"imagenet2012": ("validation",)}
 
@@ -39,6 +41,12 @@ class Records(DecodedPictures):
         with self._lock:  # the reader is one file with one position; decoding, which takes longer, goes on beside it
             data = self._source[row][self._image_key]
         return self._decode(data, row)
+
+    def fingerprint(self, rows: np.ndarray | None) -> Fingerprint:
+        count = len(self) if rows is None else len(rows)
+        chosen = [i if rows is None else int(rows[i]) for i in range(0, count, max(1, count // HASHED_RECORDS))]
+        with self._lock:
+            return {"contents": sha256([str(count).encode(), *(self._source[row][self._image_key] for row in chosen)])}
 
     def read(self, rows: range) -> tuple[list[bytes], np.ndarray]:
         """Encoded pictures and labels (0 where there are none) of some rows."""

@@ -8,6 +8,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from dfm.data import Dataset
+from dfm.data.dataset import Pictures
 from dfm.errors import UserError
 from dfm.evaluation.sources import Shape, Source
 from dfm.sampling import RunData
@@ -62,7 +63,7 @@ class PicturesOfSource(RunData):
         self.train = Dataset(source.id, "given", [SourcePictures(source)], labels)
 
 
-class SourcePictures:
+class SourcePictures(Pictures):
     """A source as `Dataset` wants pictures: by their rows."""
 
     def __init__(self, source: Source):

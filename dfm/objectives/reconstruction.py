@@ -8,7 +8,6 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from dfm.errors import UserError
 from dfm.models.dfm import DeepFourierMachine, pixel_centres
 from dfm.objectives.painting_error import painting_errors
 from dfm.objectives.per_example import PerExample
@@ -62,12 +61,6 @@ class Reconstruction(PerExample):
     @property
     def groups(self) -> Mapping[str, Group]:
         return {"decoder": Group(), "encoder": Group(), LATENTS: Group()}
-
-    def check_pictures(self, shape: tuple[int, int, int]) -> None:
-        model = self.model
-        if shape != (model.height, model.width, model.channels):
-            painted = (model.height, model.width, model.channels)
-            raise UserError(f"config: the model paints {painted} (height, width, channels), the pictures are {shape}")
 
     def init(self, key: Array) -> dict[str, Any]:
         """The parameters of the decoder, and of the encoder where there is one."""

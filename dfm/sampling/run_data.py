@@ -12,6 +12,7 @@ from jaxtyping import Float, Int
 from dfm.data import Dataset, load
 from dfm.errors import UserError
 from dfm.sampling.painter import Painter, Pictures
+from dfm.training.run_folder import check_data
 
 if TYPE_CHECKING:
     from dfm.training.runs import Run
@@ -43,6 +44,8 @@ class RunData:
                 f"the run has {len(latents)} latents, but {dataset.name} has {len(dataset)} pictures now: "
                 "not the data of the training (see --data_dir)"
             )
+        if latents is not None:  # another picture would stand beside the latent of one
+            check_data(self.run.workdir, self.run.data, dataset.fingerprint(), dataset.name)
         return dataset
 
     @functools.cached_property

@@ -11,6 +11,7 @@ from ml_collections import ConfigDict, config_flags
 
 from dfm.errors import UserError
 
+PATHS = ("workdir", "data_dir", "lpips_weights")  # where ~ is the user's home
 SEE_HELP = "(see python -m dfm.train --help)"
 
 
@@ -20,11 +21,13 @@ class Options:
 
     config: ConfigDict
     config_file: str
+    overrides: tuple[str, ...]  # keys of the config that the command line sets
     workdir: str | None
     data_dir: str | None
     sweep: bool
     sweep_index: int | None
     sweep_all: bool
+    extend: bool
     tensorboard: bool
     distributed: bool
     coordinator_address: str | None
@@ -50,7 +53,10 @@ def parse(arguments: Sequence[str]) -> Options:
     if rest:
         raise UserError(f"unexpected argument '{rest[0]}' {SEE_HELP}")
     settings: dict[str, Any] = {name: values[name].value for name in Options.__annotations__ if name in values}
-    options = Options(config_file=config_flags.get_config_filename(values["config"]), **settings)
+    for name in PATHS:
+        settings[name] = settings[name] and os.path.expanduser(settings[name])
+    overrides = tuple(match[1] for argument in arguments if (match := re.match(r"--?config\.([\w.]+)", argument)))
+    options = Options(config_file=config_flags.get_config_filename(values["config"]), overrides=overrides, **settings)
     if sum([options.sweep, options.sweep_index is not None, options.sweep_all]) > 1:
         raise UserError("--sweep lists, --sweep_index=N runs one and --sweep_all runs all: choose one of them")
     if options.workdir is None and not options.sweep:
@@ -81,6 +87,7 @@ def _define(argv: list[str]) -> flags.FlagValues:
     switches = {
         "sweep": "list the runs of the config's sweep",
         "sweep_all": "run them all in turn",
+        "extend": "more total_steps than before, under a schedule: plan it anew for the rest of the steps",
         "tensorboard": "write TensorBoard files too, into WORKDIR/tensorboard",
         "distributed": "this is one of several processes: jax.distributed.initialize (Slurm, TPU pods, ...)",
     }

@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import sys
 from collections.abc import Callable, Generator
 from pathlib import Path
 
@@ -11,6 +10,7 @@ import numpy as np
 
 from dfm.array_files import hash_parameters
 from dfm.arrays import pad_batch, to_float
+from dfm.command_line import say
 from dfm.data import Batches, Dataset
 from dfm.data.batches import AHEAD, Batch
 from dfm.data.prefetch import read_ahead
@@ -63,13 +63,8 @@ def cached(batches: Batches, model: AutoencoderKL, params: Params, folder: Path)
         found = _open(path, shape)
     if found is None:
         raise UserError(f"{path}: cannot be read back after it was written")
-    note(f"moments of the frozen encoder {how} {path} ({found.nbytes / 1e6:,.1f} MB)")
+    say(f"dfm.train: moments of the frozen encoder {how} {path} ({found.nbytes / 1e6:,.1f} MB)")
     return CachedBatches(batches, found)
-
-
-def note(text: str) -> None:
-    """A line beside the progress bar: whether latents are cached changes how long a step takes."""
-    print(f"dfm.train: {text}", file=sys.stderr, flush=True)
 
 
 def _key(dataset: Dataset, model: AutoencoderKL, encoder: Params) -> str:

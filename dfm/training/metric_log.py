@@ -12,6 +12,7 @@ from dfm.errors import UserError
 from dfm.files import write_atomically
 from dfm.training.run_folder import METRICS
 
+HELD = 64  # steps whose metrics may stay on the device
 IN_FLIGHT = 8  # steps that may run ahead of the host: enough to keep a device busy, few enough for memory
 
 
@@ -32,7 +33,8 @@ class MetricLog:
         self._write = write
         self._pictures_per_step = pictures_per_step
         self._pending: list[tuple[int, dict[str, jax.Array]]] = []
-        self._window: dict[str, list[float]] = {}
+        self._window: dict[str, tuple[int, float]] = {}  # number of steps and sum
+        self._held_out: dict[str, float] = {}
         self._score = {"steps": 0, "sum": 0.0}
         self._clock, self._clock_steps, self._started = time.perf_counter(), 0, False
         self._tensorboard: Any = None
@@ -40,7 +42,10 @@ class MetricLog:
 
     def resume(self, step: int, progress: dict) -> None:
         """Begins after `step`: lines beyond it are dropped, open windows taken up again."""
-        self._window = {name: list(values) for name, values in progress.get("window", {}).items()}
+        self._window = {name: (int(count), float(total)) for name, (count, total) in progress.get("sums", {}).items()}
+        for name, values in progress.get("window", {}).items():  # as runs kept it before sums
+            self._window[name] = (len(values), math.fsum(values))
+        self._held_out = dict(progress.get("held_out", {}))
         self._score = dict(progress.get("score", self._score))
         if self._tensorboard_folder is not None:
             self._tensorboard = _tensorboard_writer(self._tensorboard_folder, step)
@@ -50,7 +55,7 @@ class MetricLog:
 
     def progress(self) -> dict:
         """The open windows, as JSON; call `flush` before."""
-        return {"window": self._window, "score": self._score}
+        return {"sums": self._window, "score": self._score, "held_out": self._held_out}
 
     def add(self, step: int, metrics: dict[str, jax.Array]) -> None:
         """Takes the metrics of the step that was just started; waits only where the device is far behind."""
@@ -62,6 +67,19 @@ class MetricLog:
         self._pending.append((step, metrics))
         if len(self._pending) > IN_FLIGHT:
             jax.block_until_ready(self._pending[-1 - IN_FLIGHT][1])
+        if len(self._pending) > HELD:  # an array of one number takes a kilobyte and more
+            self._fetch(len(self._pending) - IN_FLIGHT)
+
+    def add_held_out(self, step: int, metrics: dict[str, float]) -> None:
+        """Means over pictures that are not trained on, for the next line.
+
+        Raises:
+            NotFinite: with the name of the metric.
+        """
+        for name, value in metrics.items():
+            if not math.isfinite(value):
+                raise NotFinite(f"step {step}: {name} is {value}, so training stopped")
+        self._held_out = {"eval_step": step, **metrics}
 
     def flush(self) -> None:
         """Fetches everything from the device.
@@ -69,12 +87,17 @@ class MetricLog:
         Raises:
             NotFinite: with the first step and the name of the metric.
         """
-        pending, self._pending = self._pending, []
+        self._fetch(len(self._pending))
+
+    def _fetch(self, count: int) -> None:
+        """Takes up the metrics of the first `count` steps that wait."""
+        pending, self._pending = self._pending[:count], self._pending[count:]
         for (step, _), metrics in zip(pending, jax.device_get([metrics for _, metrics in pending]), strict=True):
             for name, value in metrics.items():
                 if not math.isfinite(value):
                     raise NotFinite(f"step {step}: {name} is {float(value)}, so training stopped")
-                self._window.setdefault(name, []).append(float(value))
+                steps, total = self._window.get(name, (0, 0.0))
+                self._window[name] = steps + 1, total + float(value)
             self._score["steps"] += 1
             self._score["sum"] += float(metrics.get("mse", metrics["loss"]))
 
@@ -89,18 +112,18 @@ class MetricLog:
         """Closes the interval: its means, rates and speed as one line, which is also returned."""
         self.flush()
         line: dict[str, float] = {"step": step}
-        line |= {name: math.fsum(values) / len(values) for name, values in self._window.items()}
+        line |= {name: total / steps for name, (steps, total) in self._window.items()}
         if "mse" in line:
             line["psnr"] = 10 * math.log10(4 / max(line["mse"], 1e-20))
         seconds = max(time.perf_counter() - self._clock, 1e-9)
         steps_per_second = max(1, self._clock_steps) / seconds
-        line |= learning_rates
+        line |= learning_rates | self._held_out
         line |= {
             "steps_per_second": steps_per_second,
             "pictures_per_second": steps_per_second * self._pictures_per_step,
             "time": round(time.time(), 3),
         }
-        self._window, self._clock, self._clock_steps = {}, time.perf_counter(), 0
+        self._window, self._held_out, self._clock, self._clock_steps = {}, {}, time.perf_counter(), 0
         if self._write:
             results.append_line(self._path, line)
         if self._tensorboard is not None:

@@ -13,6 +13,7 @@ from ml_collections import ConfigDict
 
 from dfm import results
 from dfm.config import differences, from_json
+from dfm.data import fingerprint
 from dfm.errors import UserError
 from dfm.files import write_atomically
 
@@ -83,7 +84,11 @@ def claim(workdir: str | Path, config: ConfigDict) -> Iterator[None]:
         raise UserError(f"{workdir}: cannot be made ({error.strerror})") from None
     if not (workdir / CONFIG).exists():
         _write_json(workdir / CONFIG, config.to_dict())
-    with open(workdir / LOCK, "wb") as file:
+    try:
+        lock = open(workdir / LOCK, "wb")  # noqa: SIM115  # closed by the `with`
+    except OSError as error:
+        raise UserError(f"{workdir}: cannot be written to ({error.strerror})") from None
+    with lock as file:
         try:
             import fcntl
 
@@ -95,18 +100,52 @@ def claim(workdir: str | Path, config: ConfigDict) -> Iterator[None]:
         yield
 
 
-def check_config(workdir: str | Path, config: ConfigDict, latest_step: int | None) -> None:
+def check_config(workdir: str | Path, config: ConfigDict, latest_step: int | None, extend: bool = False) -> None:
     """UserError where a run would be continued with another config than it was begun with.
 
-    A run that has no checkpoint yet has nothing to lose and begins anew, with whatever config.
+    A run that has no checkpoint yet has nothing to lose and begins anew, with whatever config. More steps are no other
+    config where the learning rate is constant; where it follows a schedule, that is planned anew for the rest of the
+    steps, and `extend` must say so.
     """
     if latest_step is None:
         return
-    found = differences(read_config(workdir), config)
+    before = read_config(workdir)
+    if before.total_steps < config.total_steps:
+        if not extend and not _is_constant(config.optimizer):
+            raise UserError(
+                f"{workdir}: total_steps: {before.total_steps} -> {config.total_steps} plans the schedule "
+                f"'{config.optimizer.schedule}' anew for the rest of the steps; say --extend if that is what you want"
+            )
+        before.total_steps = config.total_steps
+    found = differences(before, config)
     if found:
         raise UserError(
             f"{workdir}: was trained to step {latest_step} with another config ({'; '.join(found)}); "
             "restore these values or choose another --workdir"
+        )
+
+
+def _is_constant(optimizer: ConfigDict) -> bool:
+    """Whether no learning rate depends on total_steps."""
+    schedules = [group.get("schedule", optimizer.schedule) for group in optimizer.groups.values()]
+    return all(schedule == "constant" for schedule in (optimizer.schedule, *schedules))
+
+
+def read_facts(workdir: str | Path) -> dict[str, Any]:
+    """run.json; {} where it is lost: nothing in it is needed to go on."""
+    try:
+        facts = json.loads((Path(workdir) / RUN).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return facts if isinstance(facts, dict) else {}
+
+
+def check_data(workdir: str | Path, before: dict[str, Any] | None, now: dict[str, Any], name: str) -> None:
+    """UserError where the pictures are not those that the run was trained on; runs older than fingerprints pass."""
+    if found := fingerprint.differences(before or {}, now):
+        raise UserError(
+            f"{workdir}: {name} is not the data of this run any more ({'; '.join(found)}): "
+            "bring the pictures back, or train on the new ones in another --workdir"
         )
 
 
@@ -121,12 +160,7 @@ def write_folder(workdir: str | Path, config: ConfigDict, step: int, facts: dict
         "processes": jax.process_count(),
         **results.provenance(),
     }
-    earlier = []
-    if step > 0:
-        try:
-            earlier = json.loads((workdir / RUN).read_text(encoding="utf-8"))["starts"]
-        except (OSError, ValueError, KeyError):
-            earlier = []  # lost, but the checkpoints are not
+    earlier = read_facts(workdir).get("starts", []) if step > 0 else []
     run = {"schema": results.SCHEMA, **facts, "starts": [*earlier, start]}
     _write_json(workdir / RUN, run)
 

@@ -1,7 +1,6 @@
 """Finished and running trainings, read back: the model and its parameters from a workdir, without data or optimizer."""
 
 import functools
-import json
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -13,7 +12,10 @@ from dfm.array_files import hash_parameters
 from dfm.errors import UserError
 from dfm.models.protocol import Model
 from dfm.objectives.protocol import Objective, group_of
-from dfm.training.run_folder import CHECKPOINTS, RUN, read_config
+from dfm.training.checkpoints import CHECKSUMS, check_checksums, first_line
+from dfm.training.run_folder import CHECKPOINTS, read_config, read_facts
+
+DAMAGE = (OSError, ValueError, TypeError, KeyError, UserError)  # what damaged files make orbax raise
 
 
 @dataclass(frozen=True)
@@ -28,6 +30,7 @@ class Run:
         params: groups of parameters that outlive the training; their moving average where one is kept.
         latents: [examples, latent_size], the table, or None where the training has none.
         statistics: collections of the model's variables beside the parameters, such as "batch_stats".
+        data: fingerprint of the pictures of the training; {} where the run is older than fingerprints.
     """
 
     config: ConfigDict
@@ -38,6 +41,7 @@ class Run:
     params: dict[str, Any]
     latents: jax.Array | None
     statistics: dict[str, Any] = field(default_factory=dict)
+    data: dict[str, Any] = field(default_factory=dict)
 
     @property
     def variables(self) -> dict[str, Any]:
@@ -62,14 +66,11 @@ def load_run(workdir: str | Path, which: Literal["latest", "best"] | int = "late
     """
     from dfm import models, objectives
 
+    workdir = Path(workdir).expanduser()
     config = read_config(workdir)
     model = models.build(config.model, _picture_shape(Path(workdir)))
     objective = objectives.build(config.objective, model)
-    try:
-        step, saved = _read_checkpoint(Path(workdir) / CHECKPOINTS, which, averaged, objective)
-    except (OSError, ValueError, TypeError, KeyError) as error:
-        first_line = (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
-        raise UserError(f"{workdir}: the checkpoint cannot be read ({first_line})") from error
+    step, saved = _read_checkpoint(workdir / CHECKPOINTS, which, averaged, objective)
     latents = saved.get("latents")
     return Run(
         config=config,
@@ -80,13 +81,14 @@ def load_run(workdir: str | Path, which: Literal["latest", "best"] | int = "late
         params={**saved.get("params", {}), **saved.get("ema_params", {})},
         latents=latents["values"] if latents else None,
         statistics=saved.get("statistics", {}),
+        data=read_facts(workdir).get("data", {}),
     )
 
 
 def _read_checkpoint(
     folder: Path, which: Literal["latest", "best"] | int, averaged: bool, objective: Objective
 ) -> tuple[int, dict[str, Any]]:
-    """(step, the averaged or plain params, the table's values, the model's statistics): no optimizer state is read."""
+    """(step, what `_read_step` reads); UserError names the last checkpoint that can be read where this one cannot."""
     import orbax.checkpoint as ocp
     from absl import logging
 
@@ -99,29 +101,57 @@ def _read_checkpoint(
     )
     with ocp.CheckpointManager(folder.absolute(), options=options, item_handlers=handlers) as manager:
         step = _choose_step(manager, which, folder)
-        tree = manager.item_metadata(step)["state"]
-        averages = (tree.get("ema_params") or {}) if averaged else {}
-        averages = {name: averages[name] for name in averages if group_of(objective, name).kept}
-        plain = [name for name in tree["params"] if name not in averages and group_of(objective, name).kept]
-        groups = {"params": {name: tree["params"][name] for name in plain}, "ema_params": averages}
-        shapes = {part: values for part, values in groups.items() if values}
-        if tree.get("latents") is not None:
-            shapes["latents"] = {"values": tree["latents"]["values"]}
-        if objective.model_statistics:
-            shapes["statistics"] = {name: tree["statistics"][name] for name in objective.model_statistics}
-        here = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
-        shapes = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=here), shapes)
-        args = ocp.args.PyTreeRestore(
+        try:
+            return step, _read_step(manager, folder, step, averaged, objective)
+        except DAMAGE as error:
+            others = [other for other in sorted(manager.all_steps(), reverse=True) if other != step]
+            sound = next((other for other in others if _is_sound(manager, folder, other, averaged, objective)), None)
+            hint = "" if sound is None else f"; that of step {sound} is sound (--which={sound})"
+            raise UserError(f"{folder / str(step)}: cannot be read ({first_line(error)}){hint}") from error
+
+
+def _read_step(manager: Any, folder: Path, step: int, averaged: bool, objective: Objective) -> dict[str, Any]:
+    """The averaged or plain params, the table's values, the model's statistics: no optimizer state is read."""
+    import orbax.checkpoint as ocp
+
+    tree = manager.item_metadata(step)["state"]
+    if tree is None:
+        raise ValueError("its files are incomplete")
+    averages = (tree.get("ema_params") or {}) if averaged else {}
+    averages = {name: averages[name] for name in averages if group_of(objective, name).kept}
+    plain = [name for name in tree["params"] if name not in averages and group_of(objective, name).kept]
+    groups = {"params": {name: tree["params"][name] for name in plain}, "ema_params": averages}
+    shapes = {part: values for part, values in groups.items() if values}
+    if tree.get("latents") is not None:
+        shapes["latents"] = {"values": tree["latents"]["values"]}
+    if objective.model_statistics:
+        shapes["statistics"] = {name: tree["statistics"][name] for name in objective.model_statistics}
+    here = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
+    shapes = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=here), shapes)
+    args = ocp.args.Composite(
+        state=ocp.args.PyTreeRestore(
             item=shapes, restore_args=ocp.checkpoint_utils.construct_restore_args(shapes), partial_restore=True
-        )
-        return step, manager.restore(step, args=ocp.args.Composite(state=args))["state"]
+        ),
+        progress=ocp.args.JsonRestore(),
+    )
+    restored = manager.restore(step, args=args)
+    check_checksums((restored["progress"] or {}).get(CHECKSUMS, {}), restored["state"], folder / str(step))
+    return restored["state"]
+
+
+def _is_sound(manager: Any, folder: Path, step: int, averaged: bool, objective: Objective) -> bool:
+    try:
+        _read_step(manager, folder, step, averaged, objective)
+    except DAMAGE:
+        return False
+    return True
 
 
 def _picture_shape(workdir: Path) -> tuple[int, int, int] | None:
     """(height, width, channels) that the run was trained on, where run.json says so."""
     try:
-        height, width, channels = json.loads((workdir / RUN).read_text(encoding="utf-8"))["picture_shape"]
-    except (OSError, ValueError, KeyError, TypeError):
+        height, width, channels = read_facts(workdir)["picture_shape"]
+    except (ValueError, KeyError, TypeError):
         return None
     return height, width, channels
 

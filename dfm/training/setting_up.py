@@ -1,5 +1,6 @@
 """What a training needs before its first step: data, model, objective, optimizer, and the first state."""
 
+import functools
 import math
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -11,7 +12,9 @@ from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
 from dfm import models, objectives
+from dfm.command_line import say
 from dfm.data import Batches, load
+from dfm.data.folder import refuse_damaged
 from dfm.errors import UserError
 from dfm.metrics.lpips import LpipsFile
 from dfm.models.autoencoder_kl import AutoencoderKL
@@ -20,13 +23,15 @@ from dfm.objectives.protocol import LATENTS, Objective, Params, group_of
 from dfm.objectives.reconstruction import Reconstruction
 from dfm.training import optimizers, run_folder
 from dfm.training.decoder_start import least_squares_start
-from dfm.training.latent_cache import CachedBatches, cached, is_constant, note
+from dfm.training.held_out import HeldOut
+from dfm.training.latent_cache import CachedBatches, cached, is_constant
 from dfm.training.latent_scale import keep_latent_scale
 from dfm.training.latent_start import check_components, principal_components
 from dfm.training.pretrained import load_groups
 from dfm.training.sharding import check_batch_size, data_mesh, on_this_process
 from dfm.training.state import TrainState, initial_state
 
+CHECKED_PICTURES = 20_000  # decoded once before the first step, in seconds; of more, `dfm.data.prepare folder:` does
 LPIPS_FILE = LpipsFile()  # where the environment says
 
 
@@ -41,6 +46,12 @@ class Training:
     model: Model
     objective: Objective
     optimizer: optimizers.Optimizer
+    held_out: HeldOut | None = None
+
+    @functools.cached_property
+    def fingerprint(self) -> dict[str, Any]:
+        """What identifies the pictures."""
+        return self.batches.dataset.fingerprint()
 
     @property
     def encoder_is_frozen(self) -> bool:
@@ -57,7 +68,7 @@ class Training:
                 else "pictures are cropped or mirrored at random (without dataset.crop and dataset.flip they are kept)"
             )
             if jax.process_index() == 0:
-                note(f"moments of the frozen encoder are computed in every step: {why}")
+                say(f"dfm.train: moments of the frozen encoder are computed in every step: {why}")
             return self.batches
         assert isinstance(self.model, AutoencoderKL)  # nothing else freezes its encoder
         return cached(self.batches, self.model, on_this_process(state.params), Path(self.workdir))
@@ -81,6 +92,8 @@ def build(config: ConfigDict, workdir: str, data_dir: str | None, lpips: LpipsFi
         jax.process_index(),
         jax.process_count(),
     )
+    if len(dataset) <= CHECKED_PICTURES:
+        refuse_damaged(dataset.damaged(), len(dataset))
     shape = batches.picture_shape
     model = models.build(config.model, shape)
     objective = ready_to_train(objectives.build(config.objective, model), shape, config, lpips)
@@ -100,12 +113,26 @@ def build(config: ConfigDict, workdir: str, data_dir: str | None, lpips: LpipsFi
     if config.pretrained.path and not run_folder.has_begun(workdir):  # noticed before the folder is made
         found, _ = load_groups(config.pretrained, jax.eval_shape(objective.init, key), objective)
         check_frozen(objective, key, tuple(found))
-    return Training(config, workdir, mesh, batches, model, objective, optimizer)
+    return Training(config, workdir, mesh, batches, model, objective, optimizer, _held_out(config, objective, data_dir))
+
+
+def _held_out(config: ConfigDict, objective: Objective, data_dir: str | None) -> HeldOut | None:
+    """The test pictures for config.evaluate_every_steps, where it asks for them."""
+    data = config.dataset
+    if not config.evaluate_every_steps:
+        return None
+    if "test" in data.split:
+        raise UserError("config: evaluate_every_steps is of the test split, which dataset.split trains on")
+    dataset = load(data.name, "test", data_dir, None if data.label < 0 else data.label)
+    return HeldOut(objective, dataset, tuple(data.crop) or None)
 
 
 def ready_to_train(objective: Objective, shape: tuple[int, int, int], config: ConfigDict, lpips: LpipsFile) -> Any:
     """The objective with what only a training needs of it; UserError where that is not to be had."""
     objective.check_pictures(shape)
+    painted = (objective.model.height, objective.model.width, objective.model.channels)
+    if painted != shape:
+        raise UserError(f"config: the model paints {painted} (height, width, channels), the pictures are {shape}")
     if not group_of(objective, "encoder").learns and not config.pretrained.path:
         raise UserError("config: objective.freeze_encoder without pretrained.path would freeze random numbers")
     if not objective.needs_lpips:

@@ -97,6 +97,8 @@ def test_grey_pictures_stay_grey_alone_and_become_colour_in_company(tmp_path):
     mixed = load(f"folder:{tmp_path / 'mixed'}")
     assert mixed.shape == (4, 6, 3) and (mixed.take([0, 1]) == np.array([5, 6])[:, None, None, None]).all()
     assert load(f"folder:{tmp_path / 'splits'}", "train+test").shape == (4, 6, 3)
+    assert mixed.notes == [f"{tmp_path / 'mixed'}: 1 of 2 pictures are grey and are read as RGB, like the others"]
+    assert load(f"folder:{tmp_path / 'grey'}").notes == []
 
 
 def test_links_are_followed_but_not_in_circles(tmp_path):

@@ -82,5 +82,5 @@ def install(monkeypatch=None) -> None:
     from dfm import models, objectives
 
     put = setattr if monkeypatch is None else monkeypatch.setattr
-    put(models, "build", lambda config, shape=None: LinearMachine(config.encodes))
+    put(models, "build", lambda config, shape=None: LinearMachine(config.encodes, height=config.get("height", 8)))
     put(objectives, "build", lambda config, model: Reconstruction(model, break_at=config.get("break_at", -1)))

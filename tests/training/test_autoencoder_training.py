@@ -9,7 +9,7 @@ import jax
 import numpy as np
 import pytest
 import tiny_autoencoder as tiny
-from test_train import assert_same_state, metrics_without_times, saved_state, steps_on_disk, stop_after
+from run_helpers import assert_same_state, metrics_without_times, saved_state, steps_on_disk, stop_after
 
 from dfm import models, objectives, train
 from dfm.arrays import to_float

@@ -1,9 +1,11 @@
 import json
 
 import jax.numpy as jnp
+import numpy as np
 import pytest
 
 from dfm.results import read_lines
+from dfm.training import metric_log
 from dfm.training.metric_log import MetricLog, NotFinite
 
 RATES = {"learning_rate/decoder": 0.1}
@@ -72,6 +74,20 @@ def test_open_windows_survive_an_interruption(tmp_path):
     feed(again, 7, [0.5])
     again.flush()
     assert again.score() == pytest.approx(0.5)
+
+
+def test_metrics_of_few_steps_alone_wait_on_the_device(tmp_path):
+    log = started(tmp_path)
+    feed(log, 1, np.arange(300.0))
+    assert len(log._pending) <= metric_log.HELD
+    assert log.write_line(300, {})["mse"] == pytest.approx(149.5)
+
+
+def test_windows_of_runs_that_kept_every_value_are_taken_up(tmp_path):
+    log = MetricLog(tmp_path, 10)
+    log.resume(2, {"window": {"loss": [1.0, 3.0], "mse": [1.0, 3.0]}, "score": {"steps": 2, "sum": 4.0}})
+    feed(log, 3, [5.0])
+    assert log.write_line(3, {})["mse"] == pytest.approx(3.0) and log.score() == pytest.approx(3.0)
 
 
 def test_tensorboard_gets_the_same_numbers(tmp_path):
