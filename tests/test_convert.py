@@ -1,5 +1,7 @@
 """dfm.convert: folders, files and runs into each other, and the scale of the latents where it is known."""
 
+import json
+
 import numpy as np
 from other_autoencoders import WEIGHTS, canonical_tensors, flux2_statistics, write_folder
 from random_autoencoders import vectors

@@ -117,14 +117,12 @@ def test_a_scale_of_one_number_becomes_statistics(tmp_path, parameters, statisti
 
 
 def peer_scale(peer, z):
-    """As diffusers' pipeline of FLUX.2 normalises latents, NHWC."""
+    """By its own batch norm with running statistics, on PyTorch's patches as channels; NHWC."""
     import torch
-    from diffusers import Flux2Pipeline
 
-    patches = Flux2Pipeline._patchify_latents(torch.from_numpy(z.transpose(0, 3, 1, 2).copy()).to(peer.dtype))
-    mean = peer.bn.running_mean.view(1, -1, 1, 1)
-    deviation = torch.sqrt(peer.bn.running_var.view(1, -1, 1, 1) + peer.config.batch_norm_eps)
-    return ((patches - mean) / deviation).numpy().transpose(0, 2, 3, 1)
+    with torch.no_grad():
+        x = torch.from_numpy(z.transpose(0, 3, 1, 2).copy())
+        return peer.eval().bn(torch.nn.functional.pixel_unshuffle(x, 2)).numpy().transpose(0, 2, 3, 1)
 
 
 @pytest.mark.peers

@@ -21,7 +21,7 @@ from dfm.models.autoencoder_kl import AutoencoderKL
 def test_three_naming_schemes_are_one(tmp_path, tensors, rename):
     model, params = load_pretrained(write_folder(tmp_path / "vae", rename(tensors)))
     assert_params(params, tensors)
-    assert model == AutoencoderKL(**vectors.with_block_types(CONFIG))
+    assert model == AutoencoderKL(**vectors.with_block_types(CONFIG), scaling_factor=0.18215)  # diffusers' default
 
 
 @pytest.mark.parametrize("prefix", ["", "vae.", "first_stage_model.", "something.else."])
