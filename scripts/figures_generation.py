@@ -30,6 +30,7 @@ import numpy as np
 from dfm import results
 from dfm.command_line import run_command
 from dfm.errors import UserError
+from dfm.experiments import training_facts
 from dfm.metrics.principal_components import principal_components
 from dfm.priors import PRIORS
 from dfm.sampling.figures import FIGURES
