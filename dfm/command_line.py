@@ -16,6 +16,7 @@ from dfm.errors import UserError
 from dfm.files import home_folder
 
 # of a disk or a quota that is full, and of a disk that fails: none is a fault of the program
+MAX_CACHE_BYTES = 2**30  # of compiled programs kept between runs
 DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EIO)
 
 CONTROL_CHARACTERS = re.compile(r"[\x00-\x1f\x7f]")
@@ -178,7 +179,23 @@ def _keep_compiled_code() -> None:
     try:
         cache = Path(os.environ.get("XDG_CACHE_HOME") or home_folder() / ".cache") / "dfm" / "jax"
         cache.mkdir(parents=True, exist_ok=True)
+        _forget_oldest(cache, MAX_CACHE_BYTES)
     except (UserError, OSError):
         return
     os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(cache))
     os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.5")
+
+
+def _forget_oldest(folder: Path, most_bytes: int) -> None:
+    """Removes the files written longest ago until the rest takes at most `most_bytes`; others may do so meanwhile."""
+    files = []
+    for path in folder.iterdir():
+        with contextlib.suppress(FileNotFoundError):
+            facts = path.stat()
+            files.append((facts.st_mtime, facts.st_size, path))
+    total = sum(size for _, size, _ in files)
+    for _, size, path in sorted(files):
+        if total <= most_bytes:
+            return
+        path.unlink(missing_ok=True)
+        total -= size

@@ -121,6 +121,7 @@ def _parser() -> Parser:
     decode.add_argument("-o", "--output", required=True, help=to)
     verify = "say whether the pixels are exactly the encoder's; exit code 1 where not"
     decode.add_argument("--verify", action="store_true", help=verify)
+    decode.add_argument("--any-work", action="store_true", help="paint a file even if that may take hours")
     _common(decode)
 
     info = command("info", run_info, "Print what a .dfm file holds, without painting it.")
@@ -158,7 +159,7 @@ def run_decode(args: argparse.Namespace) -> int:
     from dfm.codec.command.sources import find_jobs
 
     jobs = find_jobs(args.input, args.output, (".dfm",), ".png", ".dfm files")
-    return decode(jobs, args.verify, not args.no_overwrite, args.json, args.quiet)
+    return decode(jobs, args.verify, args.any_work, not args.no_overwrite, args.json, args.quiet)
 
 
 def run_info(args: argparse.Namespace) -> int:

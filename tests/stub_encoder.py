@@ -12,6 +12,7 @@ from dfm.errors import UserError
 class Encoded:
     data: bytes
     picture: np.ndarray
+    note: str | None = None
 
 
 class Encoder:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from dfm import command_line
 from dfm.command_line import Parser, run_command, say
 from dfm.errors import UserError
 from dfm.files import home_folder
@@ -173,6 +174,20 @@ def test_say_goes_on_where_nobody_reads(monkeypatch):
     monkeypatch.setattr(sys, "stderr", Closed())
     say("note")
     say("another")
+
+
+def test_compiled_programs_are_kept_up_to_a_size(monkeypatch, tmp_path):
+    """The oldest go first."""
+    cache = tmp_path / "dfm" / "jax"
+    cache.mkdir(parents=True)
+    for age, name in enumerate(("newest", "middle", "oldest")):
+        (cache / name).write_bytes(bytes(1000))
+        os.utime(cache / name, (1e9 - age, 1e9 - age))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.setenv("JAX_COMPILATION_CACHE_DIR", "elsewhere")  # left alone
+    monkeypatch.setattr(command_line, "MAX_CACHE_BYTES", 2500)
+    command_line.run_command("dfm", lambda arguments: 0, [])
+    assert sorted(path.name for path in cache.iterdir()) == ["middle", "newest"]
 
 
 def test_a_home_folder_that_no_shell_has_seen_is_found(monkeypatch):

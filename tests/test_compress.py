@@ -2,6 +2,7 @@
 
 import configparser
 import dataclasses
+import functools
 import importlib
 import io
 import json
@@ -20,6 +21,7 @@ import dfm
 from dfm import codec, progress
 from dfm.codec.weights import architectures, fitting, recipes
 from dfm.compress import main
+from dfm.metrics import picture_quality
 from dfm.metrics.picture_quality import psnr, ssim
 
 REPOSITORY = Path(__file__).parents[1]
@@ -181,6 +183,29 @@ def test_info(inside, compressed, capsys):
 def test_quiet(inside, capfd, command):
     assert main([*command, "--quiet"]) == 0
     assert capfd.readouterr() == ("", "")
+
+
+def test_quiet_measures_nothing(inside, monkeypatch):
+    """What is not printed is not computed: neither a decode nor SSIM."""
+
+    def refuse(*_):
+        pytest.fail("computed for nobody")
+
+    monkeypatch.setattr(codec, "decode", refuse)
+    monkeypatch.setattr(picture_quality, "ssim", refuse)
+    assert main(["encode", "photo.png", "-o", "new.dfm", "--widths", WIDTHS, "--quiet"]) == 0
+
+
+def test_where_nets_end_is_said(inside, capsys):
+    assert main(["encode", "photo.png", "-o", "new.dfm", "--target-bytes", "5000"]) == 0
+    assert "photo.png: the largest net takes about 67 bytes, less than 5,000" in capsys.readouterr().err
+
+
+def test_work_is_bounded_unless_asked_for(inside, capsys, monkeypatch):
+    monkeypatch.setattr(codec, "decode", functools.partial(codec.decode, max_work=1e4))
+    assert main(["decode", "photo.dfm", "-o", "new.png"]) == 2
+    assert "multiplications" in capsys.readouterr().err and not Path("new.png").exists()
+    assert main(["decode", "photo.dfm", "-o", "new.png", "--any-work"]) == 0
 
 
 def test_standard_input_and_output(inside, pixels, compressed, capsysbinary, standard_input):

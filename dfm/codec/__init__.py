@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import UInt8
 
 from dfm.codec import container
-from dfm.codec.profiles import Profile, ProgressReport, make_profile
+from dfm.codec.profiles import MAX_WORK, Profile, ProgressReport, make_profile
 from dfm.errors import UserError
 
 if TYPE_CHECKING:
@@ -68,15 +68,24 @@ def encode_each(
     )
 
 
-def decode(data: bytes) -> UInt8[np.ndarray, "height width channel"]:
+def decode(data: bytes, *, max_work: float | None = MAX_WORK) -> UInt8[np.ndarray, "height width channel"]:
     """The picture in a .dfm file: uint8 [H, W, 1 or 3].
 
     Two decodes on one machine are identical; other machines may differ by one level (`is_reference_decode` tells).
 
+    Args:
+        max_work: the most multiplications that painting may take, None for any number: a small file can ask for hours.
+
     Raises:
-        UserError: not a .dfm file, damaged, or made by a newer version.
+        UserError: not a .dfm file, damaged, made by a newer version, or more work than `max_work`.
     """
     header, profile, content = _open(data)
+    work = profile.work(content, header.shape)
+    if max_work is not None and work > max_work:
+        raise UserError(
+            f"to paint this file takes about {work:.1e} multiplications, and the limit is {max_work:.1e}: "
+            "decode with --any-work, or max_work=None from Python, if it is to be painted all the same"
+        )
     return profile.paint(content, header.shape)
 
 

@@ -23,6 +23,8 @@ from dfm.errors import UserError
 PROFILES = {"weights": "dfm.codec.weights.profile:weights_profile"}
 PROFILE_NUMBERS = {"weights": 0}  # in files: never changed, never used again
 
+MAX_WORK = 2.0**44  # multiplications of one decode: minutes of two cores
+
 Picture = UInt8[np.ndarray, "height width channel"]
 Shape = tuple[int, int, int]  # height, width, channels
 ProgressReport = Callable[
@@ -38,11 +40,13 @@ class Plan:
         choice: the profile's own, hashable: a net, the weight of the rate in a loss.
         expected_bytes: about how large the file will be.
         most_bytes: the file is never larger.
+        note: what the user should know of it, in words.
     """
 
     choice: Any
     expected_bytes: float
     most_bytes: int
+    note: str | None = None
 
 
 @dataclass(frozen=True)
@@ -86,7 +90,7 @@ class Profile(Protocol):
         ...
 
     def work(self, content: Any, shape: Shape) -> float:
-        """Multiplications that `paint` takes, roughly: what `dfm.codec.decode` bounds."""
+        """Multiplications that `paint` takes, roughly: at most MAX_WORK for what `plan` and `ladder` offer."""
         ...
 
     def paint(self, content: Any, shape: Shape) -> Picture:

@@ -24,10 +24,11 @@ MAX_OCTAVES = 20.0
 
 @dataclass(frozen=True)
 class Encoded:
-    """A file, and the picture that it decodes to."""
+    """A file, the picture that it decodes to, and what the user should know of it, if anything."""
 
     data: bytes
     picture: Picture
+    note: str | None = None
 
 
 def encode_each(
@@ -56,6 +57,7 @@ def encode_each(
     alike = _alike(pictures)
     distinct = [pictures[numbers[0]] for numbers in alike]
     fits: Iterator[Fitted]
+    notes: list[str | None] = [None] * len(distinct)
     if target_psnr is not None:
         ladders = [profile.ladder(picture.shape) for picture in distinct]
         fits = (
@@ -64,8 +66,9 @@ def encode_each(
         )
     else:
         plans = [profile.plan(picture.shape, quality, target_bytes) for picture in distinct]
+        notes = [plan.note for plan in plans]
         fits = profile.fit(distinct, plans, progress)
-    return _finished(fits, alike, profile)
+    return _finished(fits, alike, notes, profile)
 
 
 def checked(image: np.ndarray) -> Picture:
@@ -87,18 +90,20 @@ def _alike(pictures: Sequence[Picture]) -> list[list[int]]:
     return list(groups.values())
 
 
-def _finished(fits: Iterator[Fitted], alike: list[list[int]], profile: Profile) -> Iterator[tuple[int, Encoded]]:
+def _finished(
+    fits: Iterator[Fitted], alike: list[list[int]], notes: list[str | None], profile: Profile
+) -> Iterator[tuple[int, Encoded]]:
     for fitted in fits:
-        encoded = _file(fitted, profile)
+        encoded = _file(fitted, notes[fitted.number], profile)
         for number in alike[fitted.number]:
             yield number, encoded
 
 
-def _file(fitted: Fitted, profile: Profile) -> Encoded:
+def _file(fitted: Fitted, note: str | None, profile: Profile) -> Encoded:
     """The finished file, with the checksum of its own decode."""
     height, width, channels = fitted.picture.shape
     header = Header(width, height, channels, profile.name, container.checksum(fitted.picture))
-    return Encoded(container.write(header, profile.pack(fitted.content)), fitted.picture)
+    return Encoded(container.write(header, profile.pack(fitted.content)), fitted.picture, note)
 
 
 def _fit_to_psnr(

@@ -112,7 +112,7 @@ def test_groups_that_fill_the_memory_are_cut(monkeypatch, photo):
     files = codec.encode_batch(images, widths=WIDTHS)
     assert files == [codec.encode(image, widths=WIDTHS) for image in images]
     calls = []
-    monkeypatch.setattr(profile, "MAX_GROUP_PIXELS", 8 * 192)  # two pictures of the largest size, from four starts each
+    monkeypatch.setattr(profile, "MAX_GROUP_PIXELS", 8 * 256)  # two padded pictures, from four starts each
     monkeypatch.setattr(profile, "MAX_GROUP_PICTURES", 64)
     codec.encode_batch([*images, images[2]], widths=WIDTHS, progress=lambda *call: calls.append(call))
     assert {total for _, total, _ in calls} == {2 * STEPS}  # the fourth is equal to the third

@@ -116,15 +116,16 @@ def _picture_paths(folder: Path) -> list[Path]:
 def table(summary: dict) -> str:
     """The averaged curves and BD-rates as text."""
     lines = [
-        f"{summary['protocol']}, {len(summary['pictures'])} pictures",
-        "codec     setting    bits/pixel  PSNR dB  (of mean MSE)    SSIM   encode s   decode s",
+        f"{summary['protocol']}, {len(summary['pictures'])} pictures; seconds without compilation, and of compilation",
+        "codec     setting    bits/pixel  PSNR dB  (of mean MSE)    SSIM   encode s  (compile)   decode s  (compile)",
     ]
     for name, curve in summary["codecs"].items():
         for setting, *values in zip(curve["settings"], *curve["results"].values(), strict=True):
-            rate, mean, of_mean, similarity, encode, decode = numbers(values)
+            rate, mean, of_mean, similarity, encode, encode_compile, decode, decode_compile = numbers(values)
             lines.append(
                 f"{name:9} {setting:10} {rate:10.4f} {mean:8.2f} {of_mean:14.2f} {similarity:7.4f} "
-                f"{encode:10.3f} {decode:10.3f}"
+                f"{encode - encode_compile:10.3f} {encode_compile:10.3f} {decode - decode_compile:10.3f} "
+                f"{decode_compile:10.3f}"
             )
     for name, entry in summary["bd_rate"]["codecs"].items():
         averaged, single = entry["averaged_curve"], entry["per_picture_mean"] or {}

@@ -2,7 +2,8 @@
 
 Rates are lengths of real files, and distortion is measured on the pixels decoded from them. Every point is appended to
 `OUTPUT.rows.jsonl` as soon as it is known, so an interrupted run goes on where it stopped. Encoding and decoding
-seconds are wall clock on the stated hardware and contain compilation where a codec compiles.
+seconds are wall clock on the stated hardware, cold: the seconds of compilation in them stand beside them, and without
+those they are warm.
 """
 
 import hashlib
@@ -17,6 +18,7 @@ import numpy as np
 from dfm import results
 from dfm.codec.bench import baselines
 from dfm.codec.bench.codecs import Codec
+from dfm.codec.bench.compilation import compilation_seconds
 from dfm.codec.bench.plot import numbers
 from dfm.command_line import say
 from dfm.errors import UserError
@@ -24,6 +26,10 @@ from dfm.files import check_writable, write_atomically
 from dfm.metrics.picture_quality import PEAK, mse, psnr, ssim
 from dfm.picture_files import Picture
 
+CURVE_FIELDS = (
+    *("setting", "bpp", "psnr-rgb", "psnr-of-mean-mse", "ssim"),
+    *("encoding_time", "encoding_compile_time", "decoding_time", "decoding_compile_time"),
+)
 PROTOCOLS = {
     "as-is": "every picture of the folder as it is",
     "kodak": "Kodak pictures, full size",
@@ -110,16 +116,20 @@ def run(
 
 
 def measure(codec: Codec, image: Picture, setting: str) -> dict:
-    """One point: bytes, bits_per_pixel, psnr (dB), ssim, mse (squared levels), encode_seconds, decode_seconds."""
+    """One point: bytes, bits_per_pixel, psnr (dB), ssim, mse (squared levels); encode_seconds and decode_seconds, and
+    how much of each was compilation."""
     height, width, channels = image.shape
-    begun = time.perf_counter()
     try:
-        data = codec.encode(image, setting)
+        with compilation_seconds() as encode_compilation:
+            begun = time.perf_counter()
+            data = codec.encode(image, setting)
+            encoded = time.perf_counter()
     except UserError as error:
         return {"error": str(error)}
-    encoded = time.perf_counter()
-    decoded = codec.decode(data, channels)
-    finished = time.perf_counter()
+    with compilation_seconds() as decode_compilation:
+        decoding = time.perf_counter()
+        decoded = codec.decode(data, channels)
+        finished = time.perf_counter()
     return {
         "width": width,
         "height": height,
@@ -129,7 +139,9 @@ def measure(codec: Codec, image: Picture, setting: str) -> dict:
         "ssim": ssim(image, decoded),
         "mse": mse(image, decoded),
         "encode_seconds": round(encoded - begun, 5),
-        "decode_seconds": round(finished - encoded, 5),
+        "encode_compile_seconds": round(encode_compilation.total, 5),
+        "decode_seconds": round(finished - decoding, 5),
+        "decode_compile_seconds": round(decode_compilation.total, 5),
     }
 
 
@@ -143,7 +155,7 @@ def summarise(rows: Sequence[dict], codecs: Sequence[Codec], protocol: str, anch
         "protocol": protocol,
         "description": f"{PROTOCOLS.get(protocol, protocol)}; {len(pictures)} pictures; bytes of complete files; "
         "psnr-rgb is the mean of the pictures' PSNR, psnr-of-mean-mse the PSNR of their mean squared "
-        "error; seconds contain compilation where a codec compiles",
+        "error; seconds contain compilation where a codec compiles, which is stated beside them",
         "pictures": pictures,
         "codecs": curves,
         "bd_rate": _bd_rates(rows, curves, anchor),
@@ -163,7 +175,7 @@ def _averaged_curve(codec: Codec, rows: Sequence[dict], picture_count: int) -> d
             continue
 
         def mean(field, group=group):
-            return float(np.mean([math.inf if row[field] is None else row[field] for row in group]))
+            return float(np.mean([math.inf if row.get(field) is None else row[field] for row in group]))
 
         mean_mse = mean("mse")
         points.append(
@@ -175,11 +187,12 @@ def _averaged_curve(codec: Codec, rows: Sequence[dict], picture_count: int) -> d
                 "ssim": mean("ssim"),
                 "encoding_time": mean("encode_seconds"),
                 "decoding_time": mean("decode_seconds"),
+                "encoding_compile_time": mean("encode_compile_seconds"),
+                "decoding_compile_time": mean("decode_compile_seconds"),
             }
         )
     points.sort(key=lambda point: point["bpp"])
-    fields = ("setting", "bpp", "psnr-rgb", "psnr-of-mean-mse", "ssim", "encoding_time", "decoding_time")
-    curve = {field: [point[field] for point in points] for field in fields}
+    curve = {field: [point[field] for point in points] for field in CURVE_FIELDS}
     missing = [setting for setting in codec.settings if len(groups[setting]) < picture_count]
     return {
         "name": codec.name,
@@ -295,7 +308,8 @@ def _in_words(row: dict) -> str:
     quality, similarity = numbers([row["psnr"], row["ssim"]])
     return (
         f"{place}: {row['bytes']:,} bytes, {row['bits_per_pixel']:.4f} bits/pixel, {quality:.2f} dB, "
-        f"SSIM {similarity:.4f}, encode {row['encode_seconds']:.2f} s, decode {row['decode_seconds']:.2f} s"
+        f"SSIM {similarity:.4f}, encode {row['encode_seconds']:.2f} s ({row['encode_compile_seconds']:.2f} s of it "
+        f"compiling), decode {row['decode_seconds']:.2f} s ({row['decode_compile_seconds']:.2f} s)"
     )
 
 

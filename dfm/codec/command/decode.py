@@ -13,13 +13,21 @@ from dfm.picture_files import encode_picture, picture_format
 from dfm.progress import Progress
 
 
-def decode(jobs: Jobs, verify: bool = False, overwrite: bool = True, json: bool = False, quiet: bool = False) -> int:
+def decode(
+    jobs: Jobs,
+    verify: bool = False,
+    any_work: bool = False,
+    overwrite: bool = True,
+    json: bool = False,
+    quiet: bool = False,
+) -> int:
     """Decodes every file that can be; returns the exit code: 1 where some of several could not, or where `verify`
     found other pixels than the encoder's, or 0.
 
     Args:
         jobs: .dfm files and pictures.
         verify: compares the pixels with the encoder's, by the checksum in the file.
+        any_work: paints files however long that may take.
         overwrite: False: an output that is there is not replaced.
         json, quiet: as in `Outcome`.
 
@@ -30,7 +38,7 @@ def decode(jobs: Jobs, verify: bool = False, overwrite: bool = True, json: bool 
     with Progress(len(jobs.jobs), "decoding", "picture", quiet=quiet or not jobs.into_folder) as bar:
         for job in jobs.jobs:
             try:
-                facts = _decode(job, jobs.into_folder, writer, verify)
+                facts = _decode(job, jobs.into_folder, writer, verify, any_work)
                 outcome.add(job, facts, bar)
                 if not facts.get("identical_to_reference", True):
                     outcome.doubt(job, "its pixels are not the encoder's")
@@ -58,7 +66,7 @@ def read_file(path: str) -> bytes:
         raise UserError(f"{path}: cannot be read ({error.strerror})") from None
 
 
-def _decode(job: Job, into_folder: bool, writer: Writer, verify: bool) -> dict[str, Any]:
+def _decode(job: Job, into_folder: bool, writer: Writer, verify: bool, any_work: bool) -> dict[str, Any]:
     from dfm import codec
 
     picture_format(job.output)
@@ -68,7 +76,7 @@ def _decode(job: Job, into_folder: bool, writer: Writer, verify: bool) -> dict[s
     data = read_file(job.source)
     start = time.perf_counter()
     try:
-        picture = codec.decode(data)
+        picture = codec.decode(data, max_work=None) if any_work else codec.decode(data)
         facts = codec.describe(data) | {"decode_seconds": time.perf_counter() - start}
     except UserError as error:
         raise UserError(f"{job.source}: {error}") from None

@@ -172,6 +172,8 @@ class Encoding:
                 self.journal.add(job.name, picture, encoded.data)
             except OSError as error:
                 say(f"note: what made {job.output} could not be written down ({error.strerror})")
+        if encoded.note is not None:
+            self.outcome.note(f"{job.source}: {encoded.note}")
         facts = measured(encoded, picture) | {"encode_seconds": seconds} if self.outcome.wants_facts else {}
         self.outcome.add(job, facts, bar)
 

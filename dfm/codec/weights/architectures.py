@@ -21,18 +21,9 @@ def ladder(channels: int, basis: str = "cos_sin") -> tuple[tuple[int, ...], ...]
     unequal depth are not in the order of their sizes (scripts/study_recipe.py, part "shapes").
     """
     nets = [(2,), (2, 2), (2, 2, 2)]
-    nets += [(width + 1,) * wider + (width,) * (DEPTH - wider) for width in range(2, 11) for wider in range(DEPTH)]
+    nets += [(width + 1,) * wider + (width,) * (DEPTH - wider) for width in range(2, 12) for wider in range(DEPTH)]
+    nets.append((12,) * DEPTH)  # 188 kB; frequency vectors of more inputs are not allowed
     return tuple(sorted(nets, key=lambda widths: coefficient_count(widths, channels, basis)))
-
-
-def widths_for(wanted_bytes: float, channels: int, basis: str, precision: str) -> tuple[int, ...]:
-    """The largest net of the ladder whose file is expected to take at most `wanted_bytes`; else the smallest net."""
-    fitting = [
-        widths
-        for widths in ladder(channels, basis)
-        if expected_bytes(widths, channels, basis, precision) <= wanted_bytes
-    ]
-    return fitting[-1] if fitting else ladder(channels, basis)[0]
 
 
 def bits_per_pixel(quality: float) -> float:

@@ -25,13 +25,15 @@ from dfm.models.fourier import COEFFICIENT_NAMES, fourier_net, layer_sizes
 from dfm.shapes import typechecked
 
 CHUNK_STEPS = 50
+FEWEST_PIXELS = 256
+FARTHEST_MEAN = 0.98  # that a fit starts at: tanh has little slope beyond
 Layers = list[dict[str, Array]]  # coefficient arrays [picture, 2^m, n]
 
 
 class Pixels(NamedTuple):
-    """A batch of pictures as lists of pixels in raster order, padded to the longest."""
+    """A batch of pictures as lists of pixels in raster order, padded to a common length of `padded_pixels`."""
 
-    values: Float[Array, "picture pixel channel"]  # in [-1, 1]
+    values: UInt8[Array, "picture pixel channel"]
     heights: Int[Array, "picture"]
     widths: Int[Array, "picture"]
 
@@ -51,13 +53,18 @@ class Schedule:
     total: int
 
 
+def padded_pixels(pixels: int) -> int:
+    """The next power of two, at least `FEWEST_PIXELS`: a net is compiled once for all pictures of such a size."""
+    return max(FEWEST_PIXELS, 1 << (pixels - 1).bit_length())
+
+
 @typechecked
 def stack_pictures(pictures: Sequence[UInt8[np.ndarray, "_ _ _"]]) -> Pixels:
-    """Pictures [H, W, C] of one channel count to one padded batch with values in [-1, 1]."""
-    longest = max(picture.shape[0] * picture.shape[1] for picture in pictures)
-    values = np.zeros((len(pictures), longest, pictures[0].shape[-1]), np.float32)
+    """Pictures [H, W, C] of one channel count to one padded batch."""
+    longest = padded_pixels(max(picture.shape[0] * picture.shape[1] for picture in pictures))
+    values = np.zeros((len(pictures), longest, pictures[0].shape[-1]), np.uint8)
     for row, picture in zip(values, pictures, strict=True):
-        row[: picture.shape[0] * picture.shape[1]] = picture.reshape(-1, picture.shape[-1]) / np.float32(127.5) - 1
+        row[: picture.shape[0] * picture.shape[1]] = picture.reshape(-1, picture.shape[-1])
     heights, widths = (jnp.array([picture.shape[axis] for picture in pictures]) for axis in (0, 1))
     return Pixels(jnp.array(values), heights, widths)
 
@@ -83,6 +90,8 @@ def start(recipe: Recipe, widths: Sequence[int], pixels: Pixels, basis: str, key
     """Freshly drawn nets, one a picture; the picture axis is sharded over all devices where it can be."""
     pictures, _, channels = pixels.values.shape
     layers = initial_layers(recipe, widths, channels, basis, pictures, key)
+    if recipe.starts_at_mean:
+        layers[-1] = _with_mean_colour(layers[-1], pixels)
     state = FitState(layers, optax.scale_by_adam(b2=recipe.adam_b2).init(layers), jnp.ones(pictures))
     devices = jax.devices()
     if len(devices) > 1 and pictures % len(devices) == 0:
@@ -91,6 +100,20 @@ def start(recipe: Recipe, widths: Sequence[int], pixels: Pixels, basis: str, key
         whole = jax.sharding.NamedSharding(mesh, jax.P())
         state = jax.tree.map(lambda leaf: jax.device_put(leaf, sharding if leaf.ndim else whole), state)
     return state
+
+
+def _with_mean_colour(last_layer: dict[str, Array], pixels: Pixels) -> dict[str, Array]:
+    """The last layer with each picture's mean colour in its constants, the coefficients of k = 0."""
+    name = next(iter(last_layer))  # cos, or cas, which is 1 at k = 0 too
+    means = np.stack([own.reshape(-1, own.shape[-1]).mean(0) for own in _own_values(pixels)])
+    constants = np.arctanh(np.clip(means / 127.5 - 1, -FARTHEST_MEAN, FARTHEST_MEAN)).astype(np.float32)
+    return {**last_layer, name: last_layer[name].at[:, 0].set(constants)}
+
+
+def _own_values(pixels: Pixels) -> list[UInt8[np.ndarray, "pixel channel"]]:
+    """Each picture without its padding."""
+    counts = np.asarray(pixels.heights * pixels.widths)
+    return [values[:count] for values, count in zip(np.asarray(pixels.values), counts, strict=True)]
 
 
 def round_to_steps(layers: Layers, steps: Float[Array, "picture layer"]) -> Layers:
@@ -133,7 +156,7 @@ def _train_chunk(
         factors[0], factors[-1] = recipe.first_rate, recipe.last_rate
 
     def loss(layers: Layers, index: Array, weights: Array) -> tuple[Array, Array]:
-        targets = jnp.take_along_axis(pixels.values, index[..., None], 1)
+        targets = jnp.take_along_axis(pixels.values, index[..., None], 1).astype(jnp.float32) / 127.5 - 1
         x = coordinates(index, pixels.heights[:, None], pixels.widths[:, None]) * recipe.input_scale
         errors = fourier_net(round_to_steps(layers, steps), x) - targets
         each = jnp.sum(jnp.mean(errors**2, -1) * weights, 1)
@@ -148,7 +171,7 @@ def _train_chunk(
             index = jnp.minimum(jnp.arange(longest), counts - 1)
             weights = (jnp.arange(longest) < counts) / counts
         gradients, each = jax.grad(loss, has_aux=True)(state.layers, index, weights)
-        updates, moments = adam.update(gradients, state.moments)
+        updates, moments = adam.update(_without_sines_of_0(gradients), state.moments)
         rate = (_rate(recipe, number, total) * state.rate)[:, None, None]
         layers = [
             {name: layer[name] - rate * factor * update[name] for name in layer}
@@ -178,7 +201,7 @@ def train(
     """
     if steps is None:  # a step of 0 rounds nothing: one program serves both parts of the training
         steps = jnp.zeros((len(pixels.heights), len(state.layers)))
-    retreats = _retreats(pixels, schedule)
+    retreats = _retreats(recipe, pixels, schedule)
     incoming = best = jax.tree.map(jnp.copy, state)
     finite = np.ones(len(pixels.heights), bool)
     for first in range(schedule.start, schedule.stop, CHUNK_STEPS):
@@ -200,14 +223,23 @@ def train(
     return state
 
 
-def _retreats(pixels: Pixels, schedule: Schedule) -> Retreats:
-    counts = np.asarray(pixels.heights * pixels.widths)
-    own_values = [values[:count] for values, count in zip(np.asarray(pixels.values), counts, strict=True)]
-    flat = np.array([np.var(values, 0).mean() for values in own_values])
-    # a fresh net paints about 0: its loss is known, and a first chunk that ends above it is no progress
-    fresh = np.array([np.mean(values**2) for values in own_values])
-    best = 1.05 * fresh + 1e-4 if schedule.start == 0 else np.full(len(counts), np.inf)
-    return Retreats(flat, best, schedule.start, schedule.total)
+def _retreats(recipe: Recipe, pixels: Pixels, schedule: Schedule) -> Retreats:
+    flat, fresh = [], []
+    for own in _own_values(pixels):
+        values = own / np.float32(127.5) - 1
+        flat.append(float(np.var(values, 0).mean()))
+        # a fresh net paints about this colour: its loss is known, and a first chunk that ends above it is no progress
+        fresh.append(flat[-1] if recipe.starts_at_mean else float(np.mean(values**2)))
+    best = 1.05 * np.array(fresh) + 1e-4 if schedule.start == 0 else np.full(len(flat), np.inf)
+    return Retreats(np.array(flat), best, schedule.start, schedule.total)
+
+
+def _without_sines_of_0(gradients: Layers) -> Layers:
+    """Zero for the coefficients of sin(0): theirs is nothing but rounding, of which Adam would make full steps."""
+    return [
+        {name: gradient.at[:, 0].set(0) if name == "sin" else gradient for name, gradient in layer.items()}
+        for layer in gradients
+    ]
 
 
 @jax.jit

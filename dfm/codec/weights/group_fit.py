@@ -30,8 +30,8 @@ def fit_group(
     total_steps: int,
     seed: int,
     progress: ProgressReport | None,
-) -> list[Net]:
-    """A net of this architecture for each picture, whose payload takes at most the picture's limit in bytes."""
+) -> list[Net | None]:
+    """A net of this architecture for each picture, None where no rounding keeps the picture's limit in bytes."""
     pixels = fitting.stack_pictures(pictures)
     if progress is not None:
         progress(0, total_steps, math.nan)  # compiling takes seconds, in which nothing else can be said
@@ -58,28 +58,30 @@ class Rounding:
     """How finely one net is rounded so that its payload keeps within `limit` bytes.
 
     Chosen once for the net before its last steps, with a margin, and made coarser after them where that was not enough.
+    `fineness` is None where even the coarsest takes more.
     """
 
     def __init__(self, architecture: Architecture, layers: Layers, sensitivity: Float[np.ndarray, "layer"], limit: int):
         self.architecture, self.sensitivity, self.limit = architecture, sensitivity, limit
         self.fineness = self._finest(layers, SIZE_MARGIN)
-        self.step_indices = quantization.step_indices(layers, sensitivity, self.fineness)
+        self.step_indices = quantization.step_indices(layers, sensitivity, self.fineness or 0)
 
-    def finish(self, layers: Layers) -> Net:
+    def finish(self, layers: Layers) -> Net | None:
         """The net after its last steps, rounded with the step sizes that it was trained with, if it keeps the limit."""
         net = Net(self.architecture, quantization.quantize(layers, self.step_indices))
-        while len(payload.pack(net)) > self.limit:
-            self.fineness = min(self.fineness - 1, self._finest(layers, 1.0))
-            net = self._rounded(layers, self.fineness)
-        return net
+        while self.fineness is not None and len(payload.pack(net)) > self.limit:
+            finest = self._finest(layers, 1.0)
+            self.fineness = None if finest is None or self.fineness == 0 else min(self.fineness - 1, finest)
+            net = self._rounded(layers, self.fineness or 0)
+        return net if self.fineness is not None else None
 
-    def _finest(self, layers: Layers, margin: float) -> int:
+    def _finest(self, layers: Layers, margin: float) -> int | None:
         size = self._size_of(layers)
         for limit in (int(margin * self.limit), self.limit):
             fineness = finest_fitting(size, limit, STEP_INDICES - 1)
             if fineness is not None:
                 return fineness
-        raise UserError(f"{self.limit} bytes of payload are too few for this net: {size(0)} at least")
+        return None
 
     def _size_of(self, layers: Layers) -> Callable[[int], int]:
         def size(fineness: int) -> int:

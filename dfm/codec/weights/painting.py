@@ -33,7 +33,7 @@ def paint(
 ) -> UInt8[np.ndarray, "height width channel"]:
     """The picture of one net, coefficients [2^m, n] a layer."""
     pixels = height * width
-    points = min(TILE_POINTS, pixels)
+    points = min(TILE_POINTS, 1 << (pixels - 1).bit_length())  # few sizes: each is compiled
     scale = np.float32(input_scale)
     # the last tile runs past the picture: those points are painted and dropped, so that every tile has one shape
     tiles = [np.asarray(_paint_tile(layers, first, height, width, scale, points)) for first in range(0, pixels, points)]

@@ -22,6 +22,7 @@ MAX_WIDTH = 12  # 2^12 frequency vectors
 MAX_DEPTH = 64
 MAX_COEFFICIENTS_PER_BYTE = 64  # 0.125 bits a coefficient: with fewer bits, a smaller net is the better file
 INPUT_SCALE_UNIT = 64
+LAYER_MULTIPLICATIONS = 100  # of one layer's sines and cosines, their products, and tanh
 PRECISIONS = ("quantized", *FLOAT_TYPES)
 
 
@@ -56,6 +57,11 @@ class Architecture:
     def coefficient_count(self) -> int:
         """All coefficients, those of sin at k = 0 included, as the thesis counts them."""
         return sum(len(BASES[self.basis]) * 2**inputs * outputs for inputs, outputs in self.layer_sizes)
+
+    @property
+    def multiplications(self) -> int:
+        """A pixel's, roughly: one for each coefficient of cos and of sin ("cas" is both), and those of the features."""
+        return sum(2 * 2**inputs * outputs + LAYER_MULTIPLICATIONS for inputs, outputs in self.layer_sizes)
 
 
 @dataclass(frozen=True)

@@ -1,20 +1,28 @@
 """The weights profile: a Deep Fourier Machine fitted to one picture, whose coefficients are the file."""
 
+import math
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
+import numpy as np
+
 from dfm.codec import container
-from dfm.codec.profiles import Fitted, Picture, Plan, ProgressReport, Shape
+from dfm.codec.profiles import MAX_WORK, Fitted, Picture, Plan, ProgressReport, Shape
 from dfm.codec.weights import architectures, payload, recipes
+from dfm.codec.weights.constant import constant_net, smallest_of_floats
 from dfm.codec.weights.payload import MAX_COEFFICIENTS_PER_BYTE, PRECISIONS, Architecture, Net
 from dfm.codec.weights.recipes import Preset, Recipe
 from dfm.errors import UserError
+from dfm.metrics.picture_quality import mse
 from dfm.models.fourier import COEFFICIENT_NAMES
 
+LEAST_MARGIN = 1.3  # on the fewest bytes for so many pixels
+END_TOLERANCE = 1.25  # times the largest net's bytes
+SMALLEST_WIDTHS = (2,)
 SMALLEST_TARGET = 64  # bytes: about 30 of header and side information, and the smallest net
-MAX_GROUP_PICTURES, MAX_GROUP_PIXELS = 64, 2**26  # fitted at once: 0.8 GB of float32 pixels
+MAX_GROUP_PICTURES, MAX_GROUP_PIXELS = 64, 2**26  # fitted at once: 0.2 GB
 HIGHEST_SEARCHED_RATE, SMALLEST_SEARCHED_BYTES = 4.0, 4000  # bits per pixel, and for tiny pictures bytes
 
 
@@ -90,40 +98,63 @@ class WeightsProfile:
         else:
             rate = architectures.bits_per_pixel(architectures.DEFAULT_QUALITY if quality is None else quality)
             wanted = rate * height * width / 8
-        plan = self._plan(
-            shape, self.widths or architectures.widths_for(wanted, channels, self.basis, self.precision), target_bytes
-        )
+        plan = self._largest(shape, wanted) if self.widths is None else self._given_net(shape)
+        if target_bytes is not None:
+            plan = replace(plan, most_bytes=target_bytes)
         if self.precision != "quantized":
             size = container.shared_bytes(shape) + _float_payload_bytes(plan.choice)
             if size > plan.most_bytes:
                 raise UserError(f"{target_bytes} bytes are too few: the smallest {self.precision} file takes {size}")
         return plan
 
-    def _refuse_targets(self) -> None:
-        if self.preset.fixed_widths:
-            raise UserError("the thesis preset has one fixed net: it takes no quality or target")
-
     def ladder(self, shape: Shape) -> list[Plan]:
         """The nets of the ladder up to a rate beyond any use, each at its nominal size."""
         self._refuse_targets()
         if self.widths is not None:
             raise UserError("a PSNR target chooses the widths itself")
-        height, width, channels = shape
-        plans = [self._plan(shape, widths, None) for widths in architectures.ladder(channels, self.basis)]
+        height, width, _ = shape
         largest = max(HIGHEST_SEARCHED_RATE * height * width / 8, SMALLEST_SEARCHED_BYTES)
-        return [plan for plan in plans if plan.expected_bytes <= largest]
+        return [plan for plan in self._rungs(shape) if plan.expected_bytes <= largest]
 
-    def _plan(self, shape: Shape, widths: Sequence[int], most_bytes: int | None) -> Plan:
-        """A net at its own nominal size, or limited: by quality, bytes then grow with quality whatever the picture."""
+    def _refuse_targets(self) -> None:
+        if self.preset.fixed_widths:
+            raise UserError("the thesis preset has one fixed net: it takes no quality or target")
+
+    def _largest(self, shape: Shape, wanted_bytes: float) -> Plan:
+        """The largest net of the ladder that is expected to take at most `wanted_bytes`, or the smallest of all."""
+        rungs = self._rungs(shape)
+        plan = [rungs[0], *(rung for rung in rungs if rung.expected_bytes <= wanted_bytes)][-1]
+        if plan == rungs[-1] and wanted_bytes > END_TOLERANCE * plan.expected_bytes:
+            note = f"the largest net takes about {plan.expected_bytes:,.0f} bytes, less than {wanted_bytes:,.0f}"
+            return replace(plan, note=f"{note}: more bytes, or a higher quality, would change nothing")
+        return plan
+
+    def _rungs(self, shape: Shape) -> list[Plan]:
+        """The nets of the ladder whose pictures a decoder paints without being asked twice, at their nominal sizes.
+
+        By quality, bytes then grow with quality whatever the picture.
+        """
+        plans = [self._nominal(shape, widths) for widths in architectures.ladder(shape[-1], self.basis)]
+        return [plan for plan in plans if _work(plan.choice, shape) <= MAX_WORK] or plans[:1]
+
+    def _given_net(self, shape: Shape) -> Plan:
+        assert self.widths is not None
+        plan = self._nominal(shape, self.widths)
+        if _work(plan.choice, shape) > MAX_WORK:
+            raise UserError(f"widths {self.widths} take too much work at {shape[1]} x {shape[0]} pixels to be decoded")
+        return plan
+
+    def _nominal(self, shape: Shape, widths: Sequence[int]) -> Plan:
         channels = shape[-1]
         architecture = Architecture(tuple(widths), channels, self.basis, self.precision, self.preset.recipe.input_scale)
         expected = architectures.expected_bytes(widths, channels, self.basis, self.precision)
-        return Plan(architecture, expected, round(expected) if most_bytes is None else most_bytes)
+        return Plan(architecture, expected, round(expected))
 
     def _least_bytes(self, shape: Shape) -> int:
-        least = max(SMALLEST_TARGET, container.least_bytes(shape))
+        # fitted files come near the limit and one colour's are of few sizes: neither is to fall below the container's
+        least = max(SMALLEST_TARGET, math.ceil(LEAST_MARGIN * container.least_bytes(shape)))
         if self.widths is not None:
-            architecture = self._plan(shape, self.widths, None).choice
+            architecture = self._nominal(shape, self.widths).choice
             least = max(least, -(-architecture.coefficient_count // MAX_COEFFICIENTS_PER_BYTE))
         return least
 
@@ -131,7 +162,10 @@ class WeightsProfile:
         self, pictures: Sequence[Picture], plans: Sequence[Plan], progress: ProgressReport | None
     ) -> Iterator[Fitted]:
         """Pictures that get the same net side by side, each from several starts where the net is small."""
-        groups = self._groups(pictures, plans)
+        flat = [number for number, picture in enumerate(pictures) if self._is_flat(picture)]
+        for number in flat:
+            yield self._one_colour(number, pictures[number], plans[number])
+        groups = self._groups(pictures, plans, [number for number in range(len(pictures)) if number not in flat])
         total = len(groups) * self.total_steps
         for done, numbers in enumerate(groups):
             report = progress and _offset(progress, done * self.total_steps, total)
@@ -139,17 +173,35 @@ class WeightsProfile:
                 [pictures[number] for number in numbers], [plans[number] for number in numbers], report
             )
             for place, number in enumerate(numbers):
-                yield self._best(number, pictures[number], nets[place :: len(numbers)])
+                rivals = [net for net in nets[place :: len(numbers)] if net is not None]
+                yield self._best(number, pictures[number], plans[number], rivals)
 
-    def _groups(self, pictures: Sequence[Picture], plans: Sequence[Plan]) -> list[list[int]]:
-        """Numbers of pictures with the same net, cut so that their pixels, padded to the largest picture, times starts,
-        are at most `MAX_GROUP_PIXELS`."""
+    def _is_flat(self, picture: Picture) -> bool:
+        return self.preset.recipe.retreats and bool((picture == picture[0, 0]).all())
+
+    def _one_colour(self, number: int, picture: Picture, plan: Plan) -> Fitted:
+        """The mean colour, exactly: in the smallest net, or where the pixels ask for more bytes, in one of floats."""
+        least = container.least_bytes(picture.shape) - container.shared_bytes(picture.shape)
+        architecture = plan.choice if self.widths is not None else replace(plan.choice, widths=SMALLEST_WIDTHS)
+        net = constant_net(architecture, _mean_colour(picture))
+        if len(payload.pack(net)) < least:
+            larger = replace(architecture, precision="float16")
+            if self.widths is None:
+                larger = smallest_of_floats(larger, least)
+            net = constant_net(larger, _mean_colour(picture))
+        return Fitted(number, net, self.paint(net, picture.shape))
+
+    def _groups(self, pictures: Sequence[Picture], plans: Sequence[Plan], fitted: list[int]) -> list[list[int]]:
+        """Numbers of the `fitted` pictures with the same net, cut so that their padded pixels times starts are at most
+        `MAX_GROUP_PIXELS`."""
+        from dfm.codec.weights.fitting import padded_pixels
+
         by_net = defaultdict(list)
-        for number, plan in enumerate(plans):
-            by_net[plan.choice].append(number)
+        for number in fitted:
+            by_net[plans[number].choice].append(number)
         groups = []
         for architecture, numbers in by_net.items():
-            largest = max(pictures[number].shape[0] * pictures[number].shape[1] for number in numbers)
+            largest = padded_pixels(max(pictures[number].shape[0] * pictures[number].shape[1] for number in numbers))
             count = min(MAX_GROUP_PICTURES, MAX_GROUP_PIXELS // largest) // self._starts(architecture)
             groups += [numbers[first : first + max(1, count)] for first in range(0, len(numbers), max(1, count))]
         return groups
@@ -160,7 +212,7 @@ class WeightsProfile:
 
     def _fit_from_all_starts(
         self, pictures: list[Picture], plans: list[Plan], progress: ProgressReport | None
-    ) -> list[Net]:
+    ) -> list[Net | None]:
         """First a net for each picture from the first start, then from the second, ..."""
         from dfm.codec.weights.group_fit import fit_group
 
@@ -173,11 +225,14 @@ class WeightsProfile:
             pictures * starts, architecture, limits * starts, self.preset.recipe, self.total_steps, self.seed, progress
         )
 
-    def _best(self, number: int, picture: Picture, nets: list[Net]) -> Fitted:
-        from dfm.metrics.picture_quality import mse
-
+    def _best(self, number: int, picture: Picture, plan: Plan, nets: list[Net]) -> Fitted:
+        """The best of the starts, or one colour where that is no worse, or where no fit keeps the bytes."""
         rivals = [Fitted(number, net, self.paint(net, picture.shape)) for net in nets]
-        return min(rivals, key=lambda rival: mse(rival.picture, picture)) if len(rivals) > 1 else rivals[0]
+        errors = [mse(rival.picture, picture) for rival in rivals]
+        flat = np.broadcast_to(_mean_colour(picture), picture.shape)
+        if not rivals or (self.preset.recipe.retreats and mse(flat, picture) <= min(errors)):
+            return self._one_colour(number, picture, plan)
+        return rivals[int(np.argmin(errors))]
 
     def pack(self, content: Net) -> bytes:
         """dfm/codec/weights/payload.py."""
@@ -188,9 +243,8 @@ class WeightsProfile:
         return payload.unpack(packed, shape[-1])
 
     def work(self, content: Net, shape: Shape) -> float:
-        """A coefficient of cos and one of sin take a multiplication each at every pixel."""
-        height, width, _ = shape
-        return height * width * sum(2 * 2**inputs * outputs for inputs, outputs in content.architecture.layer_sizes)
+        """The net's `multiplications` at every pixel."""
+        return _work(content.architecture, shape)
 
     def paint(self, content: Net, shape: Shape) -> Picture:
         """dfm/codec/weights/painting.py."""
@@ -209,6 +263,15 @@ class WeightsProfile:
             "precision": architecture.precision,
             "input_scale": architecture.input_scale,
         }
+
+
+def _work(architecture: Architecture, shape: Shape) -> float:
+    height, width, _ = shape
+    return float(height * width * architecture.multiplications)
+
+
+def _mean_colour(picture: Picture) -> np.ndarray:
+    return np.rint(picture.mean((0, 1))).astype(np.uint8)
 
 
 def _float_payload_bytes(architecture: Architecture) -> int:

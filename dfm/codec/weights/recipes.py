@@ -25,7 +25,9 @@ class Recipe:
         first_rate, last_rate: factors on the first and the last layer's rate, where rates are scaled.
         input_scale: pixel coordinates in [0, 1] are multiplied by it (the net has period 1 in each).
         quantized_fraction: share of the steps, at the end, in which rounded coefficients are trained.
-        retreats: whether a diverging fit goes back to its best state and goes on at half the rate.
+        retreats: whether a diverging fit goes back to its best state and goes on at half the rate, and what no fit
+            does better is one colour.
+        starts_at_mean: whether a fresh net paints the picture's mean colour, not grey.
     """
 
     learning_rate: float
@@ -43,6 +45,7 @@ class Recipe:
     input_scale: float = 0.75
     quantized_fraction: float = 0.25
     retreats: bool = True
+    starts_at_mean: bool = True
 
 
 @dataclass(frozen=True)
@@ -76,6 +79,7 @@ THESIS = Recipe(
     input_scale=1.0,
     quantized_fraction=0.0,
     retreats=False,
+    starts_at_mean=False,
 )
 DEFAULT = Recipe(learning_rate=13e-3)
 PRESETS = {

@@ -25,7 +25,9 @@ FIELDS = {
     "ssim",
     "mse",
     "encode_seconds",
+    "encode_compile_seconds",
     "decode_seconds",
+    "decode_compile_seconds",
 }
 
 
@@ -81,7 +83,9 @@ def test_summary_has_the_shape_of_compressai(tmp_path, pictures):
             "psnr-of-mean-mse",
             "ssim",
             "encoding_time",
+            "encoding_compile_time",
             "decoding_time",
+            "decoding_compile_time",
         }
         assert all(len(values) == 3 for values in curve["results"].values())
         assert curve["results"]["bpp"] == sorted(curve["results"]["bpp"])
@@ -223,7 +227,9 @@ def test_bd_rates_of_a_run():
                 "ssim": 0.9,
                 "mse": 255**2 / 10 ** (value / 10),
                 "encode_seconds": 0.1,
+                "encode_compile_seconds": 0.0,
                 "decode_seconds": 0.1,
+                "decode_compile_seconds": 0.0,
             }
             for picture, scale in (("a", 1), ("b", 2))
             for index, (rate, value) in enumerate(CURVE)

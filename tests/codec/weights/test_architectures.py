@@ -27,7 +27,5 @@ def test_ladder(channels, basis, precision):
     assert counts == sorted(set(counts)) and len(set(ladder)) == len(ladder) > 30
     sizes = [architectures.expected_bytes(widths, channels, basis, precision) for widths in ladder]
     assert all(small < large for small, large in itertools.pairwise(sizes))
-    for widths, size in zip(ladder, sizes, strict=True):
+    for widths in ladder:
         Architecture(widths, channels, basis, precision, 0.75)  # every net can be stored
-        assert architectures.widths_for(size, channels, basis, precision) == widths
-    assert architectures.widths_for(0, channels, basis, precision) == ladder[0]
