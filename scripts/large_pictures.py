@@ -35,7 +35,7 @@ def memory(model: AutoencoderKL, method: str, size: int) -> dict[str, Any]:
     x = jax.ShapeDtypeStruct(random_inputs(model, method, size, 1).shape, jnp.float32)
     name, start = "moments" if method == "encode" else "decode", time.perf_counter()
     lowered = jax.jit(lambda p, x: model.apply({"params": p}, x, method=name)).lower(parameter_shapes(model), x)
-    found = lowered.compile().memory_analysis()
+    found: Any = lowered.compile().memory_analysis()
     return {
         "method": method,
         "size": size,

@@ -28,6 +28,7 @@ from dfm.training.latent_cache import CachedBatches, cached, is_constant
 from dfm.training.latent_scale import keep_latent_scale
 from dfm.training.latent_start import check_components, principal_components
 from dfm.training.pretrained import load_groups
+from dfm.training.runs import load_run
 from dfm.training.sharding import check_batch_size, data_mesh, on_this_process
 from dfm.training.state import TrainState, initial_state
 
@@ -167,9 +168,16 @@ def start_from_pictures(training: Training, state: TrainState, sharding) -> Trai
 
 
 def start_from_pretrained(training: Training, state: TrainState, sharding) -> TrainState:
-    """The first state with the groups of parameters that config.pretrained names, where it names a path."""
+    """The first state with the groups of parameters that config.pretrained names, where it names a path.
+
+    Where it names no groups, so that all are taken, the model's statistics in a run are taken with them.
+    """
     if not training.config.pretrained.path:
         return state
+    path, objective = training.config.pretrained.path, training.objective
+    if objective.model_statistics and not training.config.pretrained.groups and run_folder.holds_run(path):
+        known = jax.device_put(load_run(path).statistics, sharding)
+        state = replace(state, statistics={**state.statistics, **known})
     shapes = jax.eval_shape(lambda: state.params)
     groups, source = load_groups(training.config.pretrained, shapes, training.objective)
     if training.encoder_is_frozen and jax.process_index() == 0:
