@@ -23,6 +23,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float
 from ml_collections import ConfigDict
@@ -75,7 +76,7 @@ def least_distance(variant: str, side: int) -> float:
     """Of the first layer's features of two pixels, over the mean distance of horizontal neighbours."""
     basis, scale, shift = VARIANTS[variant]
     points = np.asarray(pixel_centres(side, side), np.float64) * scale + shift
-    features = np.asarray(basis_functions(points, basis))
+    features = np.asarray(basis_functions(jnp.asarray(points), basis))
     distances = np.linalg.norm(features[:, None] - features[None], axis=-1)
     grid = features.reshape(side, side, -1)
     step = np.linalg.norm(np.diff(grid, axis=1), axis=-1).mean()

@@ -10,6 +10,7 @@ from jaxtyping import Float, Int
 from dfm.errors import UserError
 from dfm.evaluation.metric import PairMeasure
 from dfm.evaluation.sources import DatasetSource, Shape, Source, Subset
+from dfm.progress import duration
 
 if TYPE_CHECKING:
     from dfm.sampling import RunData
@@ -71,10 +72,10 @@ class Reconstructions:
         invert(self.data, some, steps=1)  # compiles
         begin = time.perf_counter()
         invert(self.data, some, steps=TRIED_STEPS)
-        minutes = (time.perf_counter() - begin) / TRIED_STEPS / len(some) * self.invert_steps * self.count / 60
+        seconds = (time.perf_counter() - begin) / TRIED_STEPS / len(some) * self.invert_steps * self.count
         return (
             f"{self.id}: no encoder, so the latents of {self.count:,} pictures are optimised for {self.invert_steps} "
-            f"steps each, about {minutes:.0f} minutes; --num_references or --invert_steps make it less"
+            f"steps each, in about {duration(seconds)} hours; --num_references or --invert_steps make it less"
         )
 
 

@@ -52,7 +52,7 @@ def test_an_inversion_of_many_pictures_is_announced(tmp_path, monkeypatch):
     options = Options(note=notes.append, num_references=10)
     (line,) = evaluate_run(run, ["psnr"], "digits:test", invert_steps=2, options=options)
     assert line["latents_by"] == "inversion" and line["value"] > 0
-    assert len(notes) == 1 and "the latents of 10 pictures are optimised for 2 steps each, about 0 minutes" in notes[0]
+    assert len(notes) == 1 and "the latents of 10 pictures are optimised for 2 steps each, in about 0:00:" in notes[0]
     assert "--num_references or --invert_steps make it less" in notes[0]
 
 

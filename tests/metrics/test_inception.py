@@ -11,6 +11,7 @@ from dfm.metrics.features import Extractor
 from dfm.metrics.frechet import frechet_distance
 from dfm.metrics.inception_weights import VARIABLE, convolution_shapes, flax_params
 from dfm.metrics.moments import Moments
+from dfm.metrics.weight_files import WeightFiles
 
 
 def literal_tf1_resize(picture, size):
@@ -151,6 +152,6 @@ def test_the_whole_net_agrees_with_pytorch():
     arrays = random_arrays(seed=1)
     pictures = np.random.default_rng(0).integers(0, 256, (2, 40, 32, 3), dtype=np.uint8)
     expected = TorchInception(arrays)(pictures)
-    ours = inception.Inception().apply(flax_params(arrays), inception.prepare(pictures))
+    ours = inception.Inception().apply(flax_params(arrays), inception.prepare(jnp.asarray(pictures)))
     assert np.linalg.norm(ours - expected) < 1e-5 * np.linalg.norm(expected)
     assert expected.std() > 0.01

@@ -7,6 +7,7 @@ import real_files
 from dfm.array_files import hash_arrays, read_arrays, write_npz
 from dfm.errors import UserError
 from dfm.metrics import lpips, networks
+from dfm.metrics.weight_files import WeightFiles
 from dfm.picture_files import load_picture
 
 

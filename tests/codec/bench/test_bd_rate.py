@@ -2,6 +2,7 @@
 
 import pytest
 
+from dfm.codec.bench.codecs import Codec
 from dfm.codec.bench.rate_distortion import bd_rate, summarise
 
 CURVE = [(0.2, 25.0), (0.4, 28.0), (0.8, 31.5), (1.6, 35.5)]
