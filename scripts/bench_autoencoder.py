@@ -29,7 +29,8 @@ import numpy as np
 
 from dfm.errors import UserError
 from dfm.experiments import run_script
-from dfm.models.autoencoder_kl import AutoencoderKL, parameter_shapes, published_variants
+from dfm.models.autoencoder_kl import AutoencoderKL, parameter_shapes
+from dfm.models.published import published_variants
 from dfm.peers.autoencoder_kl import random_inputs, shared_weights, with_block_types
 from dfm.results import record
 

@@ -21,7 +21,8 @@ import numpy as np
 
 from dfm.errors import UserError
 from dfm.experiments import run_script
-from dfm.models.autoencoder_kl import AutoencoderKL, parameter_shapes, published_variants
+from dfm.models.autoencoder_kl import AutoencoderKL, parameter_shapes
+from dfm.models.published import published_variants
 from dfm.models.tiled_autoencoder import STRIP_BYTES, tiled_decode
 from dfm.peers.autoencoder_kl import random_inputs, random_params
 from dfm.results import record

@@ -25,9 +25,10 @@ from dfm.errors import UserError
 from dfm.experiments import run_script
 from dfm.files import write_atomically
 from dfm.models import attention
-from dfm.models.autoencoder_kl import AutoencoderKL, published_variants
-from dfm.models.blocks import Attention, ResnetBlock
+from dfm.models.autoencoder_kl import AutoencoderKL
+from dfm.models.blocks import Attention, ResnetBlock, Style
 from dfm.models.layers import Conv
+from dfm.models.published import published_variants
 from dfm.results import record
 
 GROUPS = 32
@@ -45,9 +46,9 @@ class Network(nn.Module):
     def __call__(self, x):
         x = Conv(self.channels, self.width)(x)
         for _ in range(self.blocks):
-            x = ResnetBlock(self.width, self.width, GROUPS)(x)
+            x = ResnetBlock(self.width, self.width, Style(GROUPS))(x)
         if self.attends:
-            x = Attention(self.width, GROUPS)(x)
+            x = Attention(self.width, Style(GROUPS))(x)
         return Conv(self.width, self.channels)(x)
 
 

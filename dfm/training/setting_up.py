@@ -12,6 +12,7 @@ from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
 from dfm import models, objectives
+from dfm.command_line import say
 from dfm.data import Batches, load
 from dfm.data.folder import refuse_damaged
 from dfm.errors import UserError
@@ -59,7 +60,16 @@ class Training:
 
     def with_cache(self, state: TrainState) -> Batches | CachedBatches:
         """The batches; with latents in them where the encoder is frozen and sees the same pictures each epoch."""
-        if not self.encoder_is_frozen or not is_constant(self.batches) or jax.process_count() > 1:
+        if not self.encoder_is_frozen:
+            return self.batches
+        if jax.process_count() > 1 or not is_constant(self.batches):
+            why = (
+                "there are several processes"
+                if jax.process_count() > 1
+                else "pictures are cropped or mirrored at random (without dataset.crop and dataset.flip they are kept)"
+            )
+            if jax.process_index() == 0:
+                say(f"dfm.train: moments of the frozen encoder are computed in every step: {why}")
             return self.batches
         assert isinstance(self.model, AutoencoderKL)  # nothing else freezes its encoder
         return cached(self.batches, self.model, on_this_process(state.params), Path(self.workdir))
@@ -102,7 +112,8 @@ def build(config: ConfigDict, workdir: str, data_dir: str | None, lpips: LpipsFi
             check_components(len(dataset), math.prod(shape), table.shape[1])
     optimizer = optimizers.build(config.optimizer.to_dict(), config.total_steps, groups, tuple(objective.groups))
     if config.pretrained.path and not run_folder.has_begun(workdir):  # noticed before the folder is made
-        load_groups(config.pretrained, jax.eval_shape(objective.init, key), objective)
+        found, _ = load_groups(config.pretrained, jax.eval_shape(objective.init, key), objective)
+        check_frozen(objective, key, tuple(found))
     return Training(config, workdir, mesh, batches, model, objective, optimizer, _held_out(config, objective, data_dir))
 
 
@@ -128,6 +139,16 @@ def ready_to_train(objective: Objective, shape: tuple[int, int, int], config: Co
     if not objective.needs_lpips:
         return objective
     return replace(objective, lpips=lpips.load())  # type: ignore[type-var]  # a dataclass with this field
+
+
+def check_frozen(objective: Objective, key: jax.Array, loaded: tuple[str, ...]) -> None:
+    """UserError where a group of parameters that does not learn would stay at random numbers."""
+    for name in jax.eval_shape(objective.init, key):
+        if not group_of(objective, name).learns and name not in loaded:
+            raise UserError(
+                f"config: {name} does not learn and would stay random: pretrained.groups must have it, beside what "
+                f"they have ({', '.join(loaded)})"
+            )
 
 
 def start_from_pictures(training: Training, state: TrainState, sharding) -> TrainState:
