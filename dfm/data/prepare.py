@@ -18,7 +18,7 @@ import numpy as np
 
 from dfm.command_line import Parser, run_command
 from dfm.data import download, originals, prepared, records
-from dfm.data.datasets import check_known, default_data_dir, is_public, load
+from dfm.data.datasets import READERS, check_known, default_data_dir, is_public, load
 from dfm.data.folder import PREFIX, refuse_damaged, split_roots
 from dfm.errors import UserError
 from dfm.progress import Progress
@@ -62,7 +62,7 @@ def run(arguments: Sequence[str] | None) -> int:
     parser.add_argument("--quiet", action="store_true", help="no progress bars and no report")
     args = parser.parse_args(arguments)
     data_dir = args.data_dir.expanduser() if args.data_dir else default_data_dir()
-    names = [name for name in args.names if name != "digits" and not name.startswith(PREFIX)]
+    names = [name for name in args.names if name not in READERS and not name.startswith(PREFIX)]
     for name in names:
         check_known(name, data_dir)
     for name in args.names:
