@@ -9,8 +9,8 @@ Data: `python -m dfm.data.prepare cifar10`. The thesis has an MLP encoder; ours 
 components.
 
 Cost and outcome (one CPU core, seed 0): tuned 24,000 steps at up to 17 a second, 65 min beside other jobs, 22.9 dB on
-5,000 training pictures where 110 principal components have 22.4; samples are blurs of colour without objects. thesis: the
-first gradient is not finite in float32 (exit code 2).
+5,000 training pictures where 110 principal components have 22.4; samples are blurs of colour without objects. thesis:
+the first gradient is not finite in float32 (exit code 2).
 """
 
 from ml_collections import ConfigDict
