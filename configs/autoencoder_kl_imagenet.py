@@ -186,7 +186,7 @@ def quick(config: ConfigDict) -> None:
             "discriminator_features": 16,
         }
     )
-    config.optimizer.name = "adam"  # Muon takes longer to compile
+    config.optimizer.update({"name": "adam", "warmup_steps": 6})  # Muon takes longer to compile
     config.batch_size, config.total_steps, config.ema_decay = 8, 60, 0.9
     config.log_every_steps, config.checkpoint_every_steps, config.sample_every_steps = 10, 30, 30
 

@@ -13,7 +13,7 @@ import numpy as np
 
 from dfm.errors import UserError
 from dfm.files import write_atomically
-from dfm.safetensors_files import SUFFIX, list_tensors
+from dfm.safetensors_files import SUFFIXES, list_tensors
 
 Arrays = dict[str, np.ndarray]
 
@@ -22,9 +22,9 @@ def read_arrays(path: str | os.PathLike) -> Arrays:
     """All arrays of an .npz or .safetensors file; UserError, in one line that names the path, for everything else."""
     name = os.fspath(path)
     suffix = Path(path).suffix.lower()
-    if suffix not in (".npz", SUFFIX):
+    if suffix not in (".npz", *SUFFIXES):
         raise UserError(f"{name}: only .npz and .safetensors files are read here; pickles never are")
-    if suffix == SUFFIX:
+    if suffix in SUFFIXES:
         if not Path(path).exists():
             raise UserError(f"{name}: no such file")
         return {key: tensor.read() for key, tensor in list_tensors(Path(path)).items()}

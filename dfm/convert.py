@@ -1,7 +1,6 @@
 """AutoencoderKL between the files of diffusers and LDM (safetensors) and the checkpoints of this package."""
 
 import argparse
-import json
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -16,7 +15,8 @@ if TYPE_CHECKING:
 
 EXAMPLES = """INPUT is a run of this package (a workdir), a folder of diffusers (config.json with .safetensors, names
 new or old, sharded or not, float16 too; of a pipeline its vae/), or a .safetensors file with the names of diffusers or
-LDM. Weights are read as float32. Pickles (.ckpt, .bin, .pt) are never read.
+LDM. Weights are read as float32. Pickles (.ckpt, .bin, .pt) are never read, and nothing is downloaded.
+The scale of a run's latents in config.json is what was measured at the step, or is measured on the run's data.
 
 examples:
   python -m dfm.convert runs/f8c4 f8c4-vae                     a run -> a folder that PyTorch's diffusers opens
@@ -42,6 +42,7 @@ def _run(arguments: Sequence[str] | None) -> None:
     add("--to", choices=FORMATS, help="default: safetensors of a run, a checkpoint of anything else")
     add("--which", type=checkpoint, metavar="latest|best|STEP", help="checkpoint of a run; default latest")
     add("--config", metavar="FILE", help="config.json of a single file; without it, the shapes say what they can")
+    add("--data_dir", help="where a run's data are, to measure the scale of latents; default $DFM_DATA_DIR")
     add("--dtype", help="of .safetensors: float32 (default), float16 or bfloat16")
     add("--shard_megabytes", type=int, metavar="N", help="largest size of a .safetensors file; default: one file")
     args = parser.parse_args(arguments)
@@ -49,6 +50,7 @@ def _run(arguments: Sequence[str] | None) -> None:
         raise UserError(f"--shard_megabytes must be at least 1, not {args.shard_megabytes}")
 
     from dfm.conversion import save_pretrained
+    from dfm.conversion.config_files import what_diffusers_misses
     from dfm.training.pretrained import load_autoencoder
     from dfm.training.run_folder import holds_run
 
@@ -58,26 +60,50 @@ def _run(arguments: Sequence[str] | None) -> None:
     if target == "safetensors":  # a run is never written over
         refuse_same_file(args.output, [args.input])
     model, params = load_autoencoder(args.input, args.which or "latest", args.config)
-    file = Path(args.input)
-    if not is_run and args.config is None and file.is_file() and not (file.parent / "config.json").exists():
-        say(
-            f"note: scaling_factor {model.scaling_factor:g} and norm_num_groups {model.norm_num_groups} are "
-            "those of Stable Diffusion 1; no tensor shows them, --config does"
-        )
+    if is_run and model.scaling_factor is None:
+        model = _with_measured_scale(model, params, args)
+    _note_what_is_unknown(model, args)
     if target == "safetensors":
         shard_bytes = args.shard_megabytes and args.shard_megabytes * 10**6
         save_pretrained(model, params, args.output, args.dtype or "float32", shard_bytes)
-        if model.decoder_block_out_channels not in (None, model.block_out_channels):
-            say("note: the decoder's widths are not the encoder's; dfm opens this, diffusers' AutoencoderKL does not")
+        if missed := what_diffusers_misses(model):
+            say(f"note: {missed}")
     else:
         save_checkpoint(model, params, args.output)
     print(f"{args.output}: {target}, {_count(params):,} parameters")
+
+
+def _with_measured_scale(model: "AutoencoderKL", params: Any, args: argparse.Namespace) -> "AutoencoderKL":
+    """The model with the scale of its latents on the run's data; as it is where these are not to be had."""
+    from dfm.training.latent_scale import measure_latent_scale
+    from dfm.training.run_folder import read_config
+
+    try:
+        return model.clone(**measure_latent_scale(model, params, read_config(args.input), args.data_dir))
+    except UserError as error:
+        say(f"note: the scale of the latents cannot be measured: {error}")
+        return model
+
+
+def _note_what_is_unknown(model: "AutoencoderKL", args: argparse.Namespace) -> None:
+    file = Path(args.input)
+    if file.is_file() and args.config is None and not (file.parent / "config.json").exists():
+        say(
+            f"note: norm_num_groups {model.norm_num_groups} is that of the published models; no tensor shows it, "
+            "--config does"
+        )
+    if model.scaling_factor is None:
+        say(
+            "note: the scale of the latents is not known, and scaling_factor is null in the result; --config says it "
+            "of a single file"
+        )
 
 
 def _refuse_what_has_no_meaning(args: argparse.Namespace, is_run: bool, target: str) -> None:
     """UserError for an option that this conversion would ignore."""
     of_what = {
         "which": (is_run, "a run"),
+        "data_dir": (is_run, "a run"),
         "config": (not is_run and Path(args.input).is_file(), "a single file"),
         "dtype": (target == "safetensors", "--to=safetensors"),
         "shard_megabytes": (target == "safetensors", "--to=safetensors"),
@@ -95,7 +121,7 @@ def save_checkpoint(model: "AutoencoderKL", params: Mapping[str, Any], workdir: 
     """
     from dfm import results
     from dfm.config import resolve
-    from dfm.conversion.config_files import model_config
+    from dfm.conversion.config_files import model_attributes
     from dfm.files import write_atomically
     from dfm.training.checkpoints import Checkpoints
     from dfm.training.run_folder import RUN, claim
@@ -103,9 +129,7 @@ def save_checkpoint(model: "AutoencoderKL", params: Mapping[str, Any], workdir: 
     workdir = Path(workdir)
     if workdir.exists() and (not workdir.is_dir() or any(workdir.iterdir())):
         raise UserError(f"{workdir}: exists and is not empty: nothing is overwritten there")
-    keys = {key: value for key, value in model_config(model).items() if not key.startswith("_")}
-    others = json.loads(model.other_keys)
-    section = {key: value for key, value in keys.items() if key not in others and value is not None}
+    section = {key: value for key, value in model_attributes(model).items() if value is not None}
     objective = {"name": "autoencoder", "perceptual_weight": 0.0, "adversarial_weight": 0.0}
     settings = {"name": "autoencoder_kl", **section, "other_keys": model.other_keys}
     config = resolve({"model": settings, "objective": objective, "dataset": {"name": "none"}, "total_steps": 1})

@@ -4,8 +4,11 @@ import argparse
 import sys
 import time
 from collections.abc import Sequence
+from typing import Any
 
+from dfm import priors
 from dfm.command_line import Meaning, Parser, check_seed, checkpoint, run_command, say
+from dfm.errors import UserError
 from dfm.priors import DEFAULT_PRIOR, PRIORS
 
 EXAMPLES = """The latents are those of the training pictures: the table, or what the encoder says. One JSON line on
@@ -37,7 +40,7 @@ def _run(arguments: Sequence[str] | None) -> None:
     start = time.perf_counter()
     data = RunData(run, args.data_dir, args.batch_size)
     given = {"components": args.components, "seed": args.seed}
-    options = {name: value for name, value in given.items() if value is not None}
+    options = {name: value for name, value in given.items() if value is not None} | _options(args.prior, args.option)
     prior, facts = fit_prior(data, args.prior, args.quiet, **options)
     path = store_prior(run, prior, facts)
     if facts["count"] <= facts["dimension"] and not args.quiet:
@@ -47,6 +50,22 @@ def _run(arguments: Sequence[str] | None) -> None:
         )
     report = {"what": "prior", "prior": args.prior, "file": str(path), **facts}
     print(results.dump(report | {"seconds": round(time.perf_counter() - start, 3)}))
+
+
+def _options(prior: str, words: Sequence[str]) -> dict[str, Any]:
+    """The values of --option, of the types that the family's defaults have; `fit_prior` refuses unknown names."""
+    found: dict[str, Any] = {}
+    known = priors.find(prior).options if words else {}
+    for word in words:
+        name, equals, text = word.partition("=")
+        if not equals:
+            raise UserError(f"--option={word}: not of the form NAME=VALUE")
+        kind = type(known.get(name, text))
+        try:
+            found[name] = kind(text)
+        except ValueError:
+            raise UserError(f"--option={word}: {text!r} is no {kind.__name__}") from None
+    return found
 
 
 def _parser() -> Parser:
@@ -63,6 +82,7 @@ def _parser() -> Parser:
     add("--prior", default=DEFAULT_PRIOR, choices=PRIORS, help=f"default {DEFAULT_PRIOR}")
     add("--components", type=int, metavar="N", help="of the mixture; default 10")
     add("--seed", type=int, metavar="N", help="of the mixture's start; default 0")
+    add("--option", action="append", default=[], metavar="NAME=VALUE", help="of the prior, as its class has them")
     add("--which", type=checkpoint, default="latest", metavar="latest|best|STEP", help="checkpoint; default latest")
     add("--data_dir", help="prepared data; default $DFM_DATA_DIR, or ~/.cache/dfm/data")
     add("--batch_size", type=int, metavar="N", help="pictures that the encoder sees at once")

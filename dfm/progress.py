@@ -5,7 +5,7 @@ import math
 import sys
 import time
 from collections.abc import Iterable, Iterator
-from typing import Any, TypeVar
+from typing import Any, Self, TypeVar
 
 LINE_SECONDS = 30.0  # between two lines where no terminal is watching
 DELAY_SECONDS = 0.5  # work that is done by then shows no bar
@@ -59,7 +59,7 @@ class Progress:
                 file=sys.stderr,
             )
 
-    def __enter__(self) -> "Progress":
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:

@@ -43,6 +43,17 @@ def load(path: str) -> Any:
     return getattr(importlib.import_module(module), attribute)
 
 
+def check_offers(what: str, made: Any, protocol: type, optional: Iterable[str] = ()) -> None:
+    """UserError that names what the protocol asks for and the object's class does not have, but for `optional`."""
+    members = [name for name in vars(protocol) if not name.startswith("_") and name not in optional]
+    fields = {field.name for field in dataclasses.fields(made)}
+    # the class is asked: a property of the object may compute
+    lacking = [name for name in members if name not in fields and not hasattr(type(made), name)]
+    if lacking:
+        where = protocol.__module__.replace(".", "/")
+        raise UserError(f"{what} lacks {', '.join(lacking)}, which {where}.py asks for")
+
+
 def construct(section: str, known: Mapping[str, str], config: Mapping[str, Any], *first: Any) -> Any:
     """What config["name"] names, called with (*first, **the other keys); lists become tuples, as a Flax module must be
     hashable.

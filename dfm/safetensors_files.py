@@ -20,6 +20,7 @@ FLOATS = {"F64": np.dtype("<f8"), "F32": np.dtype("<f4"), "F16": np.dtype("<f2")
 INTEGERS = {f"{sign}{8 * size}": np.dtype(f"<{sign.lower()}{size}") for sign in "IU" for size in (1, 2, 4, 8)}
 DTYPES = FLOATS | INTEGERS | {"BOOL": np.dtype(bool)}
 SUFFIX, INDEX_SUFFIX = ".safetensors", ".safetensors.index.json"
+SUFFIXES = (SUFFIX, ".sft")
 LARGEST_HEADER = 100_000_000  # bytes, the format's own limit
 
 
@@ -52,15 +53,15 @@ class Tensor:
 
 
 def list_tensors(path: str | Path) -> dict[str, Tensor]:
-    """All tensors of a .safetensors file, or of the files that a .safetensors.index.json names.
+    """All tensors of a .safetensors file, or of the files that an index, .json, names.
 
     Raises:
         UserError: a missing or damaged file; a truncated one names the first tensor that is not whole.
     """
     path = Path(path)
-    if path.name.endswith(INDEX_SUFFIX):
+    if path.suffix == ".json":
         return _list_shards(path)
-    if path.suffix != SUFFIX:
+    if path.suffix not in SUFFIXES:
         raise UserError(f"{path}: only {SUFFIX} files are read; pickles (.bin, .ckpt, .pt) never are")
     try:
         with open(path, "rb") as file:

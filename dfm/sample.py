@@ -6,6 +6,7 @@ import argparse
 import math
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dfm.command_line import Meaning, Meanings, Parser, check_seed, checkpoint, run_command, say
@@ -34,6 +35,8 @@ examples:
   python -m dfm.sample --workdir=runs/mnist --what=morph --count=8 --which=best --output=pictures
   python -m dfm.sample --vae=FOLDER --encode=photo.png --output=photo.npz
   python -m dfm.sample --vae=FOLDER --decode=photo.npz --output=again.png
+  python -m dfm.sample --vae=FOLDER --encode=PHOTOS --output=LATENTS --pad_to=64     a folder of pictures, and back
+  python -m dfm.sample --vae=FOLDER --decode=LATENTS --output=AGAIN
 """
 WHATS = ("samples", "reconstructions", "interpolation", "traversal", "invert", "morph")
 PATHS = ("linear", "spherical")
@@ -93,23 +96,26 @@ def _run(arguments: Sequence[str] | None) -> None:
 
 
 def _convert_picture(args: argparse.Namespace) -> None:
-    """--encode and --decode: one file in, one file out."""
+    """--encode and --decode: one file in and one out, or a folder of each."""
     from dfm.files import check_writable, refuse_same_file
     from dfm.picture_files import picture_format
-    from dfm.sampling.autoencoder_files import decode_file, encode_file
+    from dfm.sampling.autoencoder_files import FileCoder, convert_all, pairs_of_folder
     from dfm.training.pretrained import load_autoencoder
 
+    source, output = Path(args.encode or args.decode), Path(args.output)
+    refuse_same_file(output, [source])
+    if source.is_dir():
+        pairs = pairs_of_folder(source, output, ".npz" if args.encode else ".png")
+        coder = FileCoder(*load_autoencoder(args.vae, args.which), args.pad_to)
+        convert_all(coder.encode_file if args.encode else coder.decode_file, pairs, print)
+        return
     if args.encode and not args.output.endswith(".npz"):
         raise UserError(f"{args.output}: latents are written as .npz")
     if args.decode:
         picture_format(args.output)
     check_writable(args.output)
-    refuse_same_file(args.output, [args.encode or args.decode])
-    model, params = load_autoencoder(args.vae, args.which)
-    if args.encode:
-        print(encode_file(model, params, args.encode, args.output, args.pad_to))
-    else:
-        print(decode_file(model, params, args.decode, args.output))
+    coder = FileCoder(*load_autoencoder(args.vae, args.which), args.pad_to)
+    print(coder.encode_file(source, output) if args.encode else coder.decode_file(source, output))
 
 
 def _meanings() -> Meanings:
@@ -138,7 +144,12 @@ def _parser() -> Parser:
     where = parser.add_mutually_exclusive_group(required=True)
     where.add_argument("--workdir", help="folder of the run")
     where.add_argument("--vae", metavar="FOLDER|FILE", help="autoencoder for --encode or --decode, see below")
-    add("--output", required=True, metavar="FOLDER", help="where pictures go, made when missing; with --vae, a file")
+    add(
+        "--output",
+        required=True,
+        metavar="FOLDER",
+        help="where pictures go, made when missing; with --vae, a file or folder",
+    )
     add("--what", type=_whats, default=("samples",), metavar="WHAT,...", help=f"of {', '.join(WHATS)}; default samples")
     add("--which", type=checkpoint, default="latest", metavar="latest|best|STEP", help="checkpoint; default latest")
     add("--data_dir", help="prepared data; default $DFM_DATA_DIR, or ~/.cache/dfm/data")
@@ -192,8 +203,8 @@ def _parser() -> Parser:
     group.add_argument("--optimizer", default="adam", choices=("adam", "lbfgs"), help="default adam")
 
     group = parser.add_argument_group("autoencoder: a run, a folder of diffusers or a .safetensors file (--vae)")
-    group.add_argument("--encode", metavar="PICTURE", help="of any size; its latents become the .npz --output")
-    group.add_argument("--decode", metavar="NPZ", help="latents, height and width; the picture becomes --output")
+    group.add_argument("--encode", metavar="PICTURE|FOLDER", help="of any size; its latents become the .npz --output")
+    group.add_argument("--decode", metavar="NPZ|FOLDER", help="latents, height and width; the picture becomes --output")
     group.add_argument(
         "--pad_to", type=int, metavar="N", help="pad to multiples of N pixels: fewer compilations; default the stride"
     )

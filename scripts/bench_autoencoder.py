@@ -29,7 +29,8 @@ import numpy as np
 
 from dfm.errors import UserError
 from dfm.experiments import run_script
-from dfm.models.autoencoder_kl import AutoencoderKL, parameter_shapes, published_variants
+from dfm.models.autoencoder_kl import AutoencoderKL, parameter_shapes
+from dfm.models.published import published_variants
 from dfm.peers.autoencoder_kl import random_inputs, shared_weights, with_block_types
 from dfm.results import record
 
@@ -67,7 +68,8 @@ def torch_form(model: AutoencoderKL, tensors: dict[str, np.ndarray], channels_la
         "use_post_quant_conv",
     )
     config = {key: getattr(model, key) for key in keys}
-    peer = diffusers.AutoencoderKL(**with_block_types(config)).eval()
+    peer: Any = diffusers.AutoencoderKL(**with_block_types(config))
+    peer = peer.eval()
     peer.load_state_dict({name: torch.from_numpy(value.copy()) for name, value in tensors.items()})
     if channels_last:
         peer = peer.to(memory_format=torch.channels_last)
@@ -95,7 +97,8 @@ def operations(model: AutoencoderKL, method: str, x: np.ndarray) -> float:
     try:
         params = parameter_shapes(plain)
         lowered = jax.jit(lambda p, x: plain.apply({"params": p}, x, method=name)).lower(params, x)
-        return lowered.cost_analysis()["flops"]
+        analysis: Any = lowered.cost_analysis()
+        return analysis["flops"]
     finally:
         attention.SCORES_AT_ONCE = kept
 

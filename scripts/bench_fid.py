@@ -25,6 +25,7 @@ import os
 import statistics
 import sys
 import time
+from typing import Any
 
 import numpy as np
 
@@ -45,16 +46,11 @@ CLOCKS = {"wall": time.perf_counter, "processor": time.process_time}
 
 def our_form(arrays: dict[str, np.ndarray], batch_size: int):
     net = inception.Inception()
-    network = FeatureNetwork(
-        "inception",
-        "fid",
-        inception.FEATURES,
-        flax_params(arrays),
-        lambda params, pictures: net.apply(params, inception.prepare(pictures)),
-        "",
-        "",
-        "",
-    )
+
+    def features(params: Any, pictures: Any) -> Any:
+        return net.apply(params, inception.prepare(pictures))
+
+    network = FeatureNetwork("inception", "fid", inception.FEATURES, flax_params(arrays), features, "", "", "")
     extractor = Extractor(network, batch_size)
     return lambda pictures: np.concatenate(list(extractor([pictures])))
 

@@ -117,7 +117,7 @@ def torch_form(is_net: bool, layers, x, target, with_x: bool) -> dict:
 
 def make_forms(problem, is_net: bool, threads: int, with_torch: bool) -> dict:
     """Form -> pass -> function. Gradients for the points only where they have a use: inside a net, for its layers."""
-    layers, *arrays = problem
+    layers, x, target = problem
 
     def ours(layers, x):
         return fourier_net(layers, x) if is_net else fourier_layer(x, layers[0])
@@ -126,14 +126,14 @@ def make_forms(problem, is_net: bool, threads: int, with_torch: bool) -> dict:
         return literal_net(layers, x) if is_net else literal_layer(x, layers[0])
 
     forms = {
-        "ours": jax_form(ours, layers, *arrays, with_x=not is_net),
-        "literal": jax_form(literal, layers, *arrays, with_x=not is_net),
+        "ours": jax_form(ours, layers, x, target, with_x=not is_net),
+        "literal": jax_form(literal, layers, x, target, with_x=not is_net),
     }
     if with_torch:
         import torch
 
         torch.set_num_threads(threads)
-        forms["torch"] = torch_form(is_net, layers, *arrays, with_x=not is_net)
+        forms["torch"] = torch_form(is_net, layers, x, target, with_x=not is_net)
     return forms
 
 
@@ -162,7 +162,7 @@ def median_seconds(functions: dict, repeats: int) -> dict[str, float]:
         return (time.perf_counter() - start) / calls
 
     calls = {name: max(1, round(SECONDS_A_TURN / turn(function, 1))) for name, function in functions.items()}
-    seconds = {name: [] for name in functions}
+    seconds: dict[str, list[float]] = {name: [] for name in functions}
     for _ in range(repeats):
         for name, function in functions.items():
             seconds[name].append(turn(function, calls[name]))
@@ -232,7 +232,7 @@ def parse_arguments() -> argparse.Namespace:
 def main() -> None:
     arguments = parse_arguments()
     jax.config.update("jax_default_matmul_precision", "highest")  # else a GPU compares TF32 with TF32
-    threads = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    threads = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     with_torch = jax.default_backend() == "cpu" and importlib.util.find_spec("torch") is not None
     start = time.perf_counter()
     load = os.getloadavg()[0]

@@ -26,7 +26,6 @@ from dfm.data import Dataset
 from dfm.errors import UserError
 from dfm.experiments import run_script, save_figure, training_facts
 from dfm.metrics.principal_components import principal_components
-from dfm.models.autoencoder_kl import AutoencoderKL
 from dfm.models.latent_vectors import latent_size
 from dfm.results import read_lines, record
 from dfm.sampling.run_data import RunData
@@ -130,7 +129,7 @@ def main() -> None:
     shown = np.concatenate([originals[: arguments.count], painted[: arguments.count]])
     page = np.repeat(np.repeat(grid(shown, arguments.count), 3, 0), 3, 1)
     Image.fromarray(page.squeeze()).save(arguments.output / f"{arguments.name}_reconstructions.png")
-    model: AutoencoderKL = run.model
+    model: Any = run.model
     fitted = data.pictures(data.train, np.arange(min(FITTED_PICTURES, len(data.train))))
     metrics = {
         "psnr": psnr(originals, painted),

@@ -18,7 +18,6 @@ measured on the same 5,000. Samples are drawn from a mixture of ten Gaussians at
 """
 
 import argparse
-import math
 import shutil
 import sys
 import tempfile
@@ -28,10 +27,10 @@ from pathlib import Path
 import numpy as np
 
 from dfm import results
-from dfm.command_line import run_command
 from dfm.errors import UserError
-from dfm.experiments import training_facts
+from dfm.experiments import decibels, run_script, squared_errors, training_facts
 from dfm.metrics.principal_components import principal_components
+from dfm.models.latent_vectors import latent_size
 from dfm.priors import PRIORS
 from dfm.sampling.figures import FIGURES
 from dfm.sampling.outputs import Outputs
@@ -44,7 +43,7 @@ JUDGED = 5_000
 PCA_PICTURES = 20_000
 
 
-def main() -> int:
+def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     for name in ("mnist", "two", "seven", "cifar10"):
         parser.add_argument(f"--{name}", metavar="WORKDIR", help="a finished run; two and seven: of that class alone")
@@ -55,7 +54,7 @@ def main() -> int:
     parser.add_argument("--output", type=Path, default=RESULTS, help="folder; default results/")
     args = parser.parse_args()
     samples = ("samples", {"prior": args.prior, "temperature": args.temperature, "count": 64})
-    reconstructions = ("reconstructions", {})
+    reconstructions: tuple[str, dict] = ("reconstructions", {})
     interpolation = ("interpolation", {"paths": ("linear",)})
     figures: dict[str, dict[str, tuple[str, dict]]] = {
         "mnist": {"5_4": reconstructions, "5_6": samples, "5_7": interpolation},
@@ -71,7 +70,6 @@ def main() -> int:
         training = training_facts(workdir) | quality(run, args.data_dir)
         for figure, (what, options) in figures[name].items():
             make(f"figure_{figure}{args.suffix}", run, what, options, training, args)
-    return 0
 
 
 def make(name: str, run: Run, what: str, options: dict, training: dict, args: argparse.Namespace) -> None:
@@ -100,23 +98,20 @@ def quality(run: Run, data_dir: str | None) -> dict:
     """PSNR of the run and of PCA over the same training pictures."""
     data = RunData(run, data_dir)
     rows = np.arange(min(JUDGED, len(data.train)))
-    originals = _floats(data.train.take(rows))
-    painter = Painter(run)
-    latents = data.latents_of_training(rows)
-    painted = _floats(painter.paint(latents))
     chosen = np.arange(len(data.train))[:: -(-len(data.train) // PCA_PICTURES)]
-    components = principal_components(_floats(data.train.take(chosen)), run.model.latent_size)
-    linear = components.restored(originals)
-    return {"psnr": _psnr(painted, originals), "pca_psnr": _psnr(linear, originals), "pictures": len(rows)}
+    originals, fitted = (_flat(data.train.take(some)) for some in (rows, chosen))
+    restored = principal_components(fitted, latent_size(run.model)).restored(originals)
+    pca_error = np.mean((restored - originals) ** 2, dtype=np.float64)
+    return {
+        "psnr": decibels(squared_errors(data, rows).mean()),
+        "pca_psnr": decibels(float(pca_error)),
+        "pictures": len(rows),
+    }
 
 
-def _floats(pictures: np.ndarray) -> np.ndarray:
-    return pictures.reshape(len(pictures), -1).astype(np.float32) / 127.5 - 1.0
-
-
-def _psnr(pictures: np.ndarray, originals: np.ndarray) -> float:
-    return 10.0 * math.log10(4.0 / float(np.mean((pictures - originals) ** 2, dtype=np.float64)))
+def _flat(pictures: np.ndarray) -> np.ndarray:
+    return pictures.reshape(len(pictures), -1).astype(np.float32)
 
 
 if __name__ == "__main__":
-    sys.exit(run_command("figures_generation", lambda _: main(), sys.argv[1:]))
+    run_script(main)

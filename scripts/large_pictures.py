@@ -21,7 +21,8 @@ import numpy as np
 
 from dfm.errors import UserError
 from dfm.experiments import run_script
-from dfm.models.autoencoder_kl import AutoencoderKL, parameter_shapes, published_variants
+from dfm.models.autoencoder_kl import AutoencoderKL, parameter_shapes
+from dfm.models.published import published_variants
 from dfm.models.tiled_autoencoder import STRIP_BYTES, tiled_decode
 from dfm.peers.autoencoder_kl import random_inputs, random_params
 from dfm.results import record
@@ -34,7 +35,7 @@ def memory(model: AutoencoderKL, method: str, size: int) -> dict[str, Any]:
     x = jax.ShapeDtypeStruct(random_inputs(model, method, size, 1).shape, jnp.float32)
     name, start = "moments" if method == "encode" else "decode", time.perf_counter()
     lowered = jax.jit(lambda p, x: model.apply({"params": p}, x, method=name)).lower(parameter_shapes(model), x)
-    found = lowered.compile().memory_analysis()
+    found: Any = lowered.compile().memory_analysis()
     return {
         "method": method,
         "size": size,

@@ -25,9 +25,10 @@ from dfm.errors import UserError
 from dfm.experiments import run_script
 from dfm.files import write_atomically
 from dfm.models import attention
-from dfm.models.autoencoder_kl import AutoencoderKL, published_variants
-from dfm.models.blocks import Attention, ResnetBlock
+from dfm.models.autoencoder_kl import AutoencoderKL
+from dfm.models.blocks import Attention, ResnetBlock, Style
 from dfm.models.layers import Conv
+from dfm.models.published import published_variants
 from dfm.results import record
 
 GROUPS = 32
@@ -45,9 +46,9 @@ class Network(nn.Module):
     def __call__(self, x):
         x = Conv(self.channels, self.width)(x)
         for _ in range(self.blocks):
-            x = ResnetBlock(self.width, self.width, GROUPS)(x)
+            x = ResnetBlock(self.width, self.width, Style(GROUPS))(x)
         if self.attends:
-            x = Attention(self.width, GROUPS)(x)
+            x = Attention(self.width, Style(GROUPS))(x)
         return Conv(self.width, self.channels)(x)
 
 
@@ -55,7 +56,8 @@ def network_operations(network: Network, height: int, width: int) -> float:
     shape = (1, height, width, network.channels)
     params = jax.eval_shape(network.init, jax.random.key(0), jax.ShapeDtypeStruct(shape, jnp.float32))
     lowered = jax.jit(network.apply).lower(params, jax.ShapeDtypeStruct(shape, jnp.float32))
-    return lowered.cost_analysis()["flops"]
+    analysis: Any = lowered.cost_analysis()
+    return analysis["flops"]
 
 
 def autoencoder_operations(model: AutoencoderKL, size: int) -> dict[str, float]:
@@ -64,8 +66,12 @@ def autoencoder_operations(model: AutoencoderKL, size: int) -> dict[str, float]:
     side = size // model.stride
     latents = jax.ShapeDtypeStruct((1, side, side, model.latent_channels), jnp.float32)
     params = jax.eval_shape(model.init, jax.random.key(0), images)
-    cost = lambda x, method: jax.jit(lambda p, x: model.apply(p, x, method=method)).lower(params, x).cost_analysis()  # noqa: E731
-    return {"encode": cost(images, "moments")["flops"], "decode": cost(latents, "decode")["flops"]}
+
+    def cost(x: Any, method: str) -> float:
+        analysis: Any = jax.jit(lambda p, x: model.apply(p, x, method=method)).lower(params, x).cost_analysis()
+        return analysis["flops"]
+
+    return {"encode": cost(images, "moments"), "decode": cost(latents, "decode")}
 
 
 def compare(model: AutoencoderKL, size: int, width: int, blocks: int) -> dict[str, Any]:

@@ -7,6 +7,7 @@ names and shapes alone, for the tests again.
 """
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -18,7 +19,7 @@ GOLDEN = Path(__file__).parent.parent / "tests" / "golden" / "autoencoder_kl.npz
 def main() -> None:
     import diffusers
 
-    arrays: dict[str, np.ndarray] = {"diffusers_version": np.array(diffusers.__version__)}
+    arrays: dict[str, Any] = {"diffusers_version": np.array(diffusers.__version__)}
     for name, size in CASES:
         model = peer_model(CONFIGS[name])
         arrays[f"{name}/names"] = np.array(sorted(model.state_dict()))

@@ -6,6 +6,7 @@ A small net with the gradients of a weighted sum, by dfm/peers/fourier.py.
 """
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -14,5 +15,6 @@ from dfm.peers.fourier import torch_fourier_net
 OUTPUT = Path(__file__).resolve().parent.parent / "tests" / "golden" / "torch_fourier_net.npz"
 
 if __name__ == "__main__":
-    np.savez_compressed(OUTPUT, **torch_fourier_net())
+    vectors: dict[str, Any] = torch_fourier_net()
+    np.savez_compressed(OUTPUT, **vectors)
     print(f"wrote {OUTPUT.name}")

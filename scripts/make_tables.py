@@ -5,7 +5,8 @@ A table stands in a document between two lines,
     <!-- table NAME -->
     <!-- /table -->
 
-and is what the function of that name in scripts/tables/ makes of the files in results/. Without --check the documents
+and is what the function of that name in scripts/tables/ makes of the files in results/; to add one, write the two lines
+and the function, and put it in the tuple at the end of its file. Without --check the documents
 are rewritten; with it the exit code is 1 where one of them is stale, and nothing is written.
 """
 
@@ -21,6 +22,9 @@ from tables.generation import GENERATION
 from tables.headline import headline
 from tables.lines import RESULTS
 
+from dfm.command_line import run_command
+from dfm.registry import find
+
 ROOT = Path(__file__).resolve().parents[1]
 MARKED = re.compile(r"(<!-- table (\w+) -->\n).*?(<!-- /table -->)", re.DOTALL)
 TABLES: dict[str, Callable[[], str]] = {made.__name__: made for made in (headline, *CODEC, *GENERATION, *AUTOENCODER)}
@@ -33,7 +37,7 @@ def main() -> int:
     stale = []
     for path in (ROOT / "README.md", RESULTS / "README.md", *sorted((ROOT / "docs").glob("*.md"))):
         text = path.read_text(encoding="utf-8")
-        made = MARKED.sub(lambda match: f"{match[1]}{TABLES[match[2]]()}\n{match[3]}", text)
+        made = MARKED.sub(lambda match: f"{match[1]}{find('table', match[2], TABLES)()}\n{match[3]}", text)
         if made == text:
             continue
         stale.append(path.relative_to(ROOT))
@@ -45,4 +49,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run_command("make_tables.py", lambda _: main(), None))

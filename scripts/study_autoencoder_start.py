@@ -56,7 +56,7 @@ def make_config(optimizer: str, rate: float, steps: int, seed: int) -> ConfigDic
 
 def first_params(config: ConfigDict, start: str) -> Any:
     """Parameters of this start, of the same seed."""
-    model = models.build(config.model)
+    model: Any = models.build(config.model)
     key = jax.random.key(config.seed)
     params = model.init(key, jnp.zeros((1, 8, 8, model.in_channels)))["params"]
     leaves = jax.tree.leaves_with_path(params)
@@ -79,7 +79,8 @@ def measure(start: str, config: ConfigDict, arguments: argparse.Namespace) -> di
     with tempfile.TemporaryDirectory() as folder:
         if start != "ours":
             config.pretrained.path = f"{folder}/start"
-            save_pretrained(models.build(config.model), first_params(config, start), config.pretrained.path)
+            model: Any = models.build(config.model)
+            save_pretrained(model, first_params(config, start), config.pretrained.path)
         with contextlib.redirect_stdout(io.StringIO()):  # the resolved config, every time
             train(config, f"{folder}/run", arguments.data_dir, lpips=LpipsFile(arguments.lpips_weights))
         lines = [json.loads(line) for line in Path(f"{folder}/run/metrics.jsonl").read_text().splitlines()]

@@ -60,7 +60,7 @@ CODED_PARTS = ("shapes", "rounding")
 SIX = ("kodim05", "kodim08", "kodim13", "kodim15", "kodim20", "kodim23")  # texture, edges, and plain ground
 GROUP = 6  # pictures fitted as one batch
 SHAPE_TOLERANCE = 0.2  # of the number of coefficients: the limit of bytes does the rest
-FLOAT = {"quantized_fraction": 0.0}
+FLOAT: dict[str, Any] = {"quantized_fraction": 0.0}
 
 
 @dataclass(frozen=True)
@@ -192,7 +192,7 @@ def measure(
     if variant.most_bytes is None:
         nets, halvings = fit_nets(variant.recipe, variant.widths, pictures, arguments.steps, arguments.seed, progress)
         scale = variant.recipe.input_scale
-        painted = [painting.paint(net, *p.shape[:2], scale) for net, p in zip(nets, pictures, strict=True)]
+        painted = [painting.paint(net, p.shape[0], p.shape[1], scale) for net, p in zip(nets, pictures, strict=True)]
         return [{"psnr": psnr(a, b), "retreats": r} for a, b, r in zip(painted, pictures, halvings, strict=True)]
     files = codec.encode_batch(
         pictures,

@@ -48,6 +48,12 @@ def test_the_line_and_the_file(fit, tmp_path, table):
         assert line["train_log_likelihood"] - line["test_log_likelihood"] < 1
 
 
+def test_options_by_name_are_those_of_the_class(fit, tmp_path):
+    run = tiny_run(tmp_path / "run", table=True, count=30)
+    code, out, _ = fit(run, "--prior=gmm", "--option=components=2", "--option=seed=5")
+    assert code == 0 and (json.loads(out)["components"], json.loads(out)["seed"]) == (2, 5)
+
+
 def test_few_latents_are_noted(fit, tmp_path):
     run = tiny_run(tmp_path / "run", table=True, count=3)
     code, out, err = fit(run, "--prior=gaussian")
@@ -63,6 +69,9 @@ def test_few_latents_are_noted(fit, tmp_path):
         (["--seed=3"], "--seed is for --prior=gmm"),
         (["--prior=gmm", "--components=0"], "0 components for 1500 latents: take 1 to 1500"),
         (["--prior=gmm", "--components=2000"], "2000 components for 1500 latents: take 1 to 1500"),
+        (["--prior=gmm", "--option=parts=3"], "the prior gmm has no option 'parts': it has components, seed"),
+        (["--prior=gmm", "--option=components=many"], "--option=components=many: 'many' is no int"),
+        (["--prior=gmm", "--option=components"], "--option=components: not of the form NAME=VALUE"),
         (["--prior=gmm", "--seed=-1"], "--seed must be 0 to 4294967295, not -1"),
     ],
 )

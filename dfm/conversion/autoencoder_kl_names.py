@@ -3,6 +3,7 @@
   diffusers      encoder.mid_block.attentions.0.to_q.weight
   diffusers, old encoder.mid_block.attentions.0.query.weight    (also key, value, proj_attn)
   LDM            first_stage_model.encoder.mid.attn_1.q.weight  (decoder.up.0 is the last stage, not the first)
+  FLUX.2's own   encoder.quant_conv.weight, decoder.post_quant_conv.weight, and otherwise as LDM
 
 Ours are diffusers' with list indices joined on: params["encoder"]["mid_block"]["attentions_0"]["to_q"]["kernel"].
 """
@@ -14,9 +15,21 @@ from typing import Any
 import numpy as np
 from flax.traverse_util import flatten_dict
 
-PARTS = ("encoder", "decoder", "quant_conv", "post_quant_conv")
+PARTS = ("encoder", "decoder", "quant_conv", "post_quant_conv", "bn")
+BATCH_NORM = "bn."  # of FLUX.2: statistics of latents, and no parameters
 PREFIXES = ("", "first_stage_model.", "vae.", "model.", "autoencoder.")
 MARK = "decoder.conv_in.weight"  # every AutoencoderKL has it, in every scheme
+OTHERS = {  # a tensor that an AutoencoderKL never has -> the class of diffusers that has it
+    "encoder.layers.0.weight": "AutoencoderTiny",
+    "3.conv.0.weight": "AutoencoderTiny",  # as its author publishes it, encoder and decoder apart
+    "quantize.embedding.weight": "VQModel",
+    "decoder.condition_encoder.layers.0.weight": "AsymmetricAutoencoderKL",
+    "decoder.time_conv_out.weight": "AutoencoderKLTemporalDecoder",
+    "decoder.conv_in.conv.weight": "AutoencoderKLHunyuanVideo or another of videos",
+    "encoder.down_blocks.0.norm1.gamma": "AutoencoderKLWan or AutoencoderKLQwenImage",
+    "encoder.down_blocks.0.norm1.weight": "AutoencoderKLHunyuanImage",
+    "encoder.down_blocks.0.0.conv1.weight": "AutoencoderDC",
+}
 
 OLD_ATTENTION = {"query": "to_q", "key": "to_k", "value": "to_v", "proj_attn": "to_out.0"}
 LDM_ATTENTION = {"norm": "group_norm", "q": "to_q", "k": "to_k", "v": "to_v", "proj_out": "to_out.0"}
@@ -27,6 +40,13 @@ def find_prefix(names: Iterable[str]) -> str | None:
     found = {name.removesuffix(MARK) for name in names if name.endswith(MARK)}
     known = [prefix for prefix in PREFIXES if prefix in found]
     return known[0] if known else min(found, default=None)
+
+
+def other_class(names: Iterable[str]) -> str | None:
+    """The class of another kind of autoencoder whose tensors these are, where they show it."""
+    names = set(names)
+    prefix = find_prefix(names) or ""
+    return next((found for mark, found in OTHERS.items() if prefix + mark in names), None)
 
 
 def canonical_names(names: Iterable[str]) -> dict[str, str]:
@@ -57,6 +77,7 @@ def _canonical(name: str, last_stage: int) -> str:
     name = re.sub(r"\.mid\.block_(\d)\.", lambda m: f".mid_block.resnets.{int(m[1]) - 1}.", name)
     name = re.sub(r"\.mid\.attn_(\d)\.", lambda m: f".mid_block.attentions.{int(m[1]) - 1}.", name)
     name = name.replace(".nin_shortcut.", ".conv_shortcut.")
+    name = re.sub(r"^(encoder\.quant_conv|decoder\.post_quant_conv)\.", lambda m: m[1].split(".")[1] + ".", name)
     name = re.sub(r"^(encoder|decoder)\.norm_out\.", r"\1.conv_norm_out.", name)
     match = re.fullmatch(r"(.*\.attentions\.\d+)\.(\w+)\.(weight|bias)", name)
     if match:
@@ -97,7 +118,7 @@ def _transposed(tensor: np.ndarray, to_ours: bool) -> np.ndarray:
 def infer_config(shapes: Mapping[str, tuple[int, ...]]) -> dict[str, Any]:
     """The config keys that the shapes of diffusers' tensors show: of a file that comes without config.json.
 
-    What no shape shows stays at its default: norm_num_groups (32), act_fn, scaling and shift.
+    What no shape shows stays at its default: norm_num_groups (32), act_fn, an unknown scale.
 
     Raises:
         KeyError: the name of a tensor that is needed for it, and is missing or not that of a convolution.
@@ -123,7 +144,11 @@ def infer_config(shapes: Mapping[str, tuple[int, ...]]) -> dict[str, Any]:
         "use_post_quant_conv": "post_quant_conv.weight" in shapes,
         "mid_block_add_attention": attention("encoder.mid_block"),
     }
-    return config if decoder_widths == widths else config | {"decoder_block_out_channels": decoder_widths}
+    if decoder_widths != widths:
+        config["decoder_block_out_channels"] = decoder_widths
+    if "bn.running_mean" in shapes:
+        config["patch_size"] = [2, 2]
+    return config
 
 
 def _convolution(shapes: Mapping[str, tuple[int, ...]], name: str) -> tuple[int, ...]:

@@ -11,78 +11,61 @@ import numpy as np
 from flax.traverse_util import flatten_dict, unflatten_dict
 
 from dfm.conversion.autoencoder_kl_names import (
+    BATCH_NORM,
     MARK,
     canonical_names,
     find_prefix,
     from_canonical,
     infer_config,
+    other_class,
     to_canonical,
     to_our_layout,
 )
-from dfm.conversion.config_files import CONFIG, build_model, model_config, read_model
+from dfm.conversion.config_files import CONFIG, FLUX2, build_model, class_name, model_config, read_config
+from dfm.conversion.latent_statistics import read_scale, scale_tensors
+from dfm.conversion.model_files import STEM, find_files
 from dfm.errors import UserError
 from dfm.files import write_atomically
 from dfm.models.autoencoder_kl import AutoencoderKL, parameter_shapes
-from dfm.safetensors_files import FLOATS, INDEX_SUFFIX, SUFFIX, Tensor, list_tensors, write_tensors
+from dfm.safetensors_files import FLOATS, SUFFIX, Tensor, list_tensors, write_tensors
 
-STEM = "diffusion_pytorch_model"
 KINDS = {"float32": "F32", "float16": "F16", "bfloat16": "BF16"}
 
 
 def load_pretrained(path: str | Path, config: str | Path | None = None, **changes: Any) -> tuple[AutoencoderKL, dict]:
     """(model, params) of a folder with config.json and .safetensors, or of one .safetensors file.
 
-    Names may be of any of three schemes; files may be sharded, float16 or bfloat16: params are float32, or float64
-    where the file is and `jax_enable_x64` is on. A pipeline's folder stands for its vae/.
+    Names may be of any scheme of `autoencoder_kl_names`; files may be sharded, float16 or bfloat16: params are float32,
+    or float64 where the file is and `jax_enable_x64` is on. A pipeline's folder stands for its vae/. The scale of the
+    latents is the config's; a single file without one has none, but for FLUX.2's, whose tensors hold it.
 
     Args:
         config: config.json of a single file; without one, and without one beside it, the shapes say what they can.
-        changes: attributes of the model in place of the file's, such as dtype="bfloat16" or remat=True.
+        changes: attributes of the model in place of the file's, such as dtype="bfloat16" or padding_mode="reflect".
 
     Raises:
         UserError: no such model, another class, or a tensor that is missing, too many, damaged or of another shape.
     """
-    path = Path(path)
-    if path.is_dir() and not (path / CONFIG).exists() and (path / "vae" / CONFIG).exists():
-        path = path / "vae"
-    weights = _weight_file(path) if path.is_dir() else path
-    if not weights.exists():
-        raise UserError(f"{weights}: no such file or folder")
+    weights, config = find_files(Path(path), None if config is None else Path(config))
+    attributes = None if config is None else read_config(config)
     tensors = list_tensors(weights)
+    if other := other_class(tensors):
+        raise UserError(f"{weights}: holds tensors of the class {other}, not AutoencoderKL, and stays closed")
     if find_prefix(tensors) is None:
         raise UserError(f"{weights}: holds no AutoencoderKL: no tensor's name ends in {MARK}")
     try:
         own = {name: tensors[original] for name, original in canonical_names(tensors).items()}
+        attributes = attributes or infer_config({name: tensor.shape for name, tensor in own.items()})
     except ValueError as error:
         raise UserError(f"{weights}: {error}") from None
-    if config is None and (path.is_dir() or (path.parent / CONFIG).exists()):
-        config = (path if path.is_dir() else path.parent) / CONFIG
-    model = read_model(Path(config), **changes) if config is not None else _inferred(weights, own, changes)
-    return model, _read_params(model, own, weights)
-
-
-def _inferred(path: Path, tensors: Mapping[str, Tensor], changes: dict[str, Any]) -> AutoencoderKL:
-    try:
-        config = infer_config({name: tensor.shape for name, tensor in tensors.items()})
     except KeyError as error:
-        raise UserError(f"{path}: tensor {error.args[0]} is missing, or no convolution's") from None
-    return build_model(config, changes, path)
-
-
-def _weight_file(folder: Path) -> Path:
-    """The full-precision weights of a folder, sharded or not; else its float16 ones; else its only .safetensors."""
-    for stem in (STEM, f"{STEM}.fp16", "model"):
-        for suffix in (SUFFIX, INDEX_SUFFIX):
-            if (folder / f"{stem}{suffix}").exists():
-                return folder / f"{stem}{suffix}"
-    variants = [folder / f"{STEM}{SUFFIX}.index.fp16.json", *sorted(folder.glob(f"*{SUFFIX}"))]
-    found = [path for path in variants if path.exists()]
-    if len(found) == 1:
-        return found[0]
-    if not folder.is_dir() or not (folder / CONFIG).exists():
-        raise UserError(f"{folder}: holds no {CONFIG}: not a model's folder")
-    several = f"several {SUFFIX} files, none of them named {STEM}{SUFFIX}" if found else f"no {SUFFIX} file"
-    raise UserError(f"{folder}: holds {several}")
+        raise UserError(f"{weights}: tensor {error.args[0]} is missing, or no convolution's") from None
+    scale = {}
+    if attributes.get("patch_size"):
+        statistics = {name: own.pop(name) for name in list(own) if name.startswith(BATCH_NORM)}
+        scale = read_scale(attributes, statistics, weights)
+    model = build_model({**attributes, **scale}, changes, config or weights)
+    return model, _read_params(model, own, weights)
 
 
 def _read_params(model: AutoencoderKL, tensors: Mapping[str, Tensor], source: Path) -> dict[str, Any]:
@@ -134,6 +117,8 @@ def save_pretrained(
         raise UserError(f"dtype must be one of {', '.join(KINDS)}, not {dtype!r}")
     _check_params(model, params)
     tensors = {name: _rounded(name, values, dtype) for name, values in to_canonical(params).items()}
+    if class_name(model) == FLUX2:
+        tensors |= scale_tensors(model)
     temporary, replaced = (folder.with_name(f".{folder.name}.{word}") for word in ("partial", "replaced"))
     try:
         shutil.rmtree(temporary, ignore_errors=True)
@@ -170,7 +155,7 @@ def _check_target(folder: Path) -> None:
         if not (path.parent == folder and ours and path.is_file()):
             raise UserError(f"{path}: is no part of a model, and nothing else is overwritten")
     if (folder / CONFIG).exists():
-        read_model(folder / CONFIG)
+        read_config(folder / CONFIG)
 
 
 def _check_params(model: AutoencoderKL, params: Mapping[str, Any]) -> None:

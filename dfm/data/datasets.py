@@ -1,4 +1,8 @@
-"""`load`: a data set by its name."""
+"""`load`: a data set by its name.
+
+Arrays under the data folder (dfm/data/prepared.py says how they are named) need no code. Another source is a `Reader`
+in `READERS`, whose pictures are `ArrayPictures` or another of the `Pictures` of dfm/data/dataset.py.
+"""
 
 import os
 from collections.abc import Callable
@@ -8,14 +12,16 @@ import numpy as np
 
 from dfm.data import folder, records
 from dfm.data.dataset import ArrayPictures, Dataset, Pictures
-from dfm.data.prepared import labels_path, read_arrays, read_labels
+from dfm.data.prepared import images_path, labels_path, read_arrays, read_labels
 from dfm.errors import UserError
 from dfm.files import home_folder
 from dfm.registry import closest
 
-KNOWN = ("digits", "mnist", "cifar10", "imagenet2012")  # and all of tensorflow-datasets
 SPLITS = ("train", "test", "train+test")
 DIGITS_TRAIN_COUNT = 1500
+
+Split = tuple[Pictures, np.ndarray, tuple[str, ...]]  # pictures, labels, names of the labels
+Reader = Callable[[str, str, Path], Split]  # of the data set's name, "train" or "test", and the data folder
 
 
 def load(
@@ -45,14 +51,10 @@ def default_data_dir() -> Path:
     return Path(os.environ.get("DFM_DATA_DIR") or home_folder() / ".cache" / "dfm" / "data").expanduser()
 
 
-Split = tuple[Pictures, np.ndarray, tuple[str, ...]]  # pictures, labels, names of the labels
-Reader = Callable[[str, str, Path], Split]
-
-
 def _reader(name: str) -> Reader:
     if name.startswith(folder.PREFIX):
         return folder.read_folder
-    return read_digits if name == "digits" else read_prepared
+    return READERS.get(name, read_prepared)
 
 
 def read_digits(name: str, split: str, data_dir: Path) -> Split:
@@ -63,6 +65,10 @@ def read_digits(name: str, split: str, data_dir: Path) -> Split:
     images = np.round(digits.images * (255 / 16)).astype(np.uint8)[..., None]
     chosen = slice(None, DIGITS_TRAIN_COUNT) if split == "train" else slice(DIGITS_TRAIN_COUNT, None)
     return ArrayPictures(images[chosen]), digits.target[chosen], ()
+
+
+READERS: dict[str, Reader] = {"digits": read_digits}  # data sets that need no preparation
+KNOWN = (*READERS, "mnist", "cifar10", "imagenet2012")  # and all of tensorflow-datasets
 
 
 def read_prepared(name: str, split: str, data_dir: Path) -> Split:
@@ -78,6 +84,8 @@ def read_prepared(name: str, split: str, data_dir: Path) -> Split:
         pictures = records.Records(builder, part)
         return pictures, read_labels(data_dir, name, split, len(pictures)), ()
     check_known(name, data_dir)
+    if (data_dir / name).is_dir() and name not in KNOWN and not is_public(name):
+        raise missing_split(name, split, data_dir)
     command = f"python -m dfm.data.prepare {name} --data_dir={data_dir}"
     raise UserError(f"{name}, {split}: not prepared in {data_dir}; run: {command}")
 
@@ -91,6 +99,11 @@ def check_known(name: str, data_dir: Path) -> None:
 def is_public(name: str) -> bool:
     """Whether tensorflow-datasets knows this name, NAME or NAME/CONFIG."""
     return name.partition("/")[0] in _public_names()
+
+
+def missing_split(name: str, split: str, data_dir: Path) -> UserError:
+    """What to say of a folder of arrays without those of a split."""
+    return UserError(f"{name}: has no {split} split ({images_path(data_dir, name, split)}: no such file)")
 
 
 def unknown(name: str, data_dir: Path) -> UserError:

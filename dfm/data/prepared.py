@@ -56,6 +56,7 @@ def _open(path: Path) -> np.ndarray:
     except (ValueError, EOFError):
         raise UserError(f"{path}: damaged, or not a .npy file of numbers; remove it and prepare it again") from None
     if not isinstance(array, np.ndarray):
+        array.close()
         raise UserError(f"{path}: an .npz archive, where a .npy file of one array is needed")
     return array
 

@@ -68,11 +68,13 @@ class Evaluation:
     def lines(self) -> Iterator[Line]:
         """Every result, as soon as it is there."""
         for number, sampler in enumerate(self.samplers):
-            yield from self._sample_lines(sampler)
+            yield from self._feature_lines(sampler)
+            yield from self._picture_lines(sampler)
             yield from self._model_lines(sampler, is_first=number == 0)
         yield from self._reconstruction_lines()
 
-    def _sample_lines(self, sampler: Sampler) -> Iterator[Line]:
+    def _feature_lines(self, sampler: Sampler) -> Iterator[Line]:
+        """What compares features of samples: these are gone through once a seed, for all networks."""
         by_network = self.plan.networks_of(SAMPLES)
         if not by_network or sampler.sources is None:
             return
@@ -95,6 +97,25 @@ class Evaluation:
                     for samples, seed in zip(of_network, self.seeds, strict=True)
                 ]
                 yield from self._lines(request, inputs, facts, begin)
+
+    def _picture_lines(self, sampler: Sampler) -> Iterator[Line]:
+        """What looks at the pictures of samples and reference themselves: each metric goes through them."""
+        for request in self.plan.of(SAMPLES):
+            if request.network is not None or sampler.sources is None:
+                continue
+            begin, sources = time.perf_counter(), [sampler.sources(seed) for seed in self.seeds]
+            originals = self.reference if request.entry.reference else None
+            assert not isinstance(originals, Statistics)
+            shown = [*sources, *([originals] if originals else [])]
+            facts = self._sampler_facts(sampler) | {
+                "samples": {"id": sources[0].id, "count": sources[0].count, "sha256": None},
+                "reference": _described(originals) if originals else None,
+                "quantisation": QUANTISATION,
+                "warnings": [*self.warnings, *(warning for source in shown for warning in source.warnings)],
+            }
+            each = zip(self.seeds, sources, strict=True)
+            inputs = [Inputs(seed, samples=source, originals=originals) for seed, source in each]
+            yield from self._lines(request, inputs, facts, begin)
 
     def _model_lines(self, sampler: Sampler, is_first: bool) -> Iterator[Line]:
         """What looks at the model; what no prior changes is there once."""
@@ -131,7 +152,7 @@ class Evaluation:
         facts: Line = {
             "latents_by": made.how,
             "samples": {"id": source.id, "count": source.count, "sha256": None},
-            "reference": {"id": originals.id, "count": originals.count, "sha256": hash_source(originals)},
+            "reference": _described(originals),
             "quantisation": QUANTISATION,
             "warnings": [*source.warnings, *self.warnings],
         }
@@ -206,6 +227,10 @@ class Evaluation:
             "pictures_per_second": round((count or 0) * len(measured) / seconds, 2) if seconds else None,
             "warnings": sorted({*self.warnings, *_set_warnings(measured, reference, request)}),
         }
+
+
+def _described(originals: Source) -> Line:
+    return {"id": originals.id, "count": originals.count, "sha256": hash_source(originals)}
 
 
 def _set_warnings(measured: list[Measured], reference: Measured | None, request: Request) -> Iterator[str]:

@@ -61,7 +61,9 @@ class Inputs:
         measured: the samples, or, for a metric of these, the reconstructions, as `network` sees them.
         pairs: numbers of the entry's `pairs`, a picture each.
         data, prior: the model with its pictures and latents; the density that its latents are drawn from.
-        samples: pictures drawn from it, for a metric of the model that wants some.
+        samples: the pictures themselves, for a metric on samples without features; drawn from the model, for one of
+            the model that wants some.
+        originals: pictures of the reference, for a metric on samples without features.
         folder: for pictures that belong to a result; None: nowhere.
     """
 
@@ -75,6 +77,7 @@ class Inputs:
     prior: "Prior | None" = None
     prior_name: str | None = None
     samples: Source | None = None
+    originals: Source | None = None
     folder: Path | None = None
     note: Callable[[str], None] = lambda line: None
 
@@ -87,7 +90,8 @@ class Metric:
         compute: values by name; most metrics have one, of their own name.
         of: SAMPLES, RECONSTRUCTIONS or MODEL.
         groups: words of --metrics that stand for it among others.
-        features: compares features of a network, so that NAME-NETWORK has a meaning.
+        features: compares features of a network, so that NAME-NETWORK has a meaning. A metric on samples without
+            them goes through the pictures, `Inputs.samples` and `Inputs.originals`.
         reference: needs the other set, or the pictures to reconstruct.
         sample_features, reference_features: needs the features themselves, beyond their moments.
         logits: needs the network's classes.

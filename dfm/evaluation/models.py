@@ -36,7 +36,7 @@ def open_autoencoder(autoencoder: Any, which: Any, pictures: Source, data_dir: s
     Args:
         autoencoder: a path, or (model, params).
     """
-    from dfm.conversion.config_files import model_config
+    from dfm.conversion.config_files import model_attributes
     from dfm.models import for_pictures
     from dfm.training.pretrained import load_autoencoder
 
@@ -48,7 +48,7 @@ def open_autoencoder(autoencoder: Any, which: Any, pictures: Source, data_dir: s
         path, (model, params) = Path("autoencoder"), autoencoder
     if channels != model.in_channels:
         raise UserError(f"{pictures.id}: has {channels} channels, and the model is for {model.in_channels}")
-    config = ConfigDict({"model": {"name": "autoencoder_kl", **model_config(model)}, "dataset": NO_DATASET})
+    config = ConfigDict({"model": {"name": "autoencoder_kl", **model_attributes(model)}, "dataset": NO_DATASET})
     run = Run(config, path, 0, for_pictures(model, (height, width)), None, params, None)
     check_finite_parameters(run)
     return PicturesOfSource(run, pictures, data_dir, max(1, RECONSTRUCTED_PIXELS // (height * width)))

@@ -102,6 +102,8 @@ class _Planner:
         if isinstance(reference, Statistics):
             if entry.of == RECONSTRUCTIONS:
                 return f"needs pictures to reconstruct, and {reference.path} holds statistics"
+            if request.network is None:
+                return f"needs the references' pictures, and {reference.path} holds statistics"
             if entry.reference_features and not reference.has_features:
                 return f"needs features of the references, and {reference.path} holds only their moments"
         return None

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from dfm.models.protocol import Model
-from dfm.registry import construct
+from dfm.registry import check_offers, construct
 
 MODELS = {"dfm": "dfm.models.dfm:DeepFourierMachine", "autoencoder_kl": "dfm.models.autoencoder_kl:AutoencoderKL"}
 
@@ -18,9 +18,11 @@ def build(config: Mapping[str, Any], picture_shape: tuple[int, int, int] | None 
             model, whose parameters fit any.
 
     Raises:
-        UserError: an unknown model, an unknown or missing key, or a value that cannot be.
+        UserError: an unknown model, an unknown or missing key, a value that cannot be, or a class that lacks what the
+            protocol asks for.
     """
     model = construct("model", MODELS, config)
+    check_offers(f"the model '{config['name']}'", model, Model, optional=("encode",))  # only where it `encodes`
     return model if picture_shape is None else for_pictures(model, picture_shape[:2])
 
 

@@ -5,6 +5,8 @@ The architecture, its names and its config keys are those of diffusers' Autoenco
 the others there are `pad_to_stride` and `crop`. At `sample_size` it is a model of dfm/models/protocol.py.
 """
 
+import math
+import warnings
 from collections.abc import Sequence
 from typing import Any
 
@@ -12,10 +14,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import linen as nn
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Float, Int, Shaped
 
 from dfm.errors import UserError
-from dfm.models.blocks import ACTIVATIONS, Decoder, Encoder
+from dfm.models.blocks import ACTIVATIONS, PADDING_MODES, Decoder, Encoder, Style
 from dfm.models.distributions import DiagonalGaussian
 from dfm.models.layers import Conv
 from dfm.shapes import typechecked
@@ -35,15 +37,17 @@ class AutoencoderKL(nn.Module):
         down_block_types, up_block_types: one a level; "Attn..." adds attention after each resnet block; empty: plain.
         block_out_channels: width of each level; every level but the last halves the resolution.
         layers_per_block: resnet blocks a level in the encoder; the decoder has one more.
-        act_fn: of the resnet blocks.
+        act_fn: of the resnet blocks; capital letters are as small ones.
         norm_num_groups: of every group norm; divides all widths.
         sample_size: side of the training's pictures in pixels, or (height, width); sets the tiles of blended tiling,
             and what `height`, `width` and `latent_shape` say.
-        scaling_factor, shift_factor, latents_mean, latents_std: see `scale_latents`.
+        scaling_factor, shift_factor, latents_mean, latents_std, patch_size: see `latent_scaling`; a scaling_factor of
+            None is not known.
         force_upcast: the weights overflow in float16; nothing here depends on it.
         use_quant_conv, use_post_quant_conv: 1x1 convolutions between encoder, posterior and decoder.
         mid_block_add_attention: attention in the middle of encoder and decoder.
         decoder_block_out_channels: widths of the decoder where they are not the encoder's.
+        padding_mode: "zeros", or "reflect" where convolutions see the picture's mirror image outside of it.
         dtype: what is computed in, such as "bfloat16"; None: the type of the input. Statistics, softmax and the
             results stay float32 or wider, as the parameters do.
         remat: compute resnet blocks again in the backward pass in place of keeping what is inside them.
@@ -61,15 +65,17 @@ class AutoencoderKL(nn.Module):
     latent_channels: int = 4
     norm_num_groups: int = 32
     sample_size: int | Sequence[int] = 32
-    scaling_factor: float = 0.18215
+    scaling_factor: float | None = None
     shift_factor: float | None = None
     latents_mean: Sequence[float] | None = None
     latents_std: Sequence[float] | None = None
-    force_upcast: bool = True
+    patch_size: Sequence[int] | None = None
+    force_upcast: bool | None = True
     use_quant_conv: bool = True
     use_post_quant_conv: bool = True
     mid_block_add_attention: bool = True
     decoder_block_out_channels: Sequence[int] | None = None
+    padding_mode: str = "zeros"
     dtype: Any = None
     remat: bool = False
     fold_upsampling: bool = True
@@ -80,21 +86,15 @@ class AutoencoderKL(nn.Module):
         super().__post_init__()
 
     def setup(self):
-        shared = (self.norm_num_groups, self.act_fn, self.mid_block_add_attention, self.dtype, self.remat)
-        levels = len(self.block_out_channels)
+        style = Style(
+            self.norm_num_groups, self.act_fn.lower(), self.dtype, self.remat, self.fold_upsampling, self.padding_mode
+        )
+        levels, layers, attends = len(self.block_out_channels), self.layers_per_block, self.mid_block_add_attention
         down = [DOWN_BLOCKS[name] for name in self.down_block_types] or [False] * levels
         up = [UP_BLOCKS[name] for name in self.up_block_types] or [False] * levels
         moments, decoder_widths = 2 * self.latent_channels, self.decoder_block_out_channels or self.block_out_channels
-        self.encoder = Encoder(self.in_channels, moments, self.block_out_channels, down, self.layers_per_block, *shared)
-        self.decoder = Decoder(
-            self.latent_channels,
-            self.out_channels,
-            decoder_widths,
-            up,
-            self.layers_per_block + 1,
-            *shared,
-            self.fold_upsampling,
-        )
+        self.encoder = Encoder(self.in_channels, moments, self.block_out_channels, down, layers, style, attends)
+        self.decoder = Decoder(self.latent_channels, self.out_channels, decoder_widths, up, layers + 1, style, attends)
         if self.use_quant_conv:
             self.quant_conv = Conv(moments, moments, kernel_size=1, dtype=self.dtype)
         if self.use_post_quant_conv:
@@ -141,21 +141,26 @@ class AutoencoderKL(nn.Module):
         return self.decode(posterior.mode() if key is None else posterior.sample(key))
 
     def encode(
-        self, images: Float[AnyArray, "batch height width channels"], labels: Int[Array, " batch"] | None = None
+        self, images: Shaped[AnyArray, "batch height width channels"], labels: Int[Array, " batch"] | None = None
     ) -> DiagonalGaussian:
         """q(z | image)."""
         return DiagonalGaussian.from_moments(self.moments(images))
 
     @typechecked
-    def moments(self, images: Float[AnyArray, "batch height width channels"]) -> Float[Array, "batch h w moments"]:
-        """Mean and log variance of the posterior, channels side by side."""
+    def moments(self, images: Shaped[AnyArray, "batch height width channels"]) -> Float[Array, "batch h w moments"]:
+        """Mean and log variance of the posterior, channels side by side.
+
+        Raises:
+            ValueError: integers, other channels than the model's, or pictures smaller than one latent.
+        """
+        check_images(self, images)
         x = self.encoder(jnp.asarray(images))
         return _wide(self.quant_conv(x) if self.use_quant_conv else x)
 
     @typechecked
     def decode(
         self,
-        latents: Float[AnyArray, "batch h w latents"],
+        latents: Shaped[AnyArray, "batch h w latents"],
         labels: Int[Array, " batch"] | None = None,
         height: int | None = None,
         width: int | None = None,
@@ -163,8 +168,10 @@ class AutoencoderKL(nn.Module):
         """Pictures of unscaled latents: whole, or their first `height` rows and `width` columns.
 
         Raises:
+            ValueError: as in `decode_features`.
             UserError: larger than these latents give, or smaller by a stride or more.
         """
+        check_latents(self, latents)
         sides = [positions * self.stride for positions in latents.shape[1:3]]
         wanted = height or sides[0], width or sides[1]
         if any(not side - self.stride < size <= side for side, size in zip(sides, wanted, strict=True)):
@@ -174,9 +181,14 @@ class AutoencoderKL(nn.Module):
 
     @typechecked
     def decode_features(
-        self, latents: Float[AnyArray, "batch h w latents"]
+        self, latents: Shaped[AnyArray, "batch h w latents"]
     ) -> Float[Array, "batch height width width0"]:
-        """What the decoder's last convolution gets; `project` does the rest of `decode`."""
+        """What the decoder's last convolution gets; `project` does the rest of `decode`.
+
+        Raises:
+            ValueError: latents that are integers or of another number of channels.
+        """
+        check_latents(self, latents)
         z = jnp.asarray(latents)
         z = self.post_quant_conv(z) if self.use_post_quant_conv else z
         return self.decoder.features(z)
@@ -186,14 +198,57 @@ class AutoencoderKL(nn.Module):
         return _wide(self.decoder.conv_out(features))
 
 
+def _wide(x: Array) -> Array:
+    """float32 or wider; a result of float16 that is not finite is told by a warning, when it has been computed."""
+    if x.dtype == jnp.float16:
+        jax.debug.callback(_warn_of_overflow, jnp.all(jnp.isfinite(x)))
+    return x.astype(jnp.promote_types(x.dtype, jnp.float32))
+
+
+def _warn_of_overflow(finite: Any) -> None:
+    if not finite:
+        warnings.warn(
+            "float16 overflowed in this autoencoder: its results hold NaN or infinities; compute in bfloat16 or "
+            "float32 (a config.json with force_upcast says so beforehand)",
+            RuntimeWarning,
+            stacklevel=2,
+        )
+
+
+def check_images(model: AutoencoderKL, images: AnyArray) -> None:
+    """ValueError on what is not a batch of pictures in [-1, 1] that `model` encodes, as far as a shape shows it."""
+    _check_batch("pictures", images, model.in_channels, "[-1, 1], such as dfm.arrays.to_float makes of uint8")
+    least = model.stride * (2 if model.padding_mode == "reflect" else 1)
+    if min(images.shape[1:3]) < least:
+        height, width = images.shape[1:3]
+        raise ValueError(
+            f"pictures of {height}x{width} pixels are smaller than the least that the model encodes, {least}x{least}; "
+            "pad_to_stride fills them up"
+        )
+
+
+def check_latents(model: AutoencoderKL, latents: AnyArray) -> None:
+    """ValueError on what is not a batch of latents that `model` decodes, as far as a shape shows it."""
+    _check_batch("latents", latents, model.latent_channels, "as the encoder gives them")
+    least = 2 if model.padding_mode == "reflect" else 1
+    if min(latents.shape[1:3]) < least:
+        raise ValueError(f"latents of {latents.shape[1]}x{latents.shape[2]} positions: at least {least}x{least} decode")
+
+
+def _check_batch(what: str, x: AnyArray, channels: int, kind: str) -> None:
+    if x.ndim != 4:
+        raise ValueError(f"{what} are [batch, height, width, channels], not {list(x.shape)}")
+    if not jnp.issubdtype(x.dtype, jnp.floating):
+        raise ValueError(f"{what} are {x.dtype}: floats are needed, {kind}")
+    if x.shape[-1] != channels:
+        raise ValueError(f"{what} have {x.shape[-1]} channels, and the model's have {channels}")
+
+
 def parameter_shapes(model: AutoencoderKL) -> dict[str, Any]:
     """The tree of parameters as shapes and types, without computing any."""
-    image = jax.ShapeDtypeStruct((1, model.stride, model.stride, model.in_channels), jnp.float32)
+    side = 2 * model.stride  # the least that every model encodes
+    image = jax.ShapeDtypeStruct((1, side, side, model.in_channels), jnp.float32)
     return jax.eval_shape(model.init, jax.random.key(0), image)["params"]
-
-
-def _wide(x: Array) -> Array:
-    return x.astype(jnp.promote_types(x.dtype, jnp.float32))
 
 
 def _check(model: AutoencoderKL) -> None:
@@ -220,41 +275,28 @@ def _check(model: AutoencoderKL) -> None:
     sides = model.sample_size if isinstance(model.sample_size, Sequence) else (model.sample_size,)
     if not (1 <= len(sides) <= 2 and min(sides) >= 1):
         raise ValueError(f"sample_size is {model.sample_size}, not a side or (height, width) in pixels")
-    if not 0 < abs(model.scaling_factor) < float("inf"):
+    if model.act_fn.lower() not in ACTIVATIONS:
+        raise ValueError(f"act_fn is {model.act_fn!r}, not one of {', '.join(ACTIVATIONS)}")
+    if model.padding_mode not in PADDING_MODES:
+        raise ValueError(f"padding_mode is {model.padding_mode!r}, not one of {', '.join(PADDING_MODES)}")
+    _check_scale(model)
+
+
+def _check_scale(model: AutoencoderKL) -> None:
+    if model.scaling_factor is not None and not 0 < abs(model.scaling_factor) < float("inf"):
         raise ValueError(f"scaling_factor cannot be {model.scaling_factor}")
+    if model.patch_size is not None and (len(model.patch_size) != 2 or min(model.patch_size) < 1):
+        raise ValueError(f"patch_size is {tuple(model.patch_size)}, not (height, width) in latents")
+    count = model.latent_channels * math.prod(model.patch_size or ())
     for name in ("latents_mean", "latents_std"):
         values = getattr(model, name)
-        if values is not None and len(values) != model.latent_channels:
-            raise ValueError(f"{name} has {len(values)} numbers for {model.latent_channels} latent_channels")
+        if values is not None and len(values) != count:
+            of_patches = f" in patches of {tuple(model.patch_size)}" if model.patch_size else ""
+            raise ValueError(
+                f"{name} has {len(values)} numbers for {model.latent_channels} latent_channels{of_patches}"
+            )
     if model.latents_std is not None and min(model.latents_std) <= 0:
         raise ValueError(f"latents_std {tuple(model.latents_std)} must be positive")
-    if model.act_fn not in ACTIVATIONS:
-        raise ValueError(f"act_fn is {model.act_fn!r}, not one of {', '.join(ACTIVATIONS)}")
-
-
-@typechecked
-def scale_latents(
-    latents: Float[AnyArray, "*batch channels"], model: AutoencoderKL
-) -> Float[AnyArray, "*batch channels"]:
-    """Latents as a diffusion model sees them: (z - shift) * scaling, or (z - mean) / std * scaling a channel."""
-    shift, factor = _shift_and_factor(model)
-    return (latents - shift) * factor
-
-
-@typechecked
-def unscale_latents(
-    latents: Float[AnyArray, "*batch channels"], model: AutoencoderKL
-) -> Float[AnyArray, "*batch channels"]:
-    """The inverse of `scale_latents`: what `decode` takes."""
-    shift, factor = _shift_and_factor(model)
-    return latents / factor + shift
-
-
-def _shift_and_factor(model: AutoencoderKL) -> tuple[Any, Any]:
-    if model.latents_mean is not None and model.latents_std is not None:
-        mean, std = (np.asarray(values, np.float32) for values in (model.latents_mean, model.latents_std))
-        return mean, np.float32(model.scaling_factor) / std
-    return np.float32(model.shift_factor or 0.0), np.float32(model.scaling_factor)
 
 
 def pad_to_stride(images: Array | np.ndarray, stride: int, mode: str = "edge") -> tuple[Any, tuple[int, int]]:
@@ -272,23 +314,3 @@ def pad_to_stride(images: Array | np.ndarray, stride: int, mode: str = "edge") -
 def crop(images: Any, size: tuple[int, int]) -> Any:
     """The first `size` = (height, width) rows and columns: undoes `pad_to_stride` after decoding."""
     return images[:, : size[0], : size[1]]
-
-
-def published_variants() -> dict[str, AutoencoderKL]:
-    """The published shapes by name: sd, sdxl, sd3, flux, kl-f4, kl-f16 (weights are the user's)."""
-    widths: dict[str, Any] = {"block_out_channels": (128, 256, 512, 512), "layers_per_block": 2}
-    no_quant: dict[str, Any] = {"latent_channels": 16, "use_quant_conv": False, "use_post_quant_conv": False}
-    return {
-        "sd": AutoencoderKL(**widths, sample_size=512),
-        "sdxl": AutoencoderKL(**widths, sample_size=1024, scaling_factor=0.13025),
-        "sd3": AutoencoderKL(**widths, **no_quant, sample_size=1024, scaling_factor=1.5305, shift_factor=0.0609),
-        "flux": AutoencoderKL(**widths, **no_quant, sample_size=1024, scaling_factor=0.3611, shift_factor=0.1159),
-        "kl-f4": AutoencoderKL(block_out_channels=(128, 256, 512), layers_per_block=2, latent_channels=3),
-        "kl-f16": AutoencoderKL(
-            block_out_channels=(128, 128, 256, 256, 512),
-            layers_per_block=2,
-            latent_channels=16,
-            down_block_types=(*("DownEncoderBlock2D",) * 4, "AttnDownEncoderBlock2D"),
-            up_block_types=("AttnUpDecoderBlock2D", *("UpDecoderBlock2D",) * 4),
-        ),
-    }

@@ -10,9 +10,9 @@ from typing import Any
 
 import jax
 import numpy as np
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Shaped
 
-from dfm.models.autoencoder_kl import AutoencoderKL
+from dfm.models.autoencoder_kl import AutoencoderKL, check_images, check_latents
 from dfm.models.distributions import DiagonalGaussian
 from dfm.shapes import typechecked
 
@@ -21,9 +21,10 @@ OVERLAP = 0.25  # of a tile, with each neighbour
 
 @typechecked
 def blended_encode(
-    model: AutoencoderKL, params: Any, images: Float[np.ndarray | Array, "batch height width channels"]
+    model: AutoencoderKL, params: Any, images: Shaped[np.ndarray | Array, "batch height width channels"]
 ) -> DiagonalGaussian:
-    """The posterior by tiles of `sample_size` pixels; smaller pictures are one tile."""
+    """The posterior by tiles of `sample_size` pixels; pictures that are not larger stay whole."""
+    check_images(model, images)
     tile, latent_tile = _tile_sizes(model)
     moments = _blended(functools.partial(_apply, model, "moments", params), images, tile, latent_tile)
     return DiagonalGaussian.from_moments(jax.numpy.asarray(moments))
@@ -31,9 +32,10 @@ def blended_encode(
 
 @typechecked
 def blended_decode(
-    model: AutoencoderKL, params: Any, latents: Float[np.ndarray | Array, "batch h w latents"]
+    model: AutoencoderKL, params: Any, latents: Shaped[np.ndarray | Array, "batch h w latents"]
 ) -> Float[np.ndarray, "batch height width channels"]:
-    """Pictures by tiles of `sample_size` pixels."""
+    """Pictures by tiles of `sample_size` pixels; latents of pictures that are not larger stay whole."""
+    check_latents(model, latents)
     tile, latent_tile = _tile_sizes(model)
     return _blended(functools.partial(_apply, model, "decode", params), latents, latent_tile, tile)
 
@@ -54,6 +56,8 @@ def _apply(model: AutoencoderKL, method: str, params: Any, x: Array) -> Array:
 
 def _blended(function: Callable[[Any], Array], x: Any, tile: int, out_tile: int) -> np.ndarray:
     """Tiles of side `tile` every 3/4 of it; what they become overlaps by a quarter of `out_tile`, blended linearly."""
+    if max(x.shape[1:3]) <= tile:
+        return np.asarray(function(x))
     step, blend = int(tile * (1 - OVERLAP)), int(out_tile * OVERLAP)
     rows: list[list[np.ndarray]] = []
     for top in range(0, x.shape[1], step):

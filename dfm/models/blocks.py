@@ -1,13 +1,10 @@
 """Building blocks of convolutional autoencoders, NHWC: attention, resnet block, stages, encoder and decoder.
 
-Submodules bear the names of diffusers. Settings that come with every module:
-
-dtype: what it computes in (None: the type of its input); statistics, softmax and parameters stay float32 or wider.
-remat: `nn.remat` around resnet blocks and attention: their insides are computed again in the backward pass.
-fold: nearest-neighbour upsampling and the convolution behind it as one, see `layers.upsample_convolve`.
+Submodules bear the names of diffusers.
 """
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import jax.numpy as jnp
@@ -15,7 +12,15 @@ from flax import linen as nn
 from jaxtyping import Array, Float
 
 from dfm.models.attention import attend
-from dfm.models.layers import Conv, Dtype, GroupNorm, Linear, upsample_convolve, upsample_nearest
+from dfm.models.layers import (
+    Conv,
+    Dtype,
+    GroupNorm,
+    Linear,
+    upsample_convolve,
+    upsample_convolve_reflected,
+    upsample_nearest,
+)
 from dfm.shapes import typechecked
 
 ACTIVATIONS: dict[str, Callable[[Array], Array]] = {
@@ -25,19 +30,53 @@ ACTIVATIONS: dict[str, Callable[[Array], Array]] = {
     "gelu": lambda x: nn.gelu(x, approximate=False),
     "mish": lambda x: x * jnp.tanh(nn.softplus(x)),
 }
+PADDING_MODES = ("zeros", "reflect")
 BRANCH_INIT = nn.initializers.variance_scaling(0.01, "fan_in", "uniform")  # a residual branch begins as a tenth
+
+
+@dataclass(frozen=True)
+class Style:
+    """What all blocks of a net have in common.
+
+    Attributes:
+        groups: of every group norm; divides all widths.
+        act_fn: of the resnet blocks.
+        dtype: what is computed in (None: the type of the input); statistics, softmax and parameters stay float32 or
+            wider.
+        remat: `nn.remat` around resnet blocks and attention: their insides are computed again in the backward pass.
+        fold: nearest-neighbour upsampling and the convolution behind it as one, see `layers.upsample_convolve`.
+        padding_mode: what 3x3 convolutions see outside of the picture, zeros or its mirror image; the strided ones,
+            which see a row below and a column to the right, always see zeros.
+    """
+
+    groups: int
+    act_fn: str = "silu"
+    dtype: Dtype | None = None
+    remat: bool = False
+    fold: bool = True
+    padding_mode: str = "zeros"
+
+    def conv(self, inputs: int, outputs: int, **how: Any) -> Conv:
+        """A 3x3 convolution."""
+        return Conv(inputs, outputs, dtype=self.dtype, padding_mode=self.padding_mode, **how)
+
+    def norm(self, channels: int) -> GroupNorm:
+        return GroupNorm(channels, self.groups, self.dtype)
+
+    def wrap(self, module: Any) -> Any:
+        """A class of modules, recomputed in the backward pass where that is wanted."""
+        return nn.remat(module) if self.remat else module
 
 
 class Attention(nn.Module):
     """x + to_out(attention of one head over all positions of group_norm(x))."""
 
     channels: int
-    groups: int
-    dtype: Dtype | None = None
+    style: Style
 
     def setup(self):
-        linear = lambda: Linear(self.channels, self.channels, self.dtype)  # noqa: E731
-        self.group_norm = GroupNorm(self.channels, self.groups, self.dtype)
+        linear = lambda: Linear(self.channels, self.channels, self.style.dtype)  # noqa: E731
+        self.group_norm = self.style.norm(self.channels)
         self.to_q, self.to_k, self.to_v = linear(), linear(), linear()
         self.to_out = [linear()]
 
@@ -53,21 +92,19 @@ class ResnetBlock(nn.Module):
 
     inputs: int
     outputs: int
-    groups: int
-    act_fn: str = "silu"
-    dtype: Dtype | None = None
+    style: Style
 
     def setup(self):
-        self.norm1 = GroupNorm(self.inputs, self.groups, self.dtype)
-        self.conv1 = Conv(self.inputs, self.outputs, dtype=self.dtype)
-        self.norm2 = GroupNorm(self.outputs, self.groups, self.dtype)
-        self.conv2 = Conv(self.outputs, self.outputs, dtype=self.dtype, kernel_init=BRANCH_INIT)
+        self.norm1 = self.style.norm(self.inputs)
+        self.conv1 = self.style.conv(self.inputs, self.outputs)
+        self.norm2 = self.style.norm(self.outputs)
+        self.conv2 = self.style.conv(self.outputs, self.outputs, kernel_init=BRANCH_INIT)
         if self.inputs != self.outputs:
-            self.conv_shortcut = Conv(self.inputs, self.outputs, kernel_size=1, dtype=self.dtype)
+            self.conv_shortcut = Conv(self.inputs, self.outputs, kernel_size=1, dtype=self.style.dtype)
 
     @typechecked
     def __call__(self, x: Float[Array, "batch height width inputs"]) -> Float[Array, "batch height width outputs"]:
-        act = ACTIVATIONS[self.act_fn]
+        act = ACTIVATIONS[self.style.act_fn]
         y = self.conv1(act(self.norm1(x)))
         y = self.conv2(act(self.norm2(y)))
         return (self.conv_shortcut(x) if self.inputs != self.outputs else x) + y
@@ -88,21 +125,21 @@ class Downsample(nn.Module):
 
 
 class Upsample(nn.Module):
-    """Nearest-neighbour upsampling by 2, then a 3x3 convolution; `fold` does both at once."""
+    """Nearest-neighbour upsampling by 2, then a 3x3 convolution; with `style.fold` both at once."""
 
     channels: int
-    dtype: Dtype | None = None
-    fold: bool = True
+    style: Style
 
     def setup(self):
-        self.conv = Conv(self.channels, self.channels, dtype=self.dtype)
+        self.conv = self.style.conv(self.channels, self.channels)
 
     def __call__(self, x: Array) -> Array:
-        if not self.fold:
+        if not self.style.fold:
             return self.conv(upsample_nearest(x))
         # the kernel keeps its own type: its sums are rounded once
-        dtype = jnp.result_type(x, self.conv.kernel) if self.dtype is None else self.dtype
-        return upsample_convolve(x.astype(dtype), self.conv.kernel, self.conv.bias.astype(dtype))
+        dtype = jnp.result_type(x, self.conv.kernel) if self.style.dtype is None else self.style.dtype
+        function = upsample_convolve_reflected if self.style.padding_mode == "reflect" else upsample_convolve
+        return function(x.astype(dtype), self.conv.kernel, self.conv.bias.astype(dtype))
 
 
 class Stage(nn.Module):
@@ -110,34 +147,27 @@ class Stage(nn.Module):
 
     Attributes:
         layers: number of resnet blocks.
+        style: of all blocks.
         attention: an attention after each of them.
         resample: "down", "up" or None.
-        fold: see Upsample.
     """
 
     inputs: int
     outputs: int
     layers: int
-    groups: int
+    style: Style
     attention: bool = False
     resample: str | None = None
-    act_fn: str = "silu"
-    dtype: Dtype | None = None
-    remat: bool = False
-    fold: bool = True
 
     def setup(self):
-        wrap = nn.remat if self.remat else lambda module: module
-        widths = [self.inputs] + [self.outputs] * self.layers
-        self.resnets = [
-            wrap(ResnetBlock)(widths[i], self.outputs, self.groups, self.act_fn, self.dtype) for i in range(self.layers)
-        ]
+        style, widths = self.style, [self.inputs] + [self.outputs] * self.layers
+        self.resnets = [style.wrap(ResnetBlock)(width, self.outputs, style) for width in widths[:-1]]
         if self.attention:
-            self.attentions = [wrap(Attention)(self.outputs, self.groups, self.dtype) for _ in range(self.layers)]
+            self.attentions = [style.wrap(Attention)(self.outputs, style) for _ in range(self.layers)]
         if self.resample == "down":
-            self.downsamplers = [Downsample(self.outputs, self.dtype)]
+            self.downsamplers = [Downsample(self.outputs, style.dtype)]
         elif self.resample == "up":
-            self.upsamplers = [Upsample(self.outputs, self.dtype, self.fold)]
+            self.upsamplers = [Upsample(self.outputs, style)]
 
     def __call__(self, x: Array) -> Array:
         for index, resnet in enumerate(self.resnets):
@@ -149,13 +179,11 @@ class Stage(nn.Module):
         return (self.downsamplers if self.resample == "down" else self.upsamplers)[0](x)
 
 
-def _stages(
-    widths: Sequence[int], attention: Sequence[bool], layers: int, groups: int, resample: str, *rest: Any
-) -> list[Stage]:
-    """A stage a width; all but the last resample. `rest`: from act_fn on, see Stage."""
+def _stages(widths: Sequence[int], attention: Sequence[bool], layers: int, style: Style, resample: str) -> list[Stage]:
+    """A stage a width; all but the last resample."""
     inputs, last = (widths[0], *widths[:-1]), len(widths) - 1
     return [
-        Stage(inputs[i], width, layers, groups, attention[i], resample if i < last else None, *rest)
+        Stage(inputs[i], width, layers, style, attention[i], resample if i < last else None)
         for i, width in enumerate(widths)
     ]
 
@@ -164,18 +192,14 @@ class MidBlock(nn.Module):
     """Resnet block, attention if wanted, resnet block."""
 
     channels: int
-    groups: int
+    style: Style
     attention: bool = True
-    act_fn: str = "silu"
-    dtype: Dtype | None = None
-    remat: bool = False
 
     def setup(self):
-        wrap = nn.remat if self.remat else lambda module: module
-        width = self.channels
-        self.resnets = [wrap(ResnetBlock)(width, width, self.groups, self.act_fn, self.dtype) for _ in range(2)]
+        style, width = self.style, self.channels
+        self.resnets = [style.wrap(ResnetBlock)(width, width, style) for _ in range(2)]
         if self.attention:
-            self.attentions = [wrap(Attention)(width, self.groups, self.dtype)]
+            self.attentions = [style.wrap(Attention)(width, style)]
 
     def __call__(self, x: Array) -> Array:
         x = self.resnets[0](x)
@@ -192,20 +216,16 @@ class Encoder(nn.Module):
     widths: Sequence[int]
     attention: Sequence[bool]
     layers: int
-    groups: int
-    act_fn: str
-    mid_attention: bool
-    dtype: Any
-    remat: bool
+    style: Style
+    mid_attention: bool = True
 
     def setup(self):
-        self.conv_in = Conv(self.inputs, self.widths[0], dtype=self.dtype)
-        self.down_blocks = _stages(
-            self.widths, self.attention, self.layers, self.groups, "down", self.act_fn, self.dtype, self.remat
-        )
-        self.mid_block = MidBlock(self.widths[-1], self.groups, self.mid_attention, self.act_fn, self.dtype, self.remat)
-        self.conv_norm_out = GroupNorm(self.widths[-1], self.groups, self.dtype)
-        self.conv_out = Conv(self.widths[-1], self.outputs, dtype=self.dtype)
+        style, width = self.style, self.widths[-1]
+        self.conv_in = style.conv(self.inputs, self.widths[0])
+        self.down_blocks = _stages(self.widths, self.attention, self.layers, style, "down")
+        self.mid_block = MidBlock(width, style, self.mid_attention)
+        self.conv_norm_out = style.norm(width)
+        self.conv_out = style.conv(width, self.outputs)
 
     def __call__(self, x: Array) -> Array:
         x = self.conv_in(x)
@@ -225,22 +245,16 @@ class Decoder(nn.Module):
     widths: Sequence[int]
     attention: Sequence[bool]
     layers: int
-    groups: int
-    act_fn: str
-    mid_attention: bool
-    dtype: Any
-    remat: bool
-    fold: bool
+    style: Style
+    mid_attention: bool = True
 
     def setup(self):
-        widths = tuple(reversed(self.widths))
-        self.conv_in = Conv(self.inputs, widths[0], dtype=self.dtype)
-        self.mid_block = MidBlock(widths[0], self.groups, self.mid_attention, self.act_fn, self.dtype, self.remat)
-        self.up_blocks = _stages(
-            widths, self.attention, self.layers, self.groups, "up", self.act_fn, self.dtype, self.remat, self.fold
-        )
-        self.conv_norm_out = GroupNorm(widths[-1], self.groups, self.dtype)
-        self.conv_out = Conv(widths[-1], self.outputs, dtype=self.dtype)
+        style, widths = self.style, tuple(reversed(self.widths))
+        self.conv_in = style.conv(self.inputs, widths[0])
+        self.mid_block = MidBlock(widths[0], style, self.mid_attention)
+        self.up_blocks = _stages(widths, self.attention, self.layers, style, "up")
+        self.conv_norm_out = style.norm(widths[-1])
+        self.conv_out = style.conv(widths[-1], self.outputs)
 
     def features(self, z: Array) -> Array:
         """What the last convolution gets."""

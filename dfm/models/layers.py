@@ -115,8 +115,25 @@ def _fold(kernel: Array, axis: int, phase: int) -> Array:
     return jnp.concatenate([first, middle + last] if phase == 0 else [first + middle, last], axis)
 
 
+def pad_borders(x: Array, mode: str, rows: bool = True) -> Array:
+    """One row and column more on each side, or columns alone; modes of numpy.pad: "reflect", "edge"."""
+    return jnp.pad(x, ((0, 0), (1, 1) if rows else (0, 0), (1, 1), (0, 0)), mode=mode)
+
+
+def upsample_convolve_reflected(x: Array, kernel: Array, bias: Array, rows: bool = True) -> Array:
+    """`upsample_convolve` with the upsampled picture mirrored at its borders; `rows` False: columns alone."""
+    # mirrored without its border, an upsampled row is the one beside it: the same value of x once more
+    y = upsample_convolve(pad_borders(x, "edge", rows), kernel, bias)
+    return y[:, 2:-2, 2:-2] if rows else y[:, :, 2:-2]
+
+
 class Conv(nn.Module):
-    """Square convolution with bias; `padding` None: the size stays at stride 1."""
+    """Square convolution with bias.
+
+    Attributes:
+        padding: None: what keeps the size at stride 1.
+        padding_mode: what stands outside of the picture: "zeros", or "reflect" for kernels of 3 x 3 whose size stays.
+    """
 
     inputs: int
     outputs: int
@@ -125,6 +142,7 @@ class Conv(nn.Module):
     padding: Padding | None = None
     dtype: Dtype | None = None
     kernel_init: nn.initializers.Initializer = KERNEL_INIT
+    padding_mode: str = "zeros"
 
     def setup(self):
         size = self.kernel_size
@@ -134,6 +152,8 @@ class Conv(nn.Module):
     def __call__(self, x: Array) -> Array:
         x, kernel, bias = nn.dtypes.promote_dtype(x, self.kernel, self.bias, dtype=self.dtype)
         before, after = (self.kernel_size - 1) // 2, self.kernel_size // 2
+        if self.padding_mode == "reflect" and self.padding is None and self.kernel_size == 3:
+            return convolve(pad_borders(x, "reflect"), kernel, bias, self.stride)
         padding = self.padding or ((before, after), (before, after))
         return convolve(x, kernel, bias, self.stride, padding)
 

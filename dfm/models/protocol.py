@@ -24,6 +24,9 @@ Latents = Any  # an array [batch, *latent_shape]; or a tree of them
 class Model(Protocol):
     """A generator, and an autoencoder where it `encodes`.
 
+    Besides what stands here it has `__call__(images)`, which uses all of its parameters: one picture through it is how
+    `init` makes them. The keys of config.model are the fields of the module.
+
     Attributes:
         height, width, channels: pixels of the pictures that it is built for.
         stride: sides of pictures that `encode` takes are multiples of it; callers pad the others.

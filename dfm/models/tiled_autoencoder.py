@@ -16,13 +16,13 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Shaped
 
 from dfm.models.attention import attend
-from dfm.models.autoencoder_kl import DOWN_BLOCKS, UP_BLOCKS, AutoencoderKL
-from dfm.models.blocks import ACTIVATIONS
+from dfm.models.autoencoder_kl import DOWN_BLOCKS, UP_BLOCKS, AutoencoderKL, check_images, check_latents
+from dfm.models.blocks import ACTIVATIONS, PADDING_MODES
 from dfm.models.distributions import DiagonalGaussian
-from dfm.models.layers import convolve, group_norm, upsample_convolve
+from dfm.models.layers import convolve, group_norm, pad_borders, upsample_convolve, upsample_convolve_reflected
 from dfm.shapes import typechecked
 
 Params = Mapping[str, Any]
@@ -40,22 +40,28 @@ class Layer:
 
 @dataclass(frozen=True)
 class Step:
-    """How rows of the input map to rows of the output: `up` / `down` of them, and rows of halo on either side."""
+    """How rows of the input map to rows of the output: `up` / `down` of them, and rows of halo on either side.
+
+    `outside`: what stands above and below the picture: "zeros", its mirror image ("reflect"), or its border ("edge").
+    """
 
     down: int = 1
     up: int = 1
     before: int = 1
     after: int = 1
+    outside: str = "zeros"
 
 
-SAME, DOWN, UP = Step(), Step(down=2, before=0), Step(up=2)
+DOWN = Step(down=2, before=0)
+SAME = {mode: Step(outside=mode) for mode in PADDING_MODES}
+UP = {"zeros": Step(up=2), "reflect": Step(up=2, outside="edge")}  # see `layers.upsample_convolve_reflected`
 
 
 @typechecked
 def tiled_encode(
     model: AutoencoderKL,
     params: Params,
-    images: Float[np.ndarray | Array, "batch height width channels"],
+    images: Shaped[np.ndarray | Array, "batch height width channels"],
     strip_bytes: int = STRIP_BYTES,
 ) -> DiagonalGaussian:
     """`model.encode` strip by strip; the posterior is small and lies on the device.
@@ -63,6 +69,7 @@ def tiled_encode(
     Args:
         strip_bytes: about how large a strip of a layer's output may be.
     """
+    check_images(model, images)
     run, encoder = _Runner(model, strip_bytes), params["encoder"]
     x = run.convolution(run.start(images), encoder["conv_in"])
     attends = [DOWN_BLOCKS[name] for name in model.down_block_types] or [False] * len(model.block_out_channels)
@@ -77,10 +84,11 @@ def tiled_encode(
 def tiled_decode(
     model: AutoencoderKL,
     params: Params,
-    latents: Float[np.ndarray | Array, "batch h w latents"],
+    latents: Shaped[np.ndarray | Array, "batch h w latents"],
     strip_bytes: int = STRIP_BYTES,
 ) -> Float[np.ndarray, "batch height width channels"]:
     """`model.decode` strip by strip; the pictures lie in the host's memory."""
+    check_latents(model, latents)
     run, decoder = _Runner(model, strip_bytes), params["decoder"]
     z = _pointwise(jnp.asarray(latents), params.get("post_quant_conv"))
     x = run.middle(run.convolution(run.start(z), decoder["conv_in"]), decoder["mid_block"])
@@ -94,7 +102,8 @@ class _Runner:
     """The blocks of dfm.models.blocks, over strips."""
 
     def __init__(self, model: AutoencoderKL, strip_bytes: int):
-        self.groups, self.act, self.strip_bytes = model.norm_num_groups, model.act_fn, strip_bytes
+        self.groups, self.act, self.strip_bytes = model.norm_num_groups, model.act_fn.lower(), strip_bytes
+        self.padding = model.padding_mode
         self.dtype = None if model.dtype is None else jnp.dtype(model.dtype)
 
     def start(self, x: Any) -> Layer:
@@ -110,7 +119,7 @@ class _Runner:
         if "downsamplers_0" in params:
             return self._strips(_down, DOWN, [x], params["downsamplers_0"]["conv"])
         if "upsamplers_0" in params:
-            return self._strips(_up, UP, [x], params["upsamplers_0"]["conv"])
+            return self._strips(_up(self.padding), UP[self.padding], [x], params["upsamplers_0"]["conv"])
         return x
 
     def middle(self, x: Layer, params: Params) -> Layer:
@@ -120,14 +129,15 @@ class _Runner:
         return self.resnet(x, params["resnets_1"])
 
     def resnet(self, x: Layer, params: Params) -> Layer:
-        hidden = self._strips(_normed_convolution(self.act), SAME, [x], (params["norm1"], params["conv1"]))
+        same, how = SAME[self.padding], (self.act, self.padding)
+        hidden = self._strips(_normed_convolution(*how), same, [x], (params["norm1"], params["conv1"]))
         rest = (params["norm2"], params["conv2"], params.get("conv_shortcut"))
-        return self._strips(_residual_convolution(self.act), SAME, [hidden, x], rest)
+        return self._strips(_residual_convolution(*how), same, [hidden, x], rest)
 
     def convolution(self, x: Layer, conv: Params, norm: Params | None = None) -> Layer:
         if norm is None:
-            return self._strips(_convolution, SAME, [x], conv)
-        return self._strips(_normed_convolution("silu"), SAME, [x], (norm, conv))
+            return self._strips(_convolution(self.padding), SAME[self.padding], [x], conv)
+        return self._strips(_normed_convolution("silu", self.padding), SAME[self.padding], [x], (norm, conv))
 
     def attention(self, x: Layer, params: Params) -> Layer:
         return Layer(*_collect([_attention(params, jnp.asarray(x.values), x.moments, self.groups)]))
@@ -144,10 +154,11 @@ class _Runner:
         pieces = []
         for first in range(0, out_height, rows):
             start = first * step.down // step.up - step.before
-            strips = [_rows(layer.values, start, taken + step.before + step.after) for layer in inputs]
+            strips = [_rows(layer.values, start, taken + step.before + step.after, step.outside) for layer in inputs]
             moments = inputs[0].moments
             count = min(rows, out_height - first)
-            piece = _strip(function, self.groups, params, strips, moments, start, height, count)
+            place = (start, height) if step.outside == "zeros" else (0, len(strips[0][0]))  # nothing left to blank out
+            piece = _strip(function, self.groups, params, strips, moments, *place, count)
             pieces.append((np.asarray(piece[0])[:, :count], *piece[1:]))
         return Layer(*_collect(pieces))
 
@@ -180,25 +191,29 @@ def _strip_and_moments(
 _strip = jax.jit(_strip_and_moments, static_argnums=(0, 1))
 
 
-def _convolution(conv: Params, strips: list[Array], moments: Moments, inside: Array) -> Array:
-    return _convolve(jnp.where(inside, strips[0], 0), conv)
+@functools.cache
+def _convolution(padding: str) -> Callable:
+    def function(conv: Params, strips: list[Array], moments: Moments, inside: Array) -> Array:
+        return _convolve(jnp.where(inside, strips[0], 0), conv, padding)
+
+    return function
 
 
 @functools.cache  # the same object for the same activation: no compilation twice
-def _normed_convolution(act: str) -> Callable:
+def _normed_convolution(act: str, padding: str) -> Callable:
     def function(params: Any, strips: list[Array], moments: Moments, inside: Array) -> Array:
         norm, conv = params
         x = ACTIVATIONS[act](group_norm(strips[0], norm["scale"], norm["bias"], moments))
-        return _convolve(jnp.where(inside, x, 0), conv)  # zeros outside are zeros behind the activation
+        return _convolve(jnp.where(inside, x, 0), conv, padding)  # zeros outside are zeros behind the activation
 
     return function
 
 
 @functools.cache
-def _residual_convolution(act: str) -> Callable:
+def _residual_convolution(act: str, padding: str) -> Callable:
     def function(params: Any, strips: list[Array], moments: Moments, inside: Array) -> Array:
         norm, conv, shortcut = params
-        y = _normed_convolution(act)((norm, conv), strips[:1], moments, inside)
+        y = _normed_convolution(act, padding)((norm, conv), strips[:1], moments, inside)
         return _pointwise(strips[1][:, 1:-1], shortcut) + y
 
     return function
@@ -209,14 +224,24 @@ def _down(conv: Params, strips: list[Array], moments: Moments, inside: Array) ->
     return convolve(x, conv["kernel"].astype(x.dtype), conv["bias"].astype(x.dtype), 2, ((0, 0), (0, 1)))
 
 
-def _up(conv: Params, strips: list[Array], moments: Moments, inside: Array) -> Array:
-    x = jnp.where(inside, strips[0], 0)
-    return upsample_convolve(x, conv["kernel"], conv["bias"].astype(x.dtype))[:, 2:-2]
+@functools.cache
+def _up(padding: str) -> Callable:
+    def function(conv: Params, strips: list[Array], moments: Moments, inside: Array) -> Array:
+        x = jnp.where(inside, strips[0], 0)
+        kernel, bias = conv["kernel"], conv["bias"].astype(x.dtype)
+        if padding == "reflect":
+            return upsample_convolve_reflected(x, kernel, bias, rows=False)[:, 2:-2]
+        return upsample_convolve(x, kernel, bias)[:, 2:-2]
+
+    return function
 
 
-def _convolve(x: Array, conv: Params) -> Array:
+def _convolve(x: Array, conv: Params, padding: str) -> Array:
     """3x3, over all columns and the rows that have both neighbours."""
-    return convolve(x, conv["kernel"].astype(x.dtype), conv["bias"].astype(x.dtype), padding=((0, 0), (1, 1)))
+    columns = (1, 1)
+    if padding == "reflect":
+        x, columns = pad_borders(x, "reflect", rows=False), (0, 0)
+    return convolve(x, conv["kernel"].astype(x.dtype), conv["bias"].astype(x.dtype), padding=((0, 0), columns))
 
 
 def _pointwise(x: Array, conv: Params | None) -> Array:
@@ -235,11 +260,17 @@ def _attention(params: Params, x: Array, moments: Moments, groups: int) -> tuple
     return _strip_and_moments(same, groups, params, [x], moments, 0, x.shape[1], x.shape[1])
 
 
-def _rows(values: np.ndarray, start: int, count: int) -> np.ndarray:
-    """Rows start, ..., start + count - 1; those outside are zeros."""
-    first, stop = max(start, 0), min(start + count, values.shape[1])
+def _rows(values: np.ndarray, start: int, count: int, outside: str) -> np.ndarray:
+    """Rows start, ..., start + count - 1; what those outside are, `Step` says."""
+    height = values.shape[1]
+    first, stop = max(start, 0), min(start + count, height)
     if (first, stop) == (start, start + count):
         return values[:, first:stop]
+    if outside != "zeros":
+        index = np.arange(start, start + count)
+        if outside == "reflect":
+            index = np.where(index < 0, -index, np.where(index >= height, 2 * height - 2 - index, index))
+        return values[:, np.clip(index, 0, height - 1)]  # rows that no output needs may be any
     rows = np.zeros((len(values), count, *values.shape[2:]), values.dtype)
     rows[:, first - start : stop - start] = values[:, first:stop]
     return rows

@@ -5,7 +5,7 @@ from typing import Any
 
 from dfm.models.protocol import Model
 from dfm.objectives.protocol import Objective
-from dfm.registry import construct
+from dfm.registry import check_offers, construct
 
 OBJECTIVES = {
     "reconstruction": "dfm.objectives.reconstruction:Reconstruction",
@@ -17,6 +17,9 @@ def build(config: Mapping[str, Any], model: Model) -> Objective:
     """The objective of config["name"] for this model, with the other keys as its attributes.
 
     Raises:
-        UserError: an unknown objective, an unknown or missing key, or a value that cannot be.
+        UserError: an unknown objective, an unknown or missing key, a value that cannot be, or a class that lacks what
+            the protocol asks for.
     """
-    return construct("objective", OBJECTIVES, config, model)
+    objective = construct("objective", OBJECTIVES, config, model)
+    check_offers(f"the objective '{config['name']}'", objective, Objective)
+    return objective

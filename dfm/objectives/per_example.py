@@ -14,9 +14,11 @@ Losses = Float[Array, " batch"]
 
 
 class PerExample:
-    """An objective (dfm/objectives/protocol.py) of a loss: a subclass has `model`, `init` and `__call__`.
+    """An objective (dfm/objectives/protocol.py) of a loss: a subclass is a dataclass whose first field is `model`, the
+    others being keys of the config, and has `__call__`.
 
-    One player, one phase, no statistics and no table, unless it says otherwise. With statistics it overrides `losses`.
+    One player, one phase, the model's parameters, no statistics and no table, unless it says otherwise. With statistics
+    it overrides `losses`.
     """
 
     model: Any
@@ -37,7 +39,9 @@ class PerExample:
         """Any will do."""
 
     def init(self, key: Array) -> Params:
-        raise NotImplementedError
+        """The model's, from a call of it with one picture."""
+        model = self.model
+        return dict(model.init(key, jnp.zeros((1, model.height, model.width, model.channels)))["params"])
 
     def init_statistics(self, key: Array) -> Statistics | None:
         return None
@@ -49,8 +53,13 @@ class PerExample:
         return ""
 
     def __call__(self, params: Params, rows: Rows, batch: Batch, key: Array) -> tuple[Losses, Metrics]:
-        """(loss, metrics) of each example."""
-        raise NotImplementedError
+        """(loss, metrics) of each example.
+
+        Args:
+            rows: latents of the examples from the table, None where there is none.
+            batch, key: as in the protocol's `gradients`.
+        """
+        raise NotImplementedError(f"{type(self).__name__} has no __call__: the loss of each example")
 
     def losses(
         self, params: Params, statistics: Statistics | None, rows: Rows, batch: Batch, key: Array

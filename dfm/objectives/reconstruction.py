@@ -62,11 +62,6 @@ class Reconstruction(PerExample):
     def groups(self) -> Mapping[str, Group]:
         return {"decoder": Group(), "encoder": Group(), LATENTS: Group()}
 
-    def init(self, key: Array) -> dict[str, Any]:
-        """The parameters of the decoder, and of the encoder where there is one."""
-        model = self.model
-        return dict(model.init(key, jnp.zeros((1, model.height, model.width, model.channels)))["params"])
-
     def init_latents(self, key: Array, examples: int) -> Float[Array, "examples latent"] | None:
         """A table of latents from the Gaussian; None where there is an encoder."""
         if self.model.encodes:

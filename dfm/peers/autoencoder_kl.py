@@ -35,6 +35,12 @@ CONFIGS: dict[str, dict[str, Any]] = {
         "up_block_types": ("AttnUpDecoderBlock2D", "UpDecoderBlock2D", "UpDecoderBlock2D"),
     },
 }
+# FLUX.2 narrow: 2 x 2 patches of latents are normalised by statistics; its small decoder has other widths
+FLUX2 = {**SMALL, "block_out_channels": (8, 16, 16), "latent_channels": 8}
+FLUX2_CONFIGS: dict[str, dict[str, Any]] = {
+    "flux2": FLUX2,
+    "flux2-small-decoder": {**FLUX2, "decoder_block_out_channels": (4, 12, 12)},
+}
 SIZES = ((13, 22), (16, 16))  # height and width: odd and not square; even
 CASES = [("sd", SIZES[0]), ("sd", SIZES[1]), ("sdxl", SIZES[0]), ("flux", SIZES[0]), ("kl-f16", SIZES[0])]
 
@@ -65,15 +71,17 @@ def example_images(config: Mapping[str, Any], size: tuple[int, int], count: int 
     return np.random.default_rng(size[0]).uniform(-1, 1, shape)
 
 
-def peer_model(config: Mapping[str, Any]):
-    """diffusers' AutoencoderKL with these weights, in float64."""
+def peer_model(config: Mapping[str, Any], kind: str = "AutoencoderKL"):
+    """diffusers' AutoencoderKL, or AutoencoderKLFlux2, with these weights, in float64."""
     import diffusers
     import torch
 
-    model: Any = diffusers.AutoencoderKL(**with_block_types(config))
+    model: Any = getattr(diffusers, kind)(**with_block_types(config))
     model = model.double()
     shapes = {name: tuple(value.shape) for name, value in model.state_dict().items()}
-    weights = {name: torch.from_numpy(value) for name, value in random_tensors(shapes).items()}
+    weights = {name: torch.from_numpy(np.asarray(value)) for name, value in random_tensors(shapes).items()}
+    for name in weights.keys() & {"bn.running_var", "bn.num_batches_tracked"}:
+        weights[name] = (weights[name].abs() + 0.5).to(model.state_dict()[name].dtype)
     model.load_state_dict(weights)
     return model.eval()
 

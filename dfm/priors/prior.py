@@ -1,6 +1,7 @@
 """What every density on latents has: fit, sample, log_prob; and the checks that all fits share.
 
-A prior is a frozen dataclass of arrays and a pytree, so that it can be an argument of a jitted function.
+A prior is a frozen dataclass of arrays and a pytree, so that it can be an argument of a jitted function. Its `name` is
+the one that it has in `dfm.priors.PRIORS`.
 """
 
 import abc
@@ -26,7 +27,7 @@ class Prior(abc.ABC):
     """A density on latents z in R^d."""
 
     name: ClassVar[str]
-    options: ClassVar[dict[str, Any]] = {}  # of `fit`, with their defaults
+    options: ClassVar[dict[str, Any]] = {}  # of `fit`, with their defaults, whose types --option of dfm.fit_prior takes
 
     @property
     @abc.abstractmethod

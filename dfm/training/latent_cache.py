@@ -1,5 +1,7 @@
 """The posterior's moments of every training picture, computed once: for trainings in which the encoder is frozen."""
 
+import hashlib
+import json
 from collections.abc import Callable, Generator
 from pathlib import Path
 
@@ -8,15 +10,16 @@ import numpy as np
 
 from dfm.array_files import hash_parameters
 from dfm.arrays import pad_batch, to_float
-from dfm.data import Batches
+from dfm.command_line import say
+from dfm.data import Batches, Dataset
 from dfm.data.batches import AHEAD, Batch
 from dfm.data.prefetch import read_ahead
 from dfm.data.prepared import writing
+from dfm.errors import UserError
 from dfm.models.autoencoder_kl import AutoencoderKL, pad_to_stride
 from dfm.objectives.protocol import Params
 from dfm.progress import Progress
-
-CHUNK = 64
+from dfm.training.latent_scale import pictures_at_once
 
 
 def is_constant(batches: Batches) -> bool:
@@ -40,26 +43,53 @@ class CachedBatches:
 
 
 def cached(batches: Batches, model: AutoencoderKL, params: Params, folder: Path) -> CachedBatches:
-    """The batches with moments, from `folder`/moments-<checksum>.npy where an earlier start has left it.
+    """The batches with moments, from `folder`/moments-<hash>.npy where an earlier start has left it.
 
     The file is a memory map, [examples, height / f, width / f, 2 latent_channels] float32: a 24th of what pictures
-    as float32 would take at f = 8 with four channels. Its name holds a checksum of the encoder's parameters.
+    as float32 would take at f = 8 with four channels. Its name holds a hash of all that the moments depend on:
+    pictures, parameters of the encoder, and the settings that no parameter shows.
     """
     encoder = {name: values for name, values in params.items() if name in ("encoder", "quant_conv")}
-    path = folder / f"moments-{hash_parameters(encoder)[:16]}.npy"
-    count = len(batches.dataset)
+    dataset = batches.dataset
+    path = folder / f"moments-{_key(dataset, model, encoder)}.npy"
     encode = jax.jit(lambda images: model.apply({"params": encoder}, images, method="moments"))
-    if not path.exists():
-        first = pad_to_stride(batches.dataset.take(np.arange(1)), model.stride)[0]
-        shape = jax.eval_shape(encode, to_float(first)).shape[1:]
-        total = len(range(0, count, CHUNK))
-        with writing(path, (count, *shape), np.float32) as moments, Progress(total, "encoding", "batch") as progress:
-            for start in progress.over(range(0, count, CHUNK)):
-                rows = np.arange(start, min(start + CHUNK, count))
-                moments[rows] = _encode(encode, batches.dataset.take(rows), model.stride)
-    return CachedBatches(batches, np.load(path, mmap_mode="r"))
+    first = pad_to_stride(dataset.take(np.arange(1)), model.stride)[0]
+    shape = (len(dataset), *jax.eval_shape(encode, to_float(first)).shape[1:])
+    found = _open(path, shape)
+    how = "taken from"
+    if found is None:
+        how = "encoded once, kept in"
+        _encode_all(dataset, encode, model.stride, path, shape)
+        found = _open(path, shape)
+    if found is None:
+        raise UserError(f"{path}: cannot be read back after it was written")
+    say(f"dfm.train: moments of the frozen encoder {how} {path} ({found.nbytes / 1e6:,.1f} MB)")
+    return CachedBatches(batches, found)
 
 
-def _encode(encode: Callable, images: np.ndarray, stride: int) -> np.ndarray:
-    padded = pad_batch(images, CHUNK)
-    return np.asarray(encode(to_float(pad_to_stride(padded, stride)[0])))[: len(images)]
+def _key(dataset: Dataset, model: AutoencoderKL, encoder: Params) -> str:
+    settings = {name: getattr(model, name) for name in ("norm_num_groups", "act_fn", "padding_mode", "dtype")}
+    parts = (hash_parameters(encoder), json.dumps(dataset.fingerprint(), sort_keys=True), repr(settings))
+    return hashlib.sha256("|".join(parts).encode()).hexdigest()[:16]
+
+
+def _open(path: Path, shape: tuple[int, ...]) -> np.ndarray | None:
+    """The memory map; None where there is none of this shape, whatever else is there."""
+    try:
+        moments = np.load(path, mmap_mode="r", allow_pickle=False)
+    except (OSError, ValueError, EOFError):
+        return None
+    matches = isinstance(moments, np.ndarray) and moments.shape == shape and moments.dtype == np.float32
+    return moments if matches else None
+
+
+def _encode_all(dataset: Dataset, encode: Callable, stride: int, path: Path, shape: tuple[int, ...]) -> None:
+    """Writes the file; as many pictures go through the encoder at once as their pixels allow."""
+    height, width, _ = dataset.take(np.arange(1)).shape[1:]
+    size, count = pictures_at_once(height, width), len(dataset)
+    starts = range(0, count, size)
+    with writing(path, shape, np.float32) as moments, Progress(len(starts), "encoding", "batch") as progress:
+        for start in progress.over(starts):
+            rows = np.arange(start, min(start + size, count))
+            images = pad_to_stride(to_float(pad_batch(dataset.take(rows), size)), stride)[0]
+            moments[rows] = np.asarray(encode(images))[: len(rows)]

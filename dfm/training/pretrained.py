@@ -14,7 +14,7 @@ from dfm.training.latent_scale import read_latent_scale
 from dfm.training.run_folder import holds_run, read_config
 from dfm.training.runs import load_run
 
-UNSEEN = ("norm_num_groups", "act_fn")  # change what parameters mean, and no shape shows them
+UNSEEN = ("norm_num_groups", "act_fn", "padding_mode")  # change what parameters mean, and no shape shows them
 
 
 def load_autoencoder(
@@ -43,10 +43,10 @@ def load_autoencoder(
 def _load_run_model(path: str | Path, which: Any = "latest") -> tuple[Any, Params]:
     """(model, parameters) of any run; the moving average where there is one.
 
-    An autoencoder's scaling_factor and shift_factor are those that the run has measured on its data, where it has.
+    An autoencoder's scaling_factor and shift_factor are those that the run has measured at this step, where it has.
     """
     run = load_run(path, which)
-    return run.model.clone(**read_latent_scale(path)), run.params  # type: ignore[attr-defined]  # a Flax module's
+    return run.model.clone(**read_latent_scale(path, run.step)), run.params  # type: ignore[attr-defined]  # a Flax module's
 
 
 def load_groups(settings: ConfigDict, like: Params, objective: Objective) -> tuple[Params, Any]:
@@ -64,7 +64,7 @@ def load_groups(settings: ConfigDict, like: Params, objective: Objective) -> tup
     source, found = (_load_run_model if holds_run(settings.path) else load_pretrained)(settings.path)
     for key in UNSEEN:
         theirs, ours = (getattr(side, key, None) for side in (source, objective.model))
-        if theirs != ours:
+        if str(theirs).lower() != str(ours).lower():
             raise UserError(f"{settings.path}: {key} is {theirs!r} there and {ours!r} in this model")
     known = [name for name in like if name in found and group_of(objective, name).kept]
     chosen = list(settings.groups) or known

@@ -12,6 +12,7 @@ from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
 from dfm import models, objectives
+from dfm.command_line import say
 from dfm.data import Batches, load
 from dfm.data.folder import refuse_damaged
 from dfm.errors import UserError
@@ -27,6 +28,7 @@ from dfm.training.latent_cache import CachedBatches, cached, is_constant
 from dfm.training.latent_scale import keep_latent_scale
 from dfm.training.latent_start import check_components, principal_components
 from dfm.training.pretrained import load_groups
+from dfm.training.runs import load_run
 from dfm.training.sharding import check_batch_size, data_mesh, on_this_process
 from dfm.training.state import TrainState, initial_state
 
@@ -58,7 +60,16 @@ class Training:
 
     def with_cache(self, state: TrainState) -> Batches | CachedBatches:
         """The batches; with latents in them where the encoder is frozen and sees the same pictures each epoch."""
-        if not self.encoder_is_frozen or not is_constant(self.batches) or jax.process_count() > 1:
+        if not self.encoder_is_frozen:
+            return self.batches
+        if jax.process_count() > 1 or not is_constant(self.batches):
+            why = (
+                "there are several processes"
+                if jax.process_count() > 1
+                else "pictures are cropped or mirrored at random (without dataset.crop and dataset.flip they are kept)"
+            )
+            if jax.process_index() == 0:
+                say(f"dfm.train: moments of the frozen encoder are computed in every step: {why}")
             return self.batches
         assert isinstance(self.model, AutoencoderKL)  # nothing else freezes its encoder
         return cached(self.batches, self.model, on_this_process(state.params), Path(self.workdir))
@@ -101,7 +112,8 @@ def build(config: ConfigDict, workdir: str, data_dir: str | None, lpips: LpipsFi
             check_components(len(dataset), math.prod(shape), table.shape[1])
     optimizer = optimizers.build(config.optimizer.to_dict(), config.total_steps, groups, tuple(objective.groups))
     if config.pretrained.path and not run_folder.has_begun(workdir):  # noticed before the folder is made
-        load_groups(config.pretrained, jax.eval_shape(objective.init, key), objective)
+        found, _ = load_groups(config.pretrained, jax.eval_shape(objective.init, key), objective)
+        check_frozen(objective, key, tuple(found))
     return Training(config, workdir, mesh, batches, model, objective, optimizer, _held_out(config, objective, data_dir))
 
 
@@ -129,6 +141,16 @@ def ready_to_train(objective: Objective, shape: tuple[int, int, int], config: Co
     return replace(objective, lpips=lpips.load())  # type: ignore[type-var]  # a dataclass with this field
 
 
+def check_frozen(objective: Objective, key: jax.Array, loaded: tuple[str, ...]) -> None:
+    """UserError where a group of parameters that does not learn would stay at random numbers."""
+    for name in jax.eval_shape(objective.init, key):
+        if not group_of(objective, name).learns and name not in loaded:
+            raise UserError(
+                f"config: {name} does not learn and would stay random: pretrained.groups must have it, beside what "
+                f"they have ({', '.join(loaded)})"
+            )
+
+
 def start_from_pictures(training: Training, state: TrainState, sharding) -> TrainState:
     """The first state with what the objective wants of it fitted to the pictures: latent table, decoder."""
     objective, dataset = training.objective, training.batches.dataset
@@ -146,9 +168,16 @@ def start_from_pictures(training: Training, state: TrainState, sharding) -> Trai
 
 
 def start_from_pretrained(training: Training, state: TrainState, sharding) -> TrainState:
-    """The first state with the groups of parameters that config.pretrained names, where it names a path."""
+    """The first state with the groups of parameters that config.pretrained names, where it names a path.
+
+    Where it names no groups, so that all are taken, the model's statistics in a run are taken with them.
+    """
     if not training.config.pretrained.path:
         return state
+    path, objective = training.config.pretrained.path, training.objective
+    if objective.model_statistics and not training.config.pretrained.groups and run_folder.holds_run(path):
+        known = jax.device_put(load_run(path).statistics, sharding)
+        state = replace(state, statistics={**state.statistics, **known})
     shapes = jax.eval_shape(lambda: state.params)
     groups, source = load_groups(training.config.pretrained, shapes, training.objective)
     if training.encoder_is_frozen and jax.process_index() == 0:

@@ -52,8 +52,8 @@ def recipe_robust() -> str:
     for line in lines:
         config = line["config"]
         net = (tuple(config["widths"]), config["settings"]["steps"])
-        gains = found.setdefault(net, {}).setdefault(config["picture"]["name"], {})
-        gains[config["value"] or "default"] = line["metrics"]["psnr"]
+        decibels = found.setdefault(net, {}).setdefault(config["picture"]["name"], {})
+        decibels[config["value"] or "default"] = line["metrics"]["psnr"]
     body = []
     for (widths, steps), pictures in found.items():
         gains = [psnr["default"] - psnr["thesis"] for psnr in pictures.values() if len(psnr) == 2]

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from sklearn.datasets import load_digits
 
-from dfm.data import Batches, load
+from dfm.data import Batches, datasets, load, prepare
 from dfm.data.datasets import default_data_dir
 from dfm.data.prepared import writing
 from dfm.errors import UserError
@@ -194,3 +194,21 @@ def test_a_folder_that_is_a_file_is_refused(tmp_path):
     (tmp_path / "new").write_text("")
     with pytest.raises(UserError, match="cannot be written"), writing(tmp_path / "new" / "train-images.npy", (2,)):
         pass
+
+
+def test_arrays_of_ones_own_under_another_name_are_told_by_the_name_they_need(data_dir, capsys):
+    (data_dir / "mine").mkdir()
+    np.save(data_dir / "mine" / "images.npy", pictures(3))
+    wanted = data_dir / "mine" / "train-images.npy"
+    message = f"mine: has no train split ({wanted}: no such file)"
+    assert refusal("mine", "train", data_dir) == message
+    assert prepare.main(["mine", f"--data_dir={data_dir}"]) == 2
+    assert capsys.readouterr().err == f"dfm.data.prepare: {message}\n"
+
+
+def test_a_reader_by_name_needs_no_preparation(monkeypatch, tmp_path, capsys):
+    reader = lambda name, split, data_dir: (datasets.ArrayPictures(pictures(4)), np.arange(4), ())  # noqa: E731
+    monkeypatch.setitem(datasets.READERS, "fours", reader)
+    assert load("fours", "train+test", tmp_path).labels.tolist() == [0, 1, 2, 3, 0, 1, 2, 3]
+    assert prepare.main(["fours", f"--data_dir={tmp_path}"]) == 0
+    assert capsys.readouterr().out == "fours: needs no preparation\n"

@@ -5,8 +5,9 @@ import pytest
 
 from dfm.errors import UserError
 from dfm.evaluation.evaluation import Evaluation, Sampler
-from dfm.evaluation.metric import Value
+from dfm.evaluation.metric import SAMPLES, Metric, Value
 from dfm.evaluation.plan import Resources, make_plan
+from dfm.evaluation.references import Statistics
 from dfm.evaluation.registry import GROUPS, METRICS, known_names, parse_metrics, result_name
 from dfm.evaluation.report import format_number, make_line, merge_repeats
 from dfm.evaluation.sources import ArraySource
@@ -72,6 +73,31 @@ def test_inception_score_needs_the_head(digits_for_inception):
     lines = list(Evaluation(plan, [Sampler(lambda seed: pictures())], pictures(40, seed=1)).lines())
     assert [line["metric"] for line in lines] == ["is", "fid"]
     assert 1 <= lines[0]["value"] <= 10 and lines[0]["spread_over"] == "splits" and lines[0]["details"]["head_sha256"]
+
+
+def test_a_metric_on_samples_may_look_at_the_pictures(monkeypatch):
+    """Mean brightness has no network: one line over seeds all the same, and a refusal where there are no pictures."""
+
+    def brightness(inputs):
+        means = [
+            np.mean(np.concatenate(list(source.batches(0, source.count))))
+            for source in (inputs.samples, inputs.originals)
+        ]
+        return {"brightness": Value(float(means[0] - means[1]))}
+
+    monkeypatch.setitem(METRICS, "brightness", Metric(brightness, "difference of means", SAMPLES))
+    white, grey = (
+        ArraySource(name, np.full((3, 8, 8, 1), level, np.uint8)) for name, level in (("w", 255), ("g", 100))
+    )
+    plan = make_plan(parse_metrics("brightness"), resources(count=3, reference=grey))
+    sampler = Sampler(lambda seed: (white, grey)[seed])
+    lines = list(Evaluation(plan, [sampler], grey, seeds=(0, 1)).lines())
+    assert [(line["metric"], line["value"], line["details"]["values"]) for line in lines] == [
+        ("brightness", 77.5, [155.0, 0.0])
+    ]
+    assert lines[0]["samples"]["count"] == 3 and lines[0]["reference"]["id"] == "g"
+    with pytest.raises(UserError, match="brightness: needs the references' pictures, and moments.npz holds statistics"):
+        make_plan(parse_metrics("brightness"), resources(reference=Statistics("moments.npz", {})))
 
 
 def test_counts_that_are_too_small_are_refused():

@@ -8,15 +8,9 @@ from random_autoencoders import FAST_COMPILE, random_params
 
 from dfm import models
 from dfm.errors import UserError
-from dfm.models.autoencoder_kl import (
-    AutoencoderKL,
-    crop,
-    pad_to_stride,
-    published_variants,
-    scale_latents,
-    unscale_latents,
-)
+from dfm.models.autoencoder_kl import AutoencoderKL, crop, pad_to_stride
 from dfm.models.distributions import DiagonalGaussian
+from dfm.models.published import published_variants
 
 TINY = AutoencoderKL(block_out_channels=(4, 8), norm_num_groups=2)
 
@@ -142,16 +136,6 @@ def test_bfloat16_is_near_float32_and_returns_float32(params):
     assert kernels == {np.dtype(np.float32)}
 
 
-def test_scaling_has_an_inverse():
-    z = jnp.asarray(np.random.default_rng(0).normal(size=(2, 3, 3, 4)), jnp.float32)
-    sd3 = TINY.clone(scaling_factor=1.5305, shift_factor=0.0609)
-    np.testing.assert_allclose(scale_latents(z, sd3), (z - 0.0609) * 1.5305, rtol=1e-6)
-    playground = TINY.clone(scaling_factor=0.5, latents_mean=(1.0, 2.0, 3.0, 4.0), latents_std=(1.0, 2.0, 4.0, 8.0))
-    np.testing.assert_allclose(scale_latents(z, playground)[..., 3], (z[..., 3] - 4.0) * 0.5 / 8.0, rtol=1e-6)
-    for model in (TINY, sd3, playground):
-        np.testing.assert_allclose(unscale_latents(scale_latents(z, model), model), z, rtol=0, atol=1e-6)
-
-
 @pytest.mark.parametrize(
     "change, message",
     [
@@ -161,6 +145,9 @@ def test_scaling_has_an_inverse():
         ({"up_block_types": ("UpDecoderBlock2D", "Up")}, "'Up', not one of"),
         ({"latent_channels": 0}, "latent_channels must be at least 1"),
         ({"act_fn": "sine"}, "act_fn is 'sine'"),
+        ({"padding_mode": "circular"}, "padding_mode is 'circular', not one of zeros, reflect"),
+        ({"patch_size": (2,)}, "patch_size is .2,., not .height, width."),
+        ({"patch_size": (2, 2), "latents_mean": (0.0,) * 4}, "4 numbers for 4 latent_channels in patches of .2, 2."),
     ],
 )
 def test_what_cannot_be_is_refused(change, message):

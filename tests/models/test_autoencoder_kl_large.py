@@ -67,9 +67,16 @@ def test_height_over_four_devices_equals_one(params):
         assert relative(split, whole(MODEL, params, x, method)) < 1e-5
 
 
-def test_small_pictures_are_one_blended_tile(params):
+@pytest.mark.parametrize("size", [(3, 4), (8, 8)])
+def test_pictures_no_larger_than_a_tile_stay_whole(params, size):
+    model, z = MODEL.clone(sample_size=16), random_values(1, *size, 4)
+    assert relative(blended_decode(model, params, z), whole(MODEL, params, z, "decode")) < 1e-6
+    x = random_values(1, 2 * size[0], 2 * size[1], 3)
+    assert relative(blended_encode(model, params, x).mean, whole(MODEL, params, x, "moments")[..., :4]) < 1e-6
+
+
+def test_tiles_too_small_are_refused(params):
     z = random_values(1, 3, 4, 4)
-    assert relative(blended_decode(MODEL.clone(sample_size=16), params, z), whole(MODEL, params, z, "decode")) < 1e-6
     with pytest.raises(ValueError, match="too small for a stride"):
         blended_decode(MODEL.clone(sample_size=1), params, z)
 
@@ -84,9 +91,14 @@ def test_blended_tiles_are_those_of_diffusers():
     model = AutoencoderKL(**vectors.with_block_types(config))
     params = random_params(model)
     peer.enable_tiling()
-    x, z = random_values(1, 12, 8, 3), random_values(1, 6, 6, 4)
-    with torch.no_grad():
-        theirs = peer.encode(torch.from_numpy(x.transpose(0, 3, 1, 2).copy())).latent_dist.mean
-        pictures = peer.decode(torch.from_numpy(z.transpose(0, 3, 1, 2).copy())).sample
-    assert relative(blended_encode(model, params, x).mean, theirs.numpy().transpose(0, 2, 3, 1)) < 1e-5
-    assert relative(blended_decode(model, params, z), pictures.numpy().transpose(0, 2, 3, 1)) < 1e-5
+    for x, z in (
+        (random_values(1, 12, 8, 3), random_values(1, 6, 6, 4)),
+        (random_values(1, 8, 8, 3), random_values(1, 4, 4, 4)),  # no larger than a tile: whole
+        (random_values(1, 7, 8, 3), random_values(1, 3, 4, 4)),
+        (random_values(1, 6, 9, 3), random_values(1, 2, 5, 4)),  # one side is larger
+    ):
+        with torch.no_grad():
+            theirs = peer.encode(torch.from_numpy(x.transpose(0, 3, 1, 2).copy())).latent_dist.mean
+            pictures = peer.decode(torch.from_numpy(z.transpose(0, 3, 1, 2).copy())).sample
+        assert relative(blended_encode(model, params, x).mean, theirs.numpy().transpose(0, 2, 3, 1)) < 1e-5
+        assert relative(blended_decode(model, params, z), pictures.numpy().transpose(0, 2, 3, 1)) < 1e-5

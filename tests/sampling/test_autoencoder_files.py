@@ -11,9 +11,11 @@ from random_autoencoders import random_params
 from dfm import evaluate, sample
 from dfm.arrays import to_float, to_uint8
 from dfm.conversion import save_pretrained
+from dfm.errors import UserError
 from dfm.models.autoencoder_kl import AutoencoderKL
 from dfm.picture_files import load_picture, save_picture
 from dfm.sampling import autoencoder_files
+from dfm.sampling.autoencoder_files import FileCoder
 
 MODEL = AutoencoderKL(block_out_channels=(4, 8), norm_num_groups=2, latent_channels=3)
 
@@ -155,3 +157,45 @@ def test_diagnostics_of_a_folder(tmp_path, capsys, photograph):
     assert 0 < lines["smoothness"]["value"] <= lines["smoothness"]["details"]["largest"]
     for name in ("memorisation", "fid"):
         assert "makes reconstructions and no samples" in refused(capsys, *words, f"--metrics={name}", command=evaluate)
+
+
+def test_a_folder_of_pictures_to_a_folder_of_latents_and_back(tmp_path, capsys, folder, photograph):
+    """Odd sizes return at their size; grey ones become coloured; what cannot be read is told, and the rest is done."""
+    shapes = {"odd.png": (83, 31, 3), "deep/grey.png": (9, 12, 1), "deep/small.png": (1, 1, 3)}
+    pictures = tmp_path / "pictures"
+    for name, (height, width, channels) in shapes.items():
+        (pictures / name).parent.mkdir(parents=True, exist_ok=True)
+        picture = np.resize(photograph, (height, width, 3))[..., :channels]
+        save_picture(pictures / name, picture)
+    (pictures / "broken.png").write_bytes(b"no picture")
+    latents, back = tmp_path / "latents", tmp_path / "back"
+    assert sample.main([f"--vae={folder}", f"--encode={pictures}", f"--output={latents}", "--pad_to=4"]) == 2
+    told = capsys.readouterr()
+    assert len(told.out.splitlines()) == 3 and "1 of 4 files failed" in told.err and "broken.png" in told.err
+    assert sorted(str(path.relative_to(latents)) for path in latents.rglob("*.npz")) == [
+        "deep/grey.npz",
+        "deep/small.npz",
+        "odd.npz",
+    ]
+    assert sample.main([f"--vae={folder}", f"--decode={latents}", f"--output={back}"]) == 0
+    for name, (height, width, _) in shapes.items():
+        assert load_picture(back / name).shape == (height, width, 3)
+    save_picture(pictures / "odd.jpg", photograph[:8, :8])
+    both = [f"--vae={folder}", f"--encode={pictures}", f"--output={latents}"]
+    assert "would both become" in refused(capsys, *both)
+    assert "would be lost" in refused(capsys, f"--vae={folder}", f"--decode={latents}", f"--output={latents}")
+    (tmp_path / "empty").mkdir()
+    empty = f"--encode={tmp_path / 'empty'}"
+    assert "no pictures in this folder" in refused(capsys, f"--vae={folder}", empty, f"--output={latents}")
+
+
+def test_float16_that_overflows_is_told_by_its_file(tmp_path, params, photo):
+    """A convolution made so large that float16 cannot hold its results."""
+    convolution = jax.tree.map(lambda leaf: leaf * 1e6, params["encoder"]["conv_out"])
+    large = {**params, "encoder": {**params["encoder"], "conv_out": convolution}}
+    coder = FileCoder(MODEL.clone(dtype="float16"), large)
+    with pytest.raises(UserError, match="photo.png: the encoder makes NaN .* float16 overflows .force_upcast."):
+        with pytest.warns(RuntimeWarning, match="float16 overflowed"):
+            coder.encode_file(photo, tmp_path / "photo.npz")
+            jax.effects_barrier()
+    assert not (tmp_path / "photo.npz").exists()

@@ -2,6 +2,7 @@
 
 import functools
 import json
+import shutil
 from pathlib import Path
 
 import jax
@@ -17,12 +18,15 @@ from dfm.conversion import load_pretrained, save_pretrained
 from dfm.convert import main as convert
 from dfm.data import Batches, load
 from dfm.errors import UserError
-from dfm.models.autoencoder_kl import parameter_shapes, scale_latents
+from dfm.models.autoencoder_kl import parameter_shapes
+from dfm.models.latent_scaling import scale_latents
 from dfm.objectives.autoencoder import Autoencoder
 from dfm.objectives.protocol import group_of
 from dfm.training import optimizers
 from dfm.training import step as steps
 from dfm.training.latent_cache import is_constant
+from dfm.training.latent_scale import read_latent_scale
+from dfm.training.pretrained import load_autoencoder
 from dfm.training.runs import load_run
 from dfm.training.state import TrainState
 
@@ -123,6 +127,9 @@ def test_a_frozen_encoder_keeps_its_bytes_and_another_decoder_learns_from_cached
         assert not any(f"['{group}']" in name for name in state if "opt_state" in name or "ema_params" in name)
     assert any("['opt_state']['decoder']" in name for name in state)
     assert after["decoder"]["conv_out"]["kernel"].shape[2] == 8
+    with pytest.raises(UserError, match="config: quant_conv does not learn and would stay random"):
+        frozen = frozen_config(whole, **{"pretrained.groups": ("encoder", "post_quant_conv", "decoder")})
+        train.train(frozen, str(tmp_path / "random"))
     (cache,) = tmp_path.glob("moments-*.npy")
     dataset = load("digits", "train")
     model = models.build(resolve(config).model)
@@ -174,7 +181,7 @@ def test_previews_measure_the_scale_of_latents_and_the_exported_config_has_it(wh
     shown = jax.device_put(state.params)
     Previews(run.objective, batches, whole).write(TrainState(0, None, shown, None, None, None), 6)
     assert len(list((whole / "pictures").iterdir())) == 2
-    scale = json.loads((whole / "latent_scale.json").read_text())
+    scale = json.loads((whole / "latent_scale.json").read_text())["6"]
     assert convert([str(whole), str(tmp_path / "vae")]) == 0
     model, params = load_pretrained(tmp_path / "vae")
     assert (model.scaling_factor, model.shift_factor) == (scale["scaling_factor"], scale["shift_factor"])
@@ -182,6 +189,33 @@ def test_previews_measure_the_scale_of_latents_and_the_exported_config_has_it(wh
     posterior = model.apply({"params": params}, images, method="encode")
     scaled = np.asarray(scale_latents(posterior.sample(jax.random.key(0)), model))
     assert abs(scaled.mean()) < 0.02 and abs(scaled.std() - 1) < 0.02
+
+
+def test_a_scale_belongs_to_a_step_and_is_measured_where_none_was(whole, tmp_path, capsys):
+    """Previews of step 3 say nothing of step 6, whose weights are others: dfm.convert measures on the run's digits."""
+    run = tmp_path / "run"
+    shutil.copytree(whole, run)
+    for text in (
+        '{"step": 3, "scaling_factor": 9.0, "shift_factor": 0.0}',  # as earlier versions wrote it
+        '{"3": {"scaling_factor": 9.0, "shift_factor": 0.0}}',
+    ):
+        (run / "latent_scale.json").write_text(text)
+        assert load_autoencoder(run)[0].scaling_factor is None
+        assert read_latent_scale(run, 3)["scaling_factor"] == 9.0
+    assert convert([str(run), str(tmp_path / "vae")]) == 0
+    model, params = load_pretrained(tmp_path / "vae")
+    images = to_float(load("digits", "train").take(np.arange(1500)))
+    posterior = model.apply({"params": params}, images, method="encode")
+    scaled = np.asarray(scale_latents(posterior.sample(jax.random.key(0)), model))
+    assert abs(scaled.mean()) < 0.03 and abs(scaled.std() - 1) < 0.03
+    config = json.loads((run / "config.json").read_text())
+    config["dataset"]["name"] = f"folder:{tmp_path}/gone"
+    (run / "config.json").write_text(json.dumps(config))
+    capsys.readouterr()
+    assert convert([str(run), str(tmp_path / "unknown")]) == 0
+    told = capsys.readouterr().err
+    assert "cannot be measured" in told and "gone" in told and "scaling_factor is null" in told
+    assert load_pretrained(tmp_path / "unknown")[0].scaling_factor is None
 
 
 def test_parts_of_a_batch_add_up_to_the_whole():
@@ -242,6 +276,7 @@ def test_the_rate_of_a_preset_is_that_of_the_whole_autoencoder(word):
 def test_every_word_takes_a_step_at_its_quick_setting(argument):
     """Traced, not computed: tests/test_train.py computes two steps of the default word's."""
     config = read_config(argument)
+    assert config.optimizer.warmup_steps < config.total_steps / 2
     objective, shapes, sizes = counts(config)
     assert sum(sizes.values()) < 6_000_000
     side = 32 if "cifar10" in argument else 64

@@ -119,6 +119,7 @@ def damage(workdir, step, flip):
     largest.write_bytes(data if flip else data[: len(data) // 2])
 
 
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # orbax's threads on broken files
 @pytest.mark.parametrize("flip", [False, True], ids=["truncated", "one bit flipped"])
 def test_a_damaged_checkpoint_is_told_and_the_last_sound_one_named(tmp_path, capsys, flip):
     config = tiny_config()

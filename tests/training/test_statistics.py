@@ -10,7 +10,7 @@ from stand_in import tiny_config
 
 from dfm import models, objectives, train
 from dfm.arrays import to_uint8
-from dfm.data import load
+from dfm.data import Batches, load
 from dfm.errors import UserError
 from dfm.picture_files import load_picture
 from dfm.sampling import RunData
@@ -37,8 +37,6 @@ def runs(tmp_path_factory):
 
 
 def expected_means():
-    from dfm.data import Batches
-
     means, batches = np.zeros((10, 64)), Batches(load("digits"), BATCH, seed=0)
     for step in range(STEPS):
         batch = batches.at(step)
@@ -58,6 +56,18 @@ def test_statistics_of_the_model_outlive_the_training_bit_for_bit(runs):
     )
     assert whole.sha256 == cut.sha256
     assert whole.sha256 != dataclasses.replace(whole, statistics={"averages": {"means": jnp.zeros((10, 64))}}).sha256
+
+
+def test_a_training_that_starts_from_a_run_takes_its_statistics_too(runs, tmp_path, monkeypatch):
+    monkeypatch.setattr(models, "build", lambda config, shape=None: AveragingModel())
+    monkeypatch.setattr(objectives, "build", lambda config, model: Averaging(model))
+    changes = {"pretrained.path": str(runs[0].workdir), "dataset.label": 3, "optimizer.learning_rate": 0.0}
+    assert train.train(tiny_config(total_steps=1, **changes), str(tmp_path)) == 0
+    before, after = (np.asarray(run.statistics["averages"]["means"]) for run in (runs[0], load_run(tmp_path)))
+    others = np.arange(10) != 3
+    np.testing.assert_array_equal(after[others], before[others])
+    first = Batches(load("digits", label=3), BATCH, seed=0).at(0)["image"].reshape(BATCH, 64) / 127.5 - 1
+    np.testing.assert_allclose(after[3], 0.8 * before[3] + 0.2 * first.mean(0), atol=1e-5)
 
 
 def test_painting_uses_statistics_and_labels(runs):
@@ -84,8 +94,6 @@ def test_encodings_of_a_data_set_are_given_its_labels(runs):
 def test_previews_use_them_too(runs):
     run = runs[0]
     page = load_picture(run.workdir / "pictures" / f"reconstructions-{STEPS:08d}.png")
-    from dfm.data import Batches
-
     first = Batches(load("digits"), BATCH, seed=0).at(0)
     painter = Painter(run)
     expected = painter.paint(painter.encode(first["image"][:1], first["label"][:1]), first["label"][:1])
