@@ -68,11 +68,12 @@ def jax_form(loss, networks, latents, target, layout):
     return lambda: jax.block_until_ready(step(networks, latents))
 
 
-def torch_form(networks, latents, target, layout, threads: int):
+def torch_form(task: tuple, threads: int):
     import torch
 
     from dfm.peers import latent_codec
 
+    networks, latents, target, layout = task
     torch.set_num_threads(threads)
     tensors = {name: torch.tensor(np.asarray(value), requires_grad=True) for name, value in networks.items()}
     vector = torch.tensor(np.asarray(latents), requires_grad=True)
@@ -152,7 +153,7 @@ def main() -> None:
         task = problem(picture, 0)
         forms = {"plain": jax_form(plain_loss, *task), "ours": jax_form(fast_loss, *task)}
         if importlib.util.find_spec("torch") is not None:
-            forms["torch"] = torch_form(*task, args.threads)
+            forms["torch"] = torch_form(task, args.threads)
         disagreement = largest_disagreement(forms)
         if disagreement > TOLERANCE:
             raise SystemExit(f"{size}: the forms disagree by {disagreement:.1e}")

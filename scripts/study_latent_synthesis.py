@@ -128,7 +128,7 @@ SYNTHESES = {
     "relu-16-16": two_layers(16),
     "relu-24-24": two_layers(24),
     "sine-26": one_layer(jnp.sin, 26),
-    "linear": Synthesis("linear alone", lambda grids, channels: {}, lambda networks, f: 0.0),
+    "linear": Synthesis("linear alone", lambda grids, channels: {}, lambda networks, f: jnp.zeros(())),
 }
 
 
@@ -163,7 +163,7 @@ def in_place(synthesis: Synthesis) -> Iterator[None]:
     try:
         shapes.array_shapes, quantization.GROUPS, fitting.initial_networks = array_shapes, groups, initial_networks
         refinement.GROUPS = groups
-        pieces.mix = lambda networks, f: mixed(pieces.subset(networks, names), f)
+        pieces.mix = lambda networks, features: mixed(pieces.subset(networks, names), features)
         jax.clear_caches()
         yield
     finally:
@@ -189,7 +189,7 @@ def fit(picture: np.ndarray, rate_weight: float, steps: int, seed: int) -> dict:
         for k, grid in enumerate(grids)
     )
     network_bits = quantization.bits(networks, layout)
-    floats = refinement.dequantized(networks, layout)
+    floats = {name: jnp.asarray(array) for name, array in refinement.dequantized(networks, layout).items()}
     features = model.upsample([jnp.asarray(grid, jnp.float32) for grid in grids], floats["upsampling"])
     mixed = pieces.mix(floats, features.reshape(layout.grids, -1)).reshape(-1, layout.height, layout.width)
     painted = np.clip(np.rint(255 * np.asarray(model.filtered(floats, mixed))), 0, 255)

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float
+from jaxtyping import Array, ArrayLike, Float
 
 from dfm.codec.latents import model
 from dfm.models.fourier_kernels import cos_sin_pi
@@ -226,7 +226,7 @@ squared_error.defvjp(_error_forward, lambda gradients, cotangent: (*_scaled(grad
 
 
 def loss(
-    networks: model.Networks, grids: list[Array], target: Float[Array, "channels height width"], rate_weight: Array
+    networks: model.Networks, grids: list[Array], target: Float[Array, "channels height width"], rate_weight: ArrayLike
 ) -> tuple[Array, dict[str, Array]]:
     """Mean squared error + rate_weight * bits per pixel, and both parts."""
     y = jnp.concatenate([grid.ravel() for grid in grids])
