@@ -18,7 +18,7 @@ CONTROLLED = (0.2, 0.6)  # share of the steps in which the weight follows the ra
 CONTROL_EXPONENT, CONTROL_FACTOR = 0.5, 1.5  # of the ratio of rates, and the most in one chunk
 CLOSE_ENOUGH = 0.97  # of a target in bytes
 MOST_AGAIN = 6
-USUAL_SLOPE, SLOPES = -0.55, (-0.8, -0.15)  # of log bytes over log weight: about the root; less at high rates
+USUAL_SLOPE = -0.55  # of log bytes over log weight: about the root
 MOST_STEP = 8.0  # factor on the weight
 MARGIN = 0.99
 MOST_WEIGHT_RATIO = 4.0  # between fits of which the second goes on where the first ended
@@ -74,21 +74,19 @@ def fit_picture(
 
 
 def next_weight(tried: Sequence[Try], wanted_bytes: float) -> float:
-    """The weight at which the size is expected: between the nearest above and below, or along the latest two."""
+    """The weight at which the size is expected: between the latest try above and the latest below, or further on.
+
+    A fit that goes on also gets better and larger, so steps grow while the tries stay on one side."""
     over = [one for one in tried if one.bytes > wanted_bytes]
     under = [one for one in tried if one.bytes <= wanted_bytes]
-    latest, slope = tried[-1], USUAL_SLOPE
-    if over and under:
-        # the largest weight whose file is too large may lie beyond one that fits: fits differ by chance
-        pair = (max(over, key=lambda one: one.weight), min(under, key=lambda one: one.weight))
-    else:
-        pair = (tried[0], latest)
-    run = math.log(pair[1].weight / pair[0].weight)
-    if abs(run) > 1e-3:
-        slope = min(max(math.log(pair[1].bytes / pair[0].bytes) / run, SLOPES[0]), SLOPES[1])
-    nearest = min(tried, key=lambda one: abs(math.log(one.bytes / wanted_bytes)))
-    step = math.log(wanted_bytes / nearest.bytes) / slope
-    return nearest.weight * math.exp(min(max(step, -math.log(MOST_STEP)), math.log(MOST_STEP)))
+    if over and under and over[-1].weight < under[-1].weight:
+        low, high = over[-1], under[-1]
+        way = math.log(low.bytes / wanted_bytes) / math.log(low.bytes / high.bytes)
+        return low.weight * (high.weight / low.weight) ** way
+    latest = tried[-1]
+    repeated = next((i for i, one in enumerate(reversed(tried)) if (one in over) != (latest in over)), len(tried))
+    step = repeated * math.log(wanted_bytes / latest.bytes) / USUAL_SLOPE
+    return latest.weight * math.exp(min(max(step, -math.log(MOST_STEP)), math.log(MOST_STEP)))
 
 
 def file_bytes(content: Content, picture: Picture) -> int:
