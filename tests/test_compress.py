@@ -202,7 +202,7 @@ def test_where_nets_end_is_said(inside, capsys):
 
 
 def test_work_is_bounded_unless_asked_for(inside, capsys, monkeypatch):
-    monkeypatch.setattr(codec, "decode", functools.partial(codec.decode, max_work=1e4))
+    monkeypatch.setattr(codec, "decode_and_describe", functools.partial(codec.decode_and_describe, max_work=1e4))
     assert main(["decode", "photo.dfm", "-o", "new.png"]) == 2
     assert "multiplications" in capsys.readouterr().err and not Path("new.png").exists()
     assert main(["decode", "photo.dfm", "-o", "new.png", "--any-work"]) == 0

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from dfm import results
-from dfm.codec.bench.codecs import COIN_STEPS, known_codecs, known_name, make_codecs
+from dfm.codec.bench.codecs import COIN_STEPS, DFM_CODECS, known_codecs, known_name, make_codecs
 from dfm.codec.bench.plot import numbers, plot
 from dfm.codec.bench.rate_distortion import PROTOCOLS, run
 from dfm.command_line import Parser
@@ -56,9 +56,15 @@ def add_arguments(parser: Parser) -> None:
     )
     parser.add_argument("--json", action="store_true", help="print the summary without its rows as one JSON object")
     parser.meanings = {
-        "effort": ("--codecs with dfm", lambda args: "dfm" in _words(args.codecs)),
-        "rates": ("--codecs with dfm or coin", lambda args: {"dfm", "coin"} & set(_words(args.codecs))),
-        "seed": ("--codecs with dfm or coin", lambda args: {"dfm", "coin"} & set(_words(args.codecs))),
+        "effort": ("--codecs with dfm-latents or dfm-weights", lambda args: set(DFM_CODECS) & set(_words(args.codecs))),
+        "rates": (
+            "--codecs with dfm-latents, dfm-weights or coin",
+            lambda args: {*DFM_CODECS, "coin"} & set(_words(args.codecs)),
+        ),
+        "seed": (
+            "--codecs with dfm-latents, dfm-weights or coin",
+            lambda args: {*DFM_CODECS, "coin"} & set(_words(args.codecs)),
+        ),
         "coin_steps": ("--codecs with coin", lambda args: "coin" in _words(args.codecs)),
         "published": ("the plot: give --plot too", lambda args: args.plot),
     }

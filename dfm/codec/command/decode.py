@@ -94,7 +94,8 @@ def _decode(
     data = read_file(job.source)
     start = time.perf_counter()
     try:
-        picture, facts = codec.decode_and_describe(data, max_work=None if any_work else codec.MAX_WORK)
+        opened = codec.decode_and_describe(data, max_work=None) if any_work else codec.decode_and_describe(data)
+        picture, facts = opened
         facts["decode_seconds"] = time.perf_counter() - start
     except UserError as error:
         raise UserError(f"{job.source}: {error}") from None

@@ -78,7 +78,10 @@ ERRORS = [
     (["decode", "photo.dfm", "-o", "new.xyz"], "cannot write pictures of kind '.xyz'"),
     (["bench", ".", "--output", "nowhere/new.json"], "nowhere does not exist"),
     (["bench", ".", "--output", "new.json", "--plot", "photo.png"], "photo.png: is or holds the input photo.png"),
-    (["bench", ".", "--output", "new.json", "--codecs", "jpeg", "--effort", "3"], "--effort is for --codecs with dfm"),
+    (
+        ["bench", ".", "--output", "new.json", "--codecs", "jpeg", "--effort", "3"],
+        "--effort is for --codecs with dfm-latents or dfm-weights",
+    ),
     (["bench", ".", "--output", "new.json", "--coin-steps", "10"], "--coin-steps is for --codecs with coin"),
     (["bench", ".", "--output", "new.json", "--plot", "new.xyz"], "plots are written as"),
     # numbers

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from dfm import codec
-from dfm.codec.latents import fitting, flat
+from dfm.codec.latents import fitting, flat, shapes
 from dfm.codec.latents.picture_fit import Try, next_weight
 from dfm.codec.weights import recipes
 from dfm.errors import UserError
@@ -87,7 +87,7 @@ def test_impossible_options(picture):
 
 def test_latents_stay_where_the_hard_part_finds_them(picture):
     """With a gradient there integers flip to and fro, and more steps end worse."""
-    grids = 3
+    grids = shapes.usual_grids(*picture.shape[:2])
     fit, _ = fitting.train(picture, fitting.start(picture, grids, 0), grids, 1e-3, 50, 0)
     before = np.array(fit.latents)
     hard = fitting.AGAIN._replace(hard_fraction=1.0)
