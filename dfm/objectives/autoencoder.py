@@ -15,6 +15,7 @@ from dfm.models.distributions import DiagonalGaussian
 from dfm.objectives import adversarial
 from dfm.objectives.discriminator_loss import DiscriminatorLoss
 from dfm.objectives.protocol import Batch, Group, Metrics, Params, Statistics, group_of
+from dfm.registry import check_value
 
 ENCODER = ("encoder", "quant_conv")  # groups of parameters that a frozen encoder keeps
 DISCRIMINATOR, LOG_VARIANCE = "discriminator", "log_variance"  # groups that exist for the training only
@@ -83,8 +84,7 @@ class Autoencoder:
     def __post_init__(self):
         known = {"pixel_loss": PIXEL_LOSSES, "adversarial_loss": tuple(adversarial.DISCRIMINATOR_LOSSES)}
         for name, values in known.items():
-            if getattr(self, name) not in values:
-                raise ValueError(f"{name} is {getattr(self, name)!r}, not one of {', '.join(values)}")
+            check_value(name, getattr(self, name), values)
         for name in (
             "perceptual_weight",
             "kl_weight",

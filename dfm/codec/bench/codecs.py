@@ -1,9 +1,9 @@
 """The codecs of a rate-distortion run: ours, the classical ones and COIN, each with the settings of its curve."""
 
 import dataclasses
-import difflib
 from collections.abc import Callable, Sequence
 
+from dfm import registry
 from dfm.codec.bench import baselines
 from dfm.errors import UserError
 from dfm.picture_files import Picture
@@ -116,14 +116,8 @@ def make_codecs(names: Sequence[str], rates: Sequence[float], effort: int, seed:
     if coin_steps < 1:
         raise UserError(f"--coin-steps must be positive, not {coin_steps}")
     settings = [f"{rate:g}bpp" for rate in rates]
-    names = [known_name(name, known_codecs(), "codec") for name in dict.fromkeys(names)]
+    names = list(dict.fromkeys(names))
+    for name in names:
+        registry.check("codec", name, known_codecs())
     makers = {"dfm": lambda: dfm_codec(settings, effort, seed), "coin": lambda: coin_codec(settings, coin_steps, seed)}
     return [makers[name]() if name in makers else baseline_codec(name) for name in names]
-
-
-def known_name(name: str, known: list[str], what: str) -> str:
-    """`name`, if it is known; else a UserError that lists the known ones and the nearest."""
-    if name in known:
-        return name
-    nearest = difflib.get_close_matches(name, known, n=1, cutoff=0)
-    raise UserError(f"unknown {what} {name!r}; known: {', '.join(known)}; nearest: {nearest[0]}")

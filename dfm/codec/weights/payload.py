@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from dfm.codec.container import CHANNELS, MAX_SHARED_BYTES, check, take
 from dfm.codec.weights import coefficients
 from dfm.codec.weights.coefficients import BASES, FLOAT_TYPES, FloatLayer, QuantizedLayer
+from dfm.registry import nearest
 
 MAX_WIDTH = 12  # 2^12 frequency vectors
 MAX_DEPTH = 64
@@ -43,8 +44,10 @@ class Architecture:
         check(self.channels in CHANNELS, f"{self.channels} channels: only 1 and 3 exist")
         check(1 <= len(self.widths) <= MAX_DEPTH, f"{len(self.widths)} hidden widths, outside 1 ... {MAX_DEPTH}")
         check(all(1 <= w <= MAX_WIDTH for w in self.widths), f"widths {self.widths} outside 1 ... {MAX_WIDTH}")
-        check(self.basis in BASES, f"unknown basis {self.basis!r}; known: {', '.join(BASES)}")
-        check(self.precision in PRECISIONS, f"unknown precision {self.precision!r}; known: {', '.join(PRECISIONS)}")
+        check(self.basis in BASES, f"unknown basis '{self.basis}'{nearest(self.basis, BASES)}")
+        check(
+            self.precision in PRECISIONS, f"unknown precision '{self.precision}'{nearest(self.precision, PRECISIONS)}"
+        )
         units = self.input_scale * INPUT_SCALE_UNIT
         check(units in range(1, 257), f"input scale {self.input_scale} is no multiple of 1/64 between 1/64 and 4")
 
