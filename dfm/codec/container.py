@@ -28,6 +28,7 @@ from jaxtyping import UInt8
 
 from dfm.codec.profiles import PROFILE_NUMBERS, Shape
 from dfm.errors import UserError
+from dfm.registry import nearest
 
 MAGIC = b"\x89DFM"
 VERSION = 2
@@ -54,7 +55,9 @@ class Header:
         check(self.width >= 1 and self.height >= 1, f"the picture size {self.width} x {self.height} is empty")
         check(self.width * self.height <= MAX_PIXELS, f"{self.width} x {self.height} exceeds {MAX_PIXELS} pixels")
         check(self.channels in CHANNELS, f"{self.channels} channels: only 1 and 3 exist")
-        check(self.profile in PROFILE_NUMBERS, f"unknown profile {self.profile!r}; known: {', '.join(PROFILE_NUMBERS)}")
+        check(
+            self.profile in PROFILE_NUMBERS, f"unknown profile '{self.profile}'{nearest(self.profile, PROFILE_NUMBERS)}"
+        )
         check(0 <= self.pixel_checksum < 2**32, f"pixel checksum {self.pixel_checksum} is no 32-bit number")
 
     @property

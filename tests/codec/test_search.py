@@ -132,7 +132,7 @@ def test_quality_is_monotone(monkeypatch, photograph):
         ({"target_bytes": 90_000, "preset": "thesis"}, "thesis preset"),
         ({"target_psnr": 30, "preset": "thesis"}, "thesis preset"),
         ({"target_psnr": 11, "widths": WIDTHS}, "chooses the widths"),
-        ({"preset": "Thesis"}, "known: default, thesis"),
+        ({"preset": "Thesis"}, "did you mean 'thesis'. .known: default, thesis"),
         ({"profile": "waves"}, "known: weights"),
         ({"qualty": 50}, "no option 'qualty'"),
         ({"precision": "int8"}, "known: quantized, float16, float32"),

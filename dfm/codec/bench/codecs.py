@@ -1,9 +1,9 @@
 """The codecs of a rate-distortion run: ours, the classical ones and COIN, each with the settings of its curve."""
 
 import dataclasses
-import difflib
 from collections.abc import Callable, Sequence
 
+from dfm import registry
 from dfm.codec.bench import baselines
 from dfm.errors import UserError
 from dfm.picture_files import Picture
@@ -125,7 +125,9 @@ def make_codecs(names: Sequence[str], rates: Sequence[float], effort: int, seed:
     if coin_steps < 1:
         raise UserError(f"--coin-steps must be positive, not {coin_steps}")
     settings = [f"{rate:g}bpp" for rate in rates]
-    names = [known_name(name, known_codecs(), "codec") for name in dict.fromkeys(names)]
+    names = list(dict.fromkeys(names))
+    for name in names:
+        registry.check("codec", name, known_codecs())
 
     def make(name: str) -> Codec:
         if name in DFM_CODECS:
@@ -133,11 +135,3 @@ def make_codecs(names: Sequence[str], rates: Sequence[float], effort: int, seed:
         return coin_codec(settings, coin_steps, seed) if name == "coin" else baseline_codec(name)
 
     return [make(name) for name in names]
-
-
-def known_name(name: str, known: list[str], what: str) -> str:
-    """`name`, if it is known; else a UserError that lists the known ones and the nearest."""
-    if name in known:
-        return name
-    nearest = difflib.get_close_matches(name, known, n=1, cutoff=0)
-    raise UserError(f"unknown {what} {name!r}; known: {', '.join(known)}; nearest: {nearest[0]}")

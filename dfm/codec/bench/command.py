@@ -9,8 +9,8 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from dfm import results
-from dfm.codec.bench.codecs import COIN_STEPS, DFM_CODECS, known_codecs, known_name, make_codecs
+from dfm import registry, results
+from dfm.codec.bench.codecs import COIN_STEPS, DFM_CODECS, known_codecs, make_codecs
 from dfm.codec.bench.plot import numbers, plot
 from dfm.codec.bench.rate_distortion import PROTOCOLS, run
 from dfm.command_line import Parser
@@ -106,7 +106,7 @@ def load_pictures(folder, protocol: str, names: Sequence[str] | None = None) -> 
     stems = [path.stem for path in paths]
     by_name = {path.stem if stems.count(path.stem) == 1 else path.name: path for path in paths}
     if names is not None:
-        by_name = {name: by_name[known_name(name, list(by_name), "picture")] for name in names}
+        by_name = {name: registry.find("picture", name, by_name) for name in names}
     pictures = [(name, load_picture(path)) for name, path in by_name.items()]
     if protocol == "as-is":
         return pictures

@@ -63,7 +63,7 @@ ERRORS = [
     (["info", "newer.dfm"], "newer version"),
     (["bench", "nowhere", "--output", "new.json"], "nowhere: no such folder"),
     (["bench", "photo.png", "--output", "new.json"], "photo.png: is not a folder"),
-    (["bench", ".", "--output", "new.json", "--codecs", "jpge"], "nearest: jpeg"),
+    (["bench", ".", "--output", "new.json", "--codecs", "jpge"], "did you mean 'jpeg'"),
     (["bench", ".", "--output", "new.json", "--rates", "nan"], "--rates"),
     pytest.param(
         ["bench", ".", "--output", "new.json", "--codecs", "dfm-weights", "--effort", "10", "--pictures", "photo"],
