@@ -19,8 +19,11 @@ from jaxtyping import UInt8
 from dfm import registry
 from dfm.errors import UserError
 
-PROFILES = {"weights": "dfm.codec.weights.profile:weights_profile"}
-PROFILE_NUMBERS = {"weights": 0}  # in files: never changed, never used again
+PROFILES = {
+    "weights": "dfm.codec.weights.profile:weights_profile",
+    "latents": "dfm.codec.latents.profile:latents_profile",
+}
+PROFILE_NUMBERS = {"weights": 0, "latents": 1}  # in files: never changed, never used again
 
 MAX_WORK = 2.0**44  # multiplications of one decode: minutes of two cores
 
