@@ -142,7 +142,7 @@ def interpolations(
 ) -> None:
     """Rows of a grid: one between two test pictures, or one for each pair of neighbouring classes (Asadi 2022, 5.7)."""
     if (start_picture is None) != (end_picture is None):
-        raise UserError("an interpolation between two test pictures needs both --from and --to")
+        raise UserError("an interpolation between two test pictures needs both its ends")
     if start_picture is None or end_picture is None:
         ends, report = _class_ends(data, notes)
     else:
