@@ -97,7 +97,7 @@ class Profile(Protocol):
         ...
 
     def describe(self, content: Any) -> dict[str, Any]:
-        """Facts for `dfm info` that JSON can hold; `dfm encode` prints "parameters", the numbers that a file holds."""
+        """Facts that JSON can hold: `dfm info` prints them, and `dfm encode` behind what it says of every file."""
         ...
 
 

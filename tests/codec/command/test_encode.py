@@ -20,6 +20,13 @@ def written(folder) -> dict[str, bytes]:
     return {str(path.relative_to(folder)): path.read_bytes() for path in paths}
 
 
+def test_words_of_a_file_end_in_what_its_profile_tells():
+    of_all = {"output": "a.dfm", "bytes": 1200, "bits_per_pixel": 0.5, "psnr": 30, "ssim": 0.9, "encode_seconds": 2}
+    report = {"input": "a.png", **of_all, "profile": "new", "numbers": 1234, "grid": [4, 4], "pixel_checksum": "0"}
+    expected = "a.dfm: 1,200 bytes, 0.500 bits per pixel, PSNR 30.00 dB, SSIM 0.9000, 2.0 s, numbers 1,234, grid [4, 4]"
+    assert module.in_words(report) == expected
+
+
 # A folder
 
 
