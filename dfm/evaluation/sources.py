@@ -11,7 +11,7 @@ import numpy as np
 from PIL import Image
 
 from dfm.errors import UserError
-from dfm.picture_files import load_picture
+from dfm.picture_files import central_crop, load_picture
 
 if TYPE_CHECKING:
     from dfm.data import Dataset
@@ -147,8 +147,7 @@ def _central_square(picture: np.ndarray, size: int) -> np.ndarray:
     image = Image.fromarray(picture.squeeze(-1) if channels == 1 else picture).convert("RGB")
     height, width = (max(size, round(side * size / min(height, width))) for side in (height, width))
     resized = np.asarray(image.resize((width, height), Image.Resampling.BICUBIC))
-    top, left = (height - size) // 2, (width - size) // 2
-    return resized[top : top + size, left : left + size]
+    return central_crop(resized, size)
 
 
 class DatasetSource:
