@@ -26,9 +26,8 @@ MAX_WORK = 2.0**44  # multiplications of one decode: minutes of two cores
 
 Picture = UInt8[np.ndarray, "height width channel"]
 Shape = tuple[int, int, int]  # height, width, channels
-ProgressReport = Callable[
-    [int, int, float], None
-]  # steps done, steps in all, PSNR in dB of the latest (NaN while compiling)
+# called with steps done, steps in all, and the PSNR in dB of the latest (NaN while compiling)
+ProgressReport = Callable[[int, int, float], None]
 
 
 @dataclass(frozen=True)

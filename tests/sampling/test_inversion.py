@@ -3,7 +3,7 @@
 import jax
 import numpy as np
 import pytest
-from tiny_runs import LinearMachine, tiny_run
+from tiny_runs import Generator, LinearMachine, tiny_run
 
 from dfm.errors import UserError
 from dfm.sampling import RunData, invert
@@ -99,3 +99,22 @@ def test_impossible_settings_are_refused(data, options):
         invert(data, data.test.take(np.arange(1)), **options)
     with pytest.raises(UserError, match="unknown optimizer 'sgd'.*known: adam, lbfgs"):
         invert(data, data.test.take(np.arange(1)), optimizer="sgd")
+
+
+def test_a_generator_without_latents_starts_at_draws(tmp_path):
+    generator = RunData(tiny_run(tmp_path, table=False, model=Generator()))
+    drawn = np.random.default_rng(5).normal(size=(2, 3)).astype(np.float32) * 0.5
+    pictures = generator.painter.paint(drawn)
+    found = invert(generator, pictures, steps=150, starts=2)
+    assert found.mse.max() < 2e-5 < found.start_mse.min()
+    np.testing.assert_allclose(found.latents, drawn, atol=0.1)
+
+
+def test_where_latents_come_from(data, encoder, tmp_path):
+    generator = RunData(tiny_run(tmp_path, table=False, model=Generator()))
+    found = [(one.latents_by(True), one.latents_by(False)) for one in (data, encoder, generator)]
+    assert found == [("table", "inversion"), ("encoder", "encoder"), ("inversion", "inversion")]
+    with pytest.raises(UserError, match="no latents"):
+        _ = generator.training_latents
+    with pytest.raises(UserError, match="no latents"):
+        generator.latents_of_training(np.arange(2))
