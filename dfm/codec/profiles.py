@@ -19,8 +19,11 @@ from jaxtyping import UInt8
 from dfm import registry
 from dfm.errors import UserError
 
-PROFILES = {"weights": "dfm.codec.weights.profile:weights_profile"}
-PROFILE_NUMBERS = {"weights": 0}  # in files: never changed, never used again
+PROFILES = {
+    "weights": "dfm.codec.weights.profile:weights_profile",
+    "latents": "dfm.codec.latents.profile:latents_profile",
+}
+PROFILE_NUMBERS = {"weights": 0, "latents": 1}  # in files: never changed, never used again
 
 MAX_WORK = 2.0**44  # multiplications of one decode: minutes of two cores
 
@@ -96,7 +99,7 @@ class Profile(Protocol):
         ...
 
     def describe(self, content: Any) -> dict[str, Any]:
-        """Facts that JSON can hold: `dfm info` prints them, and `dfm encode` behind what it says of every file."""
+        """Facts for `dfm info` that JSON can hold; `dfm encode` prints "parameters", the numbers that a file holds."""
         ...
 
 

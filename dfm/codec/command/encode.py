@@ -56,26 +56,14 @@ def encode(
     return outcome.finish(jobs.left_alone)
 
 
-# of a report, whatever the profile; what else there is its profile's `describe` gave
-OF_ALL_FILES = frozenset(
-    "input output bytes bits_per_pixel width height channels profile pixel_checksum format_version "
-    "psnr ssim encode_seconds".split()
-)
-
-
 def in_words(report: dict[str, Any]) -> str:
     if report.get("unchanged"):
         return f"{report['output']}: is made of this picture with these settings already"
-    of_profile = [f"{name} {_value(value)}" for name, value in report.items() if name not in OF_ALL_FILES]
-    words = (
+    return (
         f"{report['output']}: {report['bytes']:,} bytes, {report['bits_per_pixel']:.3f} bits per pixel, "
-        f"PSNR {report['psnr']:.2f} dB, SSIM {report['ssim']:.4f}, {report['encode_seconds']:.1f} s"
+        f"PSNR {report['psnr']:.2f} dB, SSIM {report['ssim']:.4f}, {report['encode_seconds']:.1f} s, "
+        f"{report['parameters']:,} parameters, profile {report['profile']}"
     )
-    return ", ".join([words, *of_profile])
-
-
-def _value(value: Any) -> str:
-    return f"{value:,}" if isinstance(value, int | float) else str(value)
 
 
 class Encoding:
