@@ -34,7 +34,7 @@ class FileCoder:
         import jax
 
         if multiple is not None and multiple % model.stride:
-            raise UserError(f"--pad_to must be a multiple of the model's stride, {model.stride}, not {multiple}")
+            raise UserError(f"padding is to a multiple of the model's stride, {model.stride}, not to {multiple}")
         self.model, self.params = model, params
         # with a reflecting border, the least that encodes is two latents
         self.multiple = multiple or model.stride * (2 if model.padding_mode == "reflect" else 1)

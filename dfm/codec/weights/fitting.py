@@ -21,6 +21,7 @@ from dfm.codec.retreats import Retreats
 from dfm.codec.weights.painting import coordinates
 from dfm.codec.weights.recipes import Recipe
 from dfm.errors import UserError
+from dfm.metrics.picture_quality import FLOAT_PEAK, decibels
 from dfm.models.fourier import COEFFICIENT_NAMES, fourier_net, layer_sizes
 from dfm.shapes import typechecked
 
@@ -233,7 +234,8 @@ def train(
                 state = _go_back(state, _select(jnp.array(stuck), incoming, best), jnp.array(bad))
             finite |= bad
         if progress is not None:
-            progress(last, schedule.total, float(np.mean(10 * np.log10(4 / np.maximum(loss, 1e-12)))))
+            each = [decibels(value, FLOAT_PEAK) for value in np.maximum(loss, 1e-12)]
+            progress(last, schedule.total, float(np.mean(each)))
     if not finite.all():
         raise UserError("the fit diverged and did not recover: another seed or net may do")
     return state
