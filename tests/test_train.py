@@ -18,12 +18,6 @@ from dfm import train  # noqa: E402
 from dfm.results import read_lines  # noqa: E402
 from dfm.training.runs import load_run  # noqa: E402
 
-pytestmark = [
-    # restored without its tree, to see everything that it holds
-    pytest.mark.filterwarnings("ignore:Sharding info not provided"),
-    pytest.mark.filterwarnings("ignore:the load_module"),  # of ml_collections
-]
-
 
 @pytest.fixture(autouse=True)
 def stand_in(monkeypatch):

@@ -30,10 +30,6 @@ from dfm.training.pretrained import load_autoencoder
 from dfm.training.runs import load_run
 from dfm.training.state import TrainState
 
-pytestmark = [
-    pytest.mark.filterwarnings("ignore:Sharding info not provided"),
-    pytest.mark.filterwarnings("ignore:the load_module"),  # of ml_collections
-]
 CONFIG = Path(__file__).parents[2] / "configs" / "autoencoder_kl_imagenet.py"
 
 
