@@ -5,8 +5,12 @@
     python -m dfm.train --config=configs/dfm_cifar10.py:thesis --workdir=runs/cifar10_thesis   the recipe of the thesis
     python -m dfm.train --config=configs/dfm_cifar10.py:quick --workdir=runs/quick             minutes: does it run?
 
-Data: `python -m dfm.data.prepare cifar10`. Cost and outcome: README.md. The thesis has an MLP encoder; ours is a table
-that starts from principal components.
+Data: `python -m dfm.data.prepare cifar10`. The thesis has an MLP encoder; ours is a table that starts from principal
+components.
+
+Cost and outcome (one CPU core, seed 0): tuned 24,000 steps at up to 17 a second, 65 min beside other jobs, 22.9 dB on
+5,000 training pictures where 110 principal components have 22.4; samples are blurs of colour without objects. thesis:
+the first gradient is not finite in float32 (exit code 2).
 """
 
 from ml_collections import ConfigDict

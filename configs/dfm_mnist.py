@@ -5,8 +5,13 @@
     python -m dfm.train --config=configs/dfm_mnist.py:thesis --workdir=runs/mnist_thesis       the recipe of the thesis
     python -m dfm.train --config=configs/dfm_mnist.py:quick --workdir=runs/quick               a minute: does it run?
 
-Data: `python -m dfm.data.prepare mnist`. Cost and outcome: README.md. A table of latents, one row a picture; for other
-pictures, `python -m dfm.sample --what=invert`.
+Data: `python -m dfm.data.prepare mnist`. A table of latents, one row a picture; other pictures get theirs by
+`python -m dfm.sample --what=invert`.
+
+Cost and outcome (one CPU core, seed 0; PSNR on 5,000 training pictures): tuned 100,000 steps at up to 150 a second,
+22.4 dB where 55 principal components have 19.7, fd-mnist of 10,000 samples of a mixture of ten Gaussians 71.5; class=2
+and class=7 25,000 steps in 2.5 min, 22.8 and 25.3 dB (PCA 20.2 and 22.4); thesis 2 min, 10.1 dB, below the 11.7 dB of a
+constant picture.
 """
 
 from ml_collections import ConfigDict

@@ -98,7 +98,7 @@ class Profile(Protocol):
         ...
 
     def describe(self, content: Any) -> dict[str, Any]:
-        """Facts for `dfm info` that JSON can hold."""
+        """Facts for `dfm info` that JSON can hold; `dfm encode` prints "parameters", the numbers that a file holds."""
         ...
 
 
@@ -110,6 +110,8 @@ def make_profile(name: str, options: Mapping[str, Any]) -> Profile:
     """
     if name not in PROFILES:
         raise UserError(f"unknown profile {name!r}{nearest(name, PROFILES)}")
+    if name not in PROFILE_NUMBERS:  # told now: the container would ask for it after the fit
+        raise UserError(f"the profile {name} has no number in dfm.codec.profiles.PROFILE_NUMBERS: no file can hold it")
     module, function = PROFILES[name].split(":")
     make = getattr(importlib.import_module(module), function)
     known = inspect.signature(make).parameters

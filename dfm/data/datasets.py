@@ -85,8 +85,7 @@ def read_prepared(name: str, split: str, data_dir: Path) -> Split:
         return pictures, read_labels(data_dir, name, split, len(pictures)), ()
     check_known(name, data_dir)
     if (data_dir / name).is_dir() and name not in KNOWN and not is_public(name):
-        missing = images_path(data_dir, name, split)
-        raise UserError(f"{name}: has no {split} split ({missing}: no such file)")
+        raise missing_split(name, split, data_dir)
     command = f"python -m dfm.data.prepare {name} --data_dir={data_dir}"
     raise UserError(f"{name}, {split}: not prepared in {data_dir}; run: {command}")
 
@@ -100,6 +99,11 @@ def check_known(name: str, data_dir: Path) -> None:
 def is_public(name: str) -> bool:
     """Whether tensorflow-datasets knows this name, NAME or NAME/CONFIG."""
     return name.partition("/")[0] in _public_names()
+
+
+def missing_split(name: str, split: str, data_dir: Path) -> UserError:
+    """What to say of a folder of arrays without those of a split."""
+    return UserError(f"{name}: has no {split} split ({images_path(data_dir, name, split)}: no such file)")
 
 
 def unknown(name: str, data_dir: Path) -> UserError:

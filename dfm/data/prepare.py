@@ -18,7 +18,7 @@ import numpy as np
 
 from dfm.command_line import Parser, run_command
 from dfm.data import download, originals, prepared, records
-from dfm.data.datasets import READERS, check_known, default_data_dir, is_public, load
+from dfm.data.datasets import READERS, check_known, default_data_dir, is_public, load, missing_split
 from dfm.data.folder import PREFIX, refuse_damaged, split_roots
 from dfm.errors import UserError
 from dfm.progress import Progress
@@ -94,6 +94,9 @@ def prepare(name: str, data_dir: Path, quiet: bool = False) -> str:
     builder = records.find_builder(data_dir, name) if not all(have) else None
     if all(have) or (any(have) and builder is None and not is_public(name)):
         return _report(name, data_dir)
+    if builder is None and name not in originals.NAMES and not is_public(name):
+        # a folder of one's own: tensorflow-datasets would answer with the names of all that it knows
+        raise missing_split(name, SPLITS[0], data_dir)
     if builder is None:
         _make_records(name, data_dir, progress, quiet)
         builder = records.find_builder(data_dir, name)

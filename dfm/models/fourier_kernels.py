@@ -14,8 +14,9 @@ which halves the arithmetic of the product form in exp(2 pi i x_j), and they spl
 product with the first group's products, then a short weighted sum over the second's. `_split` balances the two arrays.
 
 `fourier_sum` is what the layer and its batched form call. Both layouts are compiled by XLA, on CPUs and accelerators
-alike; they were measured on CPUs only. A kernel for an accelerator belongs behind `fourier_sum`, with `XLA_FORMS` as
-its oracle, and `pictures_at_once` says how much of a batch goes through it together.
+alike; they were measured on CPUs only. A kernel for an accelerator belongs behind `fourier_sum`, chosen there by the
+backend, with `XLA_FORMS` as its oracle; another form for CPUs takes the place of one in `XLA_FORMS`, whose oracle is
+dfm/models/literal_fourier.py; and `pictures_at_once` says how much of a batch goes through it together.
 """
 
 import functools

@@ -79,7 +79,7 @@ class Objective(Protocol):
         rows: Float[Array, "batch latent"] | None = None,
     ) -> tuple[Metrics, Params, Statistics | None]:
         """(means over the batch of "loss" and other metrics, gradients of the groups that learn in this phase, new
-        statistics).
+        statistics). A metric "mse", of pictures in [-1, 1], is logged as PSNR too, and chooses the best checkpoint.
 
         Args:
             batch: "image" float32 in [-1, 1], "label", "index".

@@ -196,11 +196,14 @@ def test_a_folder_that_is_a_file_is_refused(tmp_path):
         pass
 
 
-def test_arrays_of_ones_own_under_another_name_are_told_by_the_name_they_need(data_dir):
+def test_arrays_of_ones_own_under_another_name_are_told_by_the_name_they_need(data_dir, capsys):
     (data_dir / "mine").mkdir()
     np.save(data_dir / "mine" / "images.npy", pictures(3))
     wanted = data_dir / "mine" / "train-images.npy"
-    assert refusal("mine", "train", data_dir) == f"mine: has no train split ({wanted}: no such file)"
+    message = f"mine: has no train split ({wanted}: no such file)"
+    assert refusal("mine", "train", data_dir) == message
+    assert prepare.main(["mine", f"--data_dir={data_dir}"]) == 2
+    assert capsys.readouterr().err == f"dfm.data.prepare: {message}\n"
 
 
 def test_a_reader_by_name_needs_no_preparation(monkeypatch, tmp_path, capsys):

@@ -14,6 +14,7 @@ from dfm.priors.mixture import Mixture
 from dfm.priors.prior import RIDGE, mean_log_likelihood
 
 DIMENSION = 4
+OURS = ("normal", "gaussian", "gmm")  # whose moments and centres stand here in closed form; laws are of all PRIORS
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -108,7 +109,7 @@ def test_samples_depend_on_key_and_number_alone(fitted, name):
     assert not np.allclose(together, prior.sample(jax.random.key(4), 12))
 
 
-@pytest.mark.parametrize("name", priors.PRIORS)
+@pytest.mark.parametrize("name", OURS)
 def test_samples_have_the_moments_of_the_density(fitted, name):
     prior = fitted[name]
     samples = np.asarray(prior.sample(jax.random.key(0), 20_000), np.float64)
@@ -118,7 +119,7 @@ def test_samples_have_the_moments_of_the_density(fitted, name):
     np.testing.assert_allclose(np.cov(samples.T), covariance, atol=0.03 * spread**2)
 
 
-@pytest.mark.parametrize("name", priors.PRIORS)
+@pytest.mark.parametrize("name", OURS)
 def test_temperature_scales_deviations(fitted, name):
     prior, key = fitted[name], jax.random.key(5)
     at_one, at_half, at_zero = (np.asarray(prior.sample(key, 50, temperature=t)) for t in (1.0, 0.5, 0.0))
@@ -204,10 +205,10 @@ class TestDegenerateLatents:
 
 
 def test_unknown_prior_is_named_with_the_nearest():
-    with pytest.raises(
-        UserError, match=r"unknown prior 'gausian'; did you mean 'gaussian'\? \(known: normal, gaussian, gmm\)"
-    ):
+    known = ", ".join(priors.PRIORS)
+    with pytest.raises(UserError) as caught:
         find("gausian")
+    assert str(caught.value) == f"unknown prior 'gausian'; did you mean 'gaussian'? (known: {known})"
 
 
 @pytest.mark.parametrize("content", [b"", b"PK\x03\x04 not a zip", b"text"])
@@ -246,8 +247,11 @@ def _moments(prior):
 
 
 def test_moments_are_those_of_many_draws(fitted, latents):
+    assert all(fitted[name].moments() for name in OURS)
     for name, prior in fitted.items():
-        mean, covariance = prior.moments()
+        if (moments := prior.moments()) is None:  # no closed form
+            continue
+        mean, covariance = moments
         drawn = np.asarray(prior.sample(jax.random.key(0), 50_000), np.float64)
         scale = np.sqrt(np.diag(covariance))
         np.testing.assert_allclose((drawn.mean(0) - mean) / scale, 0, atol=0.03, err_msg=name)

@@ -47,7 +47,7 @@ def find_jobs(
 
     Args:
         inputs: files and folders; "-" alone is standard input.
-        output: file, or an existing folder.
+        output: file, or a folder, which is made where its name has no suffix and there is something to put into it.
         suffixes: of the inputs in a folder, in lower case.
         new_suffix: of the outputs.
         kind: what inputs are, in words.
@@ -60,9 +60,9 @@ def find_jobs(
         return Jobs([Job(inputs[0], output, os.path.basename(output))], [], into_folder=False)
     if "-" in inputs:
         raise UserError("standard input has no name: it takes one output file, and no other input beside it")
-    if not Path(output).is_dir():
+    if not Path(output).is_dir() and (os.path.lexists(output) or Path(output).suffix):
         what = "a folder" if len(inputs) == 1 else "several inputs"
-        raise UserError(f"{output}: the output of {what} must be an existing folder (mkdir it first)")
+        raise UserError(f"{output}: the output of {what} must be a folder")
     found: dict[str, str] = {}  # name below the output folder, with the old suffix -> path
     left_alone = []
     for each in inputs:
@@ -82,6 +82,11 @@ def find_jobs(
         for name, path in sorted(found.items())
         if shard is None or _part(name, shard[1]) == shard[0]
     ]
+    if not Path(output).is_dir():
+        try:
+            os.mkdir(output)
+        except OSError as error:
+            raise UserError(f"{output}: cannot be made ({error.strerror})") from None
     return Jobs(jobs, sorted(left_alone), into_folder=True)
 
 

@@ -73,9 +73,10 @@ def test_the_same_file_twice_is_one(work):
 @pytest.mark.parametrize(
     ("inputs", "output", "message"),
     [
-        (["in"], "new", "new: the output of a folder must be an existing folder"),
-        (["in/a.png", "in/b.png"], "new", "new: the output of several inputs must be an existing folder"),
-        (["in/a.png", "in/b.png"], "in/a.png", "must be an existing folder"),
+        (["in"], "new.dfm", "new.dfm: the output of a folder must be a folder"),
+        (["in/a.png", "in/b.png"], "new.dfm", "new.dfm: the output of several inputs must be a folder"),
+        (["in/a.png", "in/b.png"], "in/a.png", "must be a folder"),
+        (["in/a.png", "in/b.png"], "no/new", "no/new: cannot be made"),
         (["empty"], "out", "empty: no pictures in this folder (.png, .jpg)"),
         (["in/a.png", "-"], "out", "standard input has no name"),
         (["-"], "out", "standard input has no name"),
@@ -105,3 +106,12 @@ def test_shards_share_a_folder(work):
 def test_a_shard_may_be_empty(work):
     touch(work / "in", "a.png")
     assert sorted(len(find("in", shard=(part, 2)).jobs) for part in (1, 2)) == [0, 1]
+
+
+def test_a_missing_folder_is_made_when_there_is_something_to_put_into_it(work):
+    with pytest.raises(UserError, match="no pictures"):
+        find("in", output="new")
+    assert not (work / "new").exists()
+    touch(work, "in/a.png")
+    assert outputs(find("in", output="new")) == {"in/a.png": "new/a.dfm"}
+    assert (work / "new").is_dir()

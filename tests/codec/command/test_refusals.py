@@ -42,12 +42,12 @@ ENCODE = ["encode", "photo.png", "-o", "new.dfm"]
 ERRORS = [
     # inputs
     (["encode", "none.png", "-o", "new.dfm"], "none.png: no such file"),
-    (["encode", ".", "-o", "new.dfm"], "new.dfm: the output of a folder must be an existing folder"),
+    (["encode", ".", "-o", "new.dfm"], "new.dfm: the output of a folder must be a folder"),
     (["encode", "text.txt", "-o", "new.dfm"], "text.txt: not a picture"),
     (["encode", "photo.dfm", "-o", "new.dfm"], "photo.dfm: not a picture"),
     (["encode", "cut.png", "-o", "new.dfm"], "cut.png: damaged or truncated"),
     (["decode", "none.dfm", "-o", "new.png"], "none.dfm: no such file"),
-    (["decode", ".", "-o", "new.png"], "new.png: the output of a folder must be an existing folder"),
+    (["decode", ".", "-o", "new.png"], "new.png: the output of a folder must be a folder"),
     (["decode", "photo.png", "-o", "new.png"], "not a .dfm file"),
     (["decode", "text.txt", "-o", "new.png"], "not a .dfm file"),
     (["decode", "empty.dfm", "-o", "new.png"], "not a .dfm file"),
