@@ -10,7 +10,7 @@ from pathlib import Path
 # program, so nothing in it goes stale; it lies in the temporary folder because programs compiled for one machine are
 # of no use to another; `pytest_configure` empties it when it has grown.
 COMPILED = Path(tempfile.gettempdir()) / f"dfm-tests-{os.getuid()}" / "compiled"
-COMPILED_BYTES_AT_MOST = 1 << 30
+COMPILED_BYTES_AT_MOST = 256 << 20
 
 os.environ.setdefault("DFM_CHECK_SHAPES", "1")
 os.environ.setdefault("JAX_PLATFORMS", "cpu")

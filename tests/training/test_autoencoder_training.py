@@ -64,7 +64,7 @@ def compiles_little():
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(train, "make_step", make_once)
-        tiny.quickly_compiled(patch)
+        tiny.start_from_numpy(patch)
         yield
 
 
