@@ -6,10 +6,9 @@ import os
 
 import jax
 
-HAS_OLD_EMITTERS = importlib.metadata.version("jaxlib").startswith("0.10.")
-AS_USERS_DO = {"xla_backend_optimization_level": 3} | (
-    {"xla_cpu_use_fusion_emitters": True} if HAS_OLD_EMITTERS else {}
-)
+AS_USERS_DO: dict[str, int | bool] = {"xla_backend_optimization_level": 3}
+if importlib.metadata.version("jaxlib").startswith("0.10."):  # later ones do not know it
+    AS_USERS_DO["xla_cpu_use_fusion_emitters"] = True
 
 jit_as_users_do = functools.partial(jax.jit, compiler_options=AS_USERS_DO)
 

@@ -26,7 +26,7 @@ from dfm.metrics import picture_quality
 from dfm.metrics.picture_quality import psnr, ssim
 
 REPOSITORY = Path(__file__).parents[1]
-GOLDEN = REPOSITORY / "tests" / "golden" / "v1_quantized_cas.dfm"
+GOLDEN = REPOSITORY / "tests" / "golden" / "v1_picture_quantized_cas.dfm"
 FIELDS = {"bytes", "bits_per_pixel", "psnr", "ssim", "encode_seconds", "parameters", "width", "height"}
 # The nets and the picture size of test_codec.py: compilation is nearly all of the time here
 WIDTHS = "2,2"
@@ -276,10 +276,9 @@ def run_module(*arguments):
 
 
 def test_as_a_module(tmp_path):
-    golden = REPOSITORY / "tests" / "golden" / "v1_picture_quantized_cas.dfm"
-    done = run_module("decode", golden, "-o", tmp_path / "picture.png", "--json")
+    done = run_module("decode", GOLDEN, "-o", tmp_path / "picture.png", "--json")
     assert done.returncode == 0, done.stderr
-    found, expected = (np.asarray(Image.open(p), int) for p in (tmp_path / "picture.png", golden.with_suffix(".png")))
+    found, expected = (np.asarray(Image.open(p), int) for p in (tmp_path / "picture.png", GOLDEN.with_suffix(".png")))
     assert json.loads(done.stdout)["width"] == found.shape[1] and np.abs(found - expected).max() <= 1
 
 
