@@ -277,7 +277,8 @@ print("float64 agrees")
 
 
 def test_float64_parity_in_a_process_of_its_own(pytestconfig):
-    program = f"import sys; sys.path.insert(0, {str(pytestconfig.rootpath / 'tests' / 'models')!r})\n"
+    tests = pytestconfig.rootpath / "tests"
+    program = f"import sys; sys.path[:0] = {[str(tests), str(tests / 'models')]!r}\n"
     program += "import jax; jax.config.update('jax_enable_x64', True)\n" + FLOAT64_PROGRAM
     done = subprocess.run(
         [sys.executable, "-c", program], capture_output=True, text=True, timeout=300, cwd=pytestconfig.rootpath
