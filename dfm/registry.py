@@ -31,6 +31,12 @@ def check(what: str, name: str, known: Iterable[str]) -> None:
         raise UserError(f"unknown {what} '{name}'{nearest(name, known)}")
 
 
+def check_value(what: str, value: str, known: Iterable[str]) -> None:
+    """ValueError "<what> cannot be '<value>'", with the nearest: for the fields of a class, which configs name."""
+    if value not in known:
+        raise ValueError(f"{what} cannot be '{value}'{nearest(value, known)}")
+
+
 def find(what: str, name: str, known: Mapping[str, Value]) -> Value:
     """known[name], after `check`."""
     check(what, name, known)

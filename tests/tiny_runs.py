@@ -65,6 +65,21 @@ class LinearMachine(TinyMachine):
         return jnp.tanh(self.decoder(z)).reshape(len(z), self.height, self.width, self.channels)
 
 
+class Generator(LinearMachine):
+    """Latents are only drawn, as a GAN's are: neither an encoder nor, in its run, a table."""
+
+    encodes: bool = False
+
+    def setup(self):
+        self.decoder = nn.Dense(self.height * self.width * self.channels, bias_init=nn.initializers.normal(0.2))
+
+    def __call__(self, images):
+        return self.decode(jnp.zeros((len(images), self.latent_size)))
+
+    def encode(self, images, labels=None):
+        raise AssertionError("a generator was asked to encode")
+
+
 class ClassMachine(TinyMachine):
     """Conditional: every picture of class k has the level 25 k and nothing else; a latent's first number is k too."""
 

@@ -28,6 +28,7 @@ from jaxtyping import UInt8
 
 from dfm.codec.profiles import PROFILE_NUMBERS, Shape
 from dfm.errors import UserError
+from dfm.registry import nearest
 
 MAGIC = b"\x89DFM"
 VERSION = 2
@@ -54,7 +55,9 @@ class Header:
         check(self.width >= 1 and self.height >= 1, f"the picture size {self.width} x {self.height} is empty")
         check(self.width * self.height <= MAX_PIXELS, f"{self.width} x {self.height} exceeds {MAX_PIXELS} pixels")
         check(self.channels in CHANNELS, f"{self.channels} channels: only 1 and 3 exist")
-        check(self.profile in PROFILE_NUMBERS, f"unknown profile {self.profile!r}; known: {', '.join(PROFILE_NUMBERS)}")
+        check(
+            self.profile in PROFILE_NUMBERS, f"unknown profile '{self.profile}'{nearest(self.profile, PROFILE_NUMBERS)}"
+        )
         check(0 <= self.pixel_checksum < 2**32, f"pixel checksum {self.pixel_checksum} is no 32-bit number")
 
     @property
@@ -98,6 +101,16 @@ def read(data: bytes) -> tuple[Header, bytes]:
     return header, payload
 
 
+def read_start(data: bytes) -> tuple[Header, int]:
+    """The header of a file that may be cut off behind it, and where the payload begins. Its checksum is not looked at.
+
+    For payloads whose first part has a checksum of its own, which covers the picture's shape."""
+    check(format_version(data) == VERSION, "files of the first format have no preview")
+    fields = io.BytesIO(data[5:])
+    header, _ = _parse(fields, whole=False)
+    return header, 5 + fields.tell()
+
+
 def format_version(data: bytes) -> int:
     """The version of a file that starts like one."""
     check(data[:4] == MAGIC, "not a .dfm file")
@@ -138,14 +151,14 @@ def _check_density(header: Header, file_bytes: int) -> None:
     check(file_bytes >= least, f"{pixels} pixels are too many for a file of {file_bytes} bytes: {least} at least")
 
 
-def _parse(fields: io.BytesIO) -> tuple[Header, bytes]:
-    """Header and payload of what follows the version."""
+def _parse(fields: io.BytesIO, whole: bool = True) -> tuple[Header, bytes]:
+    """Header and payload of what follows the version; the payload is left unread unless `whole`."""
     (flags,) = take(fields, 1)
     names = [name for name, number in PROFILE_NUMBERS.items() if number == flags >> 1]
     check(bool(names), f"it has profile {flags >> 1}, which this version does not know")
     height, width = _take_varint(fields), _take_varint(fields)
     (pixel_checksum,) = struct.unpack("<I", take(fields, 4))
-    return Header(width, height, CHANNELS[flags & 1], names[0], pixel_checksum), fields.read()
+    return Header(width, height, CHANNELS[flags & 1], names[0], pixel_checksum), fields.read() if whole else b""
 
 
 def _parse_version_1(fields: io.BytesIO) -> tuple[Header, bytes]:

@@ -8,7 +8,6 @@ To add one: a class with these methods, a function that makes it of its options 
 function's import path in `PROFILES`, and the next number in `PROFILE_NUMBERS`.
 """
 
-import importlib
 import inspect
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -17,19 +16,21 @@ from typing import Any, ClassVar, Protocol
 import numpy as np
 from jaxtyping import UInt8
 
-from dfm.config import nearest
+from dfm import registry
 from dfm.errors import UserError
 
-PROFILES = {"weights": "dfm.codec.weights.profile:weights_profile"}
-PROFILE_NUMBERS = {"weights": 0}  # in files: never changed, never used again
+PROFILES = {
+    "weights": "dfm.codec.weights.profile:weights_profile",
+    "latents": "dfm.codec.latents.profile:latents_profile",
+}
+PROFILE_NUMBERS = {"weights": 0, "latents": 1}  # in files: never changed, never used again
 
 MAX_WORK = 2.0**44  # multiplications of one decode: minutes of two cores
 
 Picture = UInt8[np.ndarray, "height width channel"]
 Shape = tuple[int, int, int]  # height, width, channels
-ProgressReport = Callable[
-    [int, int, float], None
-]  # steps done, steps in all, PSNR in dB of the latest (NaN while compiling)
+# called with steps done, steps in all, and the PSNR in dB of the latest (NaN while compiling)
+ProgressReport = Callable[[int, int, float], None]
 
 
 @dataclass(frozen=True)
@@ -108,14 +109,12 @@ def make_profile(name: str, options: Mapping[str, Any]) -> Profile:
     Raises:
         UserError: no such profile, no such option, or an impossible value.
     """
-    if name not in PROFILES:
-        raise UserError(f"unknown profile {name!r}{nearest(name, PROFILES)}")
+    path = registry.find("profile", name, PROFILES)
     if name not in PROFILE_NUMBERS:  # told now: the container would ask for it after the fit
         raise UserError(f"the profile {name} has no number in dfm.codec.profiles.PROFILE_NUMBERS: no file can hold it")
-    module, function = PROFILES[name].split(":")
-    make = getattr(importlib.import_module(module), function)
+    make = registry.load(path)
     known = inspect.signature(make).parameters
     for option in options:
         if option not in known:
-            raise UserError(f"the profile {name} has no option {option!r}{nearest(option, known)}")
+            raise UserError(f"the profile {name} has no option {option!r}{registry.nearest(option, known)}")
     return make(**options)

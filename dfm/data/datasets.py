@@ -15,7 +15,7 @@ from dfm.data.dataset import ArrayPictures, Dataset, Pictures
 from dfm.data.prepared import images_path, labels_path, read_arrays, read_labels
 from dfm.errors import UserError
 from dfm.files import home_folder
-from dfm.registry import closest
+from dfm.registry import check, closest
 
 SPLITS = ("train", "test", "train+test")
 DIGITS_TRAIN_COUNT = 1500
@@ -36,8 +36,7 @@ def load(
         data_dir: where prepared data are; None: `default_data_dir()`.
         label: keeps one class only; None or -1 keeps all.
     """
-    if split not in SPLITS:
-        raise UserError(f"unknown split '{split}' (known: {', '.join(SPLITS)})")
+    check("split", split, SPLITS)
     reader = _reader(name)
     where = Path(data_dir).expanduser() if data_dir else default_data_dir()
     parts = [reader(name, part, where) for part in split.split("+")]

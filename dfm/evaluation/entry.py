@@ -13,6 +13,7 @@ from dfm.errors import UserError
 from dfm.evaluation.evaluation import Evaluation, Sampler
 from dfm.evaluation.given import Given, as_source
 from dfm.evaluation.measure import Measured, measure
+from dfm.evaluation.metric import RECONSTRUCTIONS
 from dfm.evaluation.models import open_autoencoder, open_run
 from dfm.evaluation.options import (
     Options,
@@ -29,8 +30,9 @@ from dfm.evaluation.options import (
 )
 from dfm.evaluation.plan import Resources, make_plan
 from dfm.evaluation.protocols import Protocol
+from dfm.evaluation.reconstruction import Reconstructions
 from dfm.evaluation.references import Statistics, save_statistics
-from dfm.evaluation.registry import parse_metrics
+from dfm.evaluation.registry import Request, parse_metrics
 from dfm.evaluation.report import Line
 from dfm.evaluation.sources import SampleSource, Source, Subset
 from dfm.metrics import networks
@@ -38,6 +40,7 @@ from dfm.metrics.features import Extractor
 from dfm.priors import DEFAULT_PRIOR
 from dfm.progress import Progress
 from dfm.results import provenance
+from dfm.sampling.fitted_priors import check_prior, stored_or_fitted
 
 if TYPE_CHECKING:
     from dfm.priors.prior import Prior
@@ -236,7 +239,16 @@ def _prepared(
     """The plan, with everything that the three kinds share. `probe`: any of the sources, for its count and shape."""
     requests = parse_metrics(metrics)
     sampled = samplers[0].sources is not None
-    resources = Resources(sampled, data is not None, reference, probe.count, probe.shape, options.weights)
+    resources = Resources(
+        sampled,
+        data is not None,
+        reference,
+        probe.count,
+        probe.shape,
+        options.weights,
+        latents=data is None or data.training_has_latents,
+        why_no_reconstructions=_why_no_reconstructions(requests, data, reference),
+    )
     plan = make_plan(requests, resources)
     check_protocol(requests, reference, protocol, options)
     warnings = size_warnings(probe, reference) + training_warnings(data, reference)
@@ -256,15 +268,28 @@ def _prepared(
     )
 
 
+def _why_no_reconstructions(
+    requests: list[Request], data: "RunData | None", reference: Source | Statistics | None
+) -> str | None:
+    """What would stop them, where some are asked for: said before other metrics have worked for hours."""
+    wanted = any(request.entry.of == RECONSTRUCTIONS for request in requests)
+    if not wanted or data is None or reference is None or isinstance(reference, Statistics):
+        return None
+    try:
+        Reconstructions(data, reference, invert_steps=0)
+    except UserError as error:
+        return str(error)
+    return None
+
+
 def _run_sampler(
     data: "RunData", name: str, count: int, temperature: float, protocol: Protocol, options: Options
 ) -> Sampler:
     """Samples by one prior, which is fitted when they are wanted where it is not yet."""
+    check_prior(data, name)
 
     @functools.cache
     def prior() -> "Prior":
-        from dfm.sampling import stored_or_fitted
-
         return stored_or_fitted(data, name, options.note, options.quiet)
 
     label = None if options.label in (None, -1) else options.label

@@ -19,6 +19,7 @@ from dfm.evaluation.sources import Source
 from dfm.metrics.blas import single_threaded
 from dfm.metrics.features import Extractor
 from dfm.progress import Progress
+from dfm.sampling.run_data import INVERSION
 
 if TYPE_CHECKING:
     from dfm.priors.prior import Prior
@@ -156,7 +157,7 @@ class Evaluation:
             "quantisation": QUANTISATION,
             "warnings": [*source.warnings, *self.warnings],
         }
-        if made.how == "inversion":
+        if made.how == INVERSION:
             facts["invert_steps"] = self.invert_steps
         for request in requests:
             if request.network is None:

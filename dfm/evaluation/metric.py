@@ -99,6 +99,7 @@ class Metric:
         pairs: what is measured of each original and its reconstruction while they pass by; UserError where it cannot.
         prior: depends on the prior; without it one line serves all priors.
         draws: needs samples of the model.
+        latents: needs latents of the training pictures.
     """
 
     compute: Callable[[Inputs], dict[str, Value]]
@@ -114,3 +115,4 @@ class Metric:
     pairs: Callable[[WeightFiles, Shape], PairMeasure] | None = None
     prior: bool = False
     draws: bool = False
+    latents: bool = False

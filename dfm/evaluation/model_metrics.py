@@ -70,9 +70,10 @@ def _posterior_kl(inputs: Inputs) -> dict[str, Value]:
 
 
 def _posterior_sliced(inputs: Inputs) -> dict[str, Value]:
-    """Squared sliced 2-Wasserstein distance over the latents' mean variance: 0 for a prior without holes, about 2 for
+    """Squared sliced 2-Wasserstein distance over the latents' mean variance.
 
-    one that has nothing to do with the latents. It sees the shape that the KL does not.
+    0 for a prior without holes, about 2 for one that has nothing to do with the latents. It sees the shape that the KL
+    does not.
     """
     assert inputs.data is not None and inputs.prior is not None
     z = inputs.data.training_latents
@@ -180,15 +181,27 @@ MODEL_METRICS: dict[str, Metric] = {
         draws=True,
     ),
     "active_units": Metric(
-        _active_units, "dimensions of latents that vary over pictures", MODEL, _LATENTS, reference=False
+        _active_units, "dimensions of latents that vary over pictures", MODEL, _LATENTS, reference=False, latents=True
     ),
     "posterior_kl": Metric(
-        _posterior_kl, "KL of latents to the prior, as Gaussians", MODEL, _LATENTS, reference=False, prior=True
+        _posterior_kl,
+        "KL of latents to the prior, as Gaussians",
+        MODEL,
+        _LATENTS,
+        reference=False,
+        prior=True,
+        latents=True,
     ),
     "posterior_sliced": Metric(
-        _posterior_sliced, "sliced distance of latents to the prior", MODEL, _LATENTS, reference=False, prior=True
+        _posterior_sliced,
+        "sliced distance of latents to the prior",
+        MODEL,
+        _LATENTS,
+        reference=False,
+        prior=True,
+        latents=True,
     ),
     "smoothness": Metric(
-        _smoothness, "local Lipschitz constant of the decoder", MODEL, ("diagnostics",), reference=False
+        _smoothness, "local Lipschitz constant of the decoder", MODEL, ("diagnostics",), reference=False, latents=True
     ),
 }

@@ -20,6 +20,8 @@ class Resources:
         samples, model: whether there are samples; whether there is a model beside them, or in their place.
         count: of the samples, 0 without any.
         shape: of samples or reconstructions.
+        latents: whether the pictures of the model's training have latents.
+        why_no_reconstructions: of the reference, where the model is beside it and cannot make them.
     """
 
     samples: bool
@@ -28,6 +30,8 @@ class Resources:
     count: int
     shape: Shape
     files: WeightFiles = field(default_factory=WeightFiles)
+    latents: bool = True
+    why_no_reconstructions: str | None = None
 
 
 @dataclass
@@ -91,7 +95,9 @@ class _Planner:
             return "needs a model (--workdir or --vae)"
         if (entry.of == SAMPLES or entry.draws) and not resources.samples:
             return "an autoencoder alone (--vae) makes reconstructions and no samples"
-        return None
+        if entry.latents and not resources.latents:
+            return "the pictures of this training have no latents (no encoder, no table)"
+        return resources.why_no_reconstructions if entry.of == RECONSTRUCTIONS else None
 
     def _reference(self, request: Request) -> str | None:
         entry, reference = request.entry, self.resources.reference

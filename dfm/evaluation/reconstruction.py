@@ -2,7 +2,6 @@
 
 import time
 from collections.abc import Callable, Iterator, Mapping
-from typing import TYPE_CHECKING
 
 import numpy as np
 from jaxtyping import Float, Int
@@ -11,9 +10,8 @@ from dfm.errors import UserError
 from dfm.evaluation.metric import PairMeasure
 from dfm.evaluation.sources import DatasetSource, Shape, Source, Subset
 from dfm.progress import duration
-
-if TYPE_CHECKING:
-    from dfm.sampling import RunData
+from dfm.sampling.inversion import check_invertible, invert
+from dfm.sampling.run_data import ENCODER, INVERSION, TABLE, RunData
 
 TRIED_STEPS = 5  # of the inversion whose time is taken
 FEW = 64  # pictures whose inversion needs no estimate, and whose time is taken
@@ -23,11 +21,14 @@ class Reconstructions:
     """The pictures of a source by the model's encoder, its table of latents, or by inversion.
 
     Attributes:
-        how: "encoder"; "table" for pictures of the training of a run that has a table; "inversion" for others.
+        how: where latents come from, see `RunData.latents_by`.
+
+    Raises:
+        UserError: pictures that the model does not make, or whose latents are not to be had.
     """
 
     def __init__(
-        self, data: "RunData", source: Source, invert_steps: int, note: Callable[[str], None] = lambda line: None
+        self, data: RunData, source: Source, invert_steps: int, note: Callable[[str], None] = lambda line: None
     ):
         model = data.run.model
         self.shape: Shape = (model.height, model.width, model.channels)
@@ -36,7 +37,9 @@ class Reconstructions:
             raise UserError(f"{source.id}: pictures are {found}, and the model makes {wanted}")
         self.data, self.source, self.invert_steps, self._note = data, source, invert_steps, note
         self.count, self.warnings, self.labels = source.count, list(source.warnings), source.labels
-        self.how = "encoder" if not data.latents_are_stored else "table" if _is_training(data, source) else "inversion"
+        self.how = data.latents_by(of_training=data.latents_are_stored and _is_training(data, source))
+        if self.how == INVERSION:
+            check_invertible(model)
         self.id = f"reconstructions of {source.id}"
 
     def batches(self, start: int, stop: int) -> Iterator[np.ndarray]:
@@ -53,11 +56,9 @@ class Reconstructions:
     def _latents(
         self, originals: np.ndarray, position: int, labels: Int[np.ndarray, " n"] | None
     ) -> Float[np.ndarray, "n d"]:
-        from dfm.sampling import invert
-
-        if self.how == "encoder":
+        if self.how == ENCODER:
             return self.data.painter.encode(originals, labels)
-        if self.how == "table":
+        if self.how == TABLE:
             rows = self.source.rows[position : position + len(originals)]  # type: ignore[attr-defined]
             return self.data.latents_of_training(rows)
         if position == 0 and self.count > FEW and self.invert_steps > 0:
@@ -66,8 +67,6 @@ class Reconstructions:
 
     def _estimate(self, originals: np.ndarray) -> str:
         """What the inversion of all pictures will take, from a few steps of some."""
-        from dfm.sampling import invert
-
         some = originals[:FEW]
         invert(self.data, some, steps=1)  # compiles
         begin = time.perf_counter()
@@ -99,7 +98,7 @@ class Compared:
         return np.concatenate(self._numbers[name]) if self._numbers[name] else np.zeros(0)
 
 
-def _is_training(data: "RunData", source: Source) -> bool:
+def _is_training(data: RunData, source: Source) -> bool:
     """Whether these are pictures that the table has latents of."""
     inner = source.source if isinstance(source, Subset) else source
     if not isinstance(inner, DatasetSource):

@@ -20,6 +20,7 @@ from dfm.errors import UserError
 from dfm.models.blocks import ACTIVATIONS, PADDING_MODES, Decoder, Encoder, Style
 from dfm.models.distributions import DiagonalGaussian
 from dfm.models.layers import Conv
+from dfm.registry import check_value
 from dfm.shapes import typechecked
 
 AnyArray = Array | np.ndarray
@@ -268,17 +269,14 @@ def _check(model: AutoencoderKL) -> None:
     for name, known in (("down_block_types", DOWN_BLOCKS), ("up_block_types", UP_BLOCKS)):
         types = getattr(model, name)
         for kind in types:
-            if kind not in known:
-                raise ValueError(f"{name} has {kind!r}, not one of {', '.join(known)}")
+            check_value(f"an entry of {name}", kind, known)
         if types and len(types) != levels:
             raise ValueError(f"{name} has {len(types)} entries for {levels} levels of block_out_channels")
     sides = model.sample_size if isinstance(model.sample_size, Sequence) else (model.sample_size,)
     if not (1 <= len(sides) <= 2 and min(sides) >= 1):
         raise ValueError(f"sample_size is {model.sample_size}, not a side or (height, width) in pixels")
-    if model.act_fn.lower() not in ACTIVATIONS:
-        raise ValueError(f"act_fn is {model.act_fn!r}, not one of {', '.join(ACTIVATIONS)}")
-    if model.padding_mode not in PADDING_MODES:
-        raise ValueError(f"padding_mode is {model.padding_mode!r}, not one of {', '.join(PADDING_MODES)}")
+    check_value("act_fn", model.act_fn.lower(), ACTIVATIONS)
+    check_value("padding_mode", model.padding_mode, PADDING_MODES)
     _check_scale(model)
 
 

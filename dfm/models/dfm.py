@@ -36,6 +36,7 @@ from jaxtyping import Array, Float, Int
 from dfm.models.distributions import PointMass
 from dfm.models.fourier import COEFFICIENT_NAMES, Basis, coefficient_count, layer_sizes, split_coefficients
 from dfm.models.fourier_batch import fourier_net_batch
+from dfm.registry import check_value
 from dfm.shapes import typechecked
 
 ACTIVATIONS = {"relu": nn.relu, "silu": nn.silu, "gelu": nn.gelu, "tanh": nn.tanh}
@@ -123,8 +124,7 @@ class DeepFourierMachine(nn.Module):
 
     def __post_init__(self):
         for name, known in (("activation", ACTIVATIONS), ("basis", COEFFICIENT_NAMES)):
-            if getattr(self, name) not in known:
-                raise ValueError(f"{name} is {getattr(self, name)!r}, not one of {', '.join(known)}")
+            check_value(name, getattr(self, name), known)
         for name in ("height", "width", "channels", "net_width", "net_depth", "latent_size"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1, not {getattr(self, name)}")

@@ -12,6 +12,7 @@ from dfm.models.dfm import DeepFourierMachine, pixel_centres
 from dfm.objectives.painting_error import painting_errors
 from dfm.objectives.per_example import PerExample
 from dfm.objectives.protocol import LATENTS, Group
+from dfm.registry import check_value
 from dfm.shapes import typechecked
 
 LATENT_STARTS = ("normal", "pca")
@@ -51,10 +52,8 @@ class Reconstruction(PerExample):
         for name in ("latent_penalty", "latent_noise", "latent_variance"):
             if getattr(self, name) < 0:
                 raise ValueError(f"{name} must be at least 0, not {getattr(self, name)}")
-        if self.latent_start not in LATENT_STARTS:
-            raise ValueError(f"latent_start is {self.latent_start!r}, not one of {', '.join(LATENT_STARTS)}")
-        if self.decoder_start not in DECODER_STARTS:
-            raise ValueError(f"decoder_start is {self.decoder_start!r}, not one of {', '.join(DECODER_STARTS)}")
+        check_value("latent_start", self.latent_start, LATENT_STARTS)
+        check_value("decoder_start", self.decoder_start, DECODER_STARTS)
         if self.decoder_start == "least_squares" and self.latent_start != "pca":
             raise ValueError("decoder_start 'least_squares' needs latent_start 'pca'")
 

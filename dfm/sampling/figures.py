@@ -21,7 +21,7 @@ from dfm.sampling.fitted_priors import stored_or_fitted
 from dfm.sampling.inversion import STARTS, STEPS, Inversion, decibels, invert
 from dfm.sampling.outputs import Outputs, resized_nearest, square_columns
 from dfm.sampling.painter import Labels, Painter, Pictures
-from dfm.sampling.run_data import RunData
+from dfm.sampling.run_data import ENCODER, INVERSION, RunData
 
 SAMPLES, RECONSTRUCTIONS, INVERSIONS, STATIONS = 64, 32, 16, 6  # how many, unless asked otherwise
 CLASSES = 10  # of an interpolation between classes; data sets with more show their first ones
@@ -85,8 +85,9 @@ def reconstructions(
     notes: Notes = Notes(),
 ) -> None:
     """Originals with their reconstructions to the right: training pictures of a table, test pictures of an encoder."""
+    data.check_training_latents()
     of = "train"
-    if not data.latents_are_stored:
+    if data.latents_by(of_training=True) == ENCODER:
         try:
             of = data.test.split
         except UserError as error:  # a folder of pictures need not have a test split
@@ -252,7 +253,7 @@ def _paint(painter: Painter, outputs: Outputs, latents: Latents, notes: Notes, l
 def _latents_of_test(data: RunData, examples: Int[np.ndarray, " n"], search: Search, notes: Notes) -> Latents:
     """By the encoder, or by inversion where there is none."""
     originals = data.pictures(data.test, examples)
-    if data.latents_are_stored:
+    if data.latents_by(of_training=False) == INVERSION:
         return _inverted(data, originals, search, notes).latents
     return data.painter.encode(originals, data.test.labels[examples])
 

@@ -16,7 +16,7 @@ from dfm.priors import files
 from dfm.priors.gaussian import Normal
 from dfm.priors.prior import Prior, mean_log_likelihood
 from dfm.progress import Progress
-from dfm.sampling.run_data import RunData
+from dfm.sampling.run_data import INVERSION, RunData
 
 if TYPE_CHECKING:
     from dfm.training.runs import Run
@@ -68,6 +68,12 @@ def store_prior(run: "Run", prior: Prior, facts: dict[str, Any]) -> Path:
     return path
 
 
+def check_prior(data: RunData, name: str) -> None:
+    """UserError for a prior that cannot be had of this run, before any work."""
+    if priors.find(name) is not Normal:
+        data.check_training_latents()
+
+
 def stored_or_fitted(
     data: RunData, name: str, note: Callable[[str], None] = lambda line: None, quiet: bool = True
 ) -> Prior:
@@ -76,6 +82,7 @@ def stored_or_fitted(
     The file is a convenience: of a run that cannot be written to, the prior is fitted again each time.
     """
     run, family = data.run, priors.find(name)
+    check_prior(data, name)
     if family is Normal:
         return Normal(latent_size(run.model))  # nothing to fit
     path = prior_path(run, name)
@@ -102,7 +109,7 @@ def _known(options: dict[str, Any]) -> str:
 
 def _test_log_likelihood(data: RunData, prior: Prior) -> float | None:
     """Held out: None where the test pictures have no latents, or were in the training, or are not there."""
-    if data.latents_are_stored or data.test_was_trained_on:
+    if data.latents_by(of_training=False) == INVERSION or data.test_was_trained_on:
         return None
     try:
         test = data.test

@@ -5,8 +5,8 @@ from collections.abc import Callable
 import numpy as np
 from jaxtyping import Float, Int
 
-from dfm.errors import UserError
 from dfm.metrics.principal_components import principal_components
+from dfm.registry import check
 
 Latent = Float[np.ndarray, " d"]
 
@@ -87,11 +87,10 @@ def directions(
     Args:
         kind: "principal": principal directions of the latents; "coordinates": the latent's own dimensions.
     """
+    check("directions", kind, ("principal", "coordinates"))
     if kind == "principal":
         found = principal_components(latents)
         return found.directions, np.sqrt(found.variances)
-    if kind != "coordinates":
-        raise UserError(f"unknown directions {kind!r}: known are principal, coordinates")
     deviations = latents.std(0, dtype=np.float64, ddof=1)
     order = np.argsort(-deviations, kind="stable")
     return np.eye(len(deviations))[order], deviations[order]

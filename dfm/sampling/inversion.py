@@ -17,7 +17,7 @@ from dfm.errors import UserError
 from dfm.models import latent_vectors
 from dfm.models.protocol import Model
 from dfm.sampling.painter import Pictures
-from dfm.sampling.run_data import RunData
+from dfm.sampling.run_data import ENCODER, RunData
 
 STEPS = 300
 STARTS = 4
@@ -57,8 +57,9 @@ def invert(
     """The latent that paints each picture best, by its mean squared error alone.
 
     Starts are what the encoder says, where there is one, or else the mean latent; then the latents of the nearest
-    training pictures. Every start runs through all steps, and the best latent met on the way is kept. A picture's
-    result does not depend on the other pictures, but for float rounding.
+    training pictures, or draws from N(0, I), the same for all, where training pictures have none. Every start runs
+    through all steps, and the best latent met on the way is kept. A picture's result does not depend on the other
+    pictures, but for float rounding.
 
     Args:
         steps: of the optimiser; 0 gives the best start.
@@ -69,8 +70,7 @@ def invert(
     if steps < 0 or starts < 1 or len(pictures) == 0:
         raise UserError(f"no inversion of {len(pictures)} pictures with {steps} steps from {starts} starts")
     registry.check("optimizer", optimizer, OPTIMIZERS)
-    if data.run.model.classes:
-        raise UserError("the model of this run is conditioned on a class: its latents are not found by inversion")
+    check_invertible(data.run.model)
     group = min(len(pictures), max(1, ROWS // starts))
     groups = -(-len(pictures) // group)
     found = []
@@ -85,12 +85,22 @@ def invert(
     return Inversion(*(np.concatenate(parts) for parts in zip(*found, strict=True)))
 
 
+def check_invertible(model: Model) -> None:
+    """UserError where latents are not found by inversion."""
+    if model.classes:
+        raise UserError("the model of this run is conditioned on a class: its latents are not found by inversion")
+
+
 def _starts(data: RunData, pictures: Pictures, count: int) -> Float[np.ndarray, "n count d"]:
-    if data.latents_are_stored:
+    if not data.training_has_latents:
+        drawn = np.random.default_rng(0).normal(size=(count, latent_vectors.latent_size(data.run.model)))
+        drawn[0] = 0
+        return np.broadcast_to(drawn.astype(np.float32), (len(pictures), *drawn.shape))
+    if data.latents_by(of_training=False) == ENCODER:
+        first = data.painter.encode(pictures)
+    else:
         mean = data.training_latents.mean(0)
         first = np.broadcast_to(mean, (len(pictures), len(mean)))
-    else:
-        first = data.painter.encode(pictures)
     first = first[:, None].astype(np.float32)
     if count == 1:
         return first
@@ -187,7 +197,7 @@ def _lbfgs_step(model: Model, variables: dict, state: State, targets: Array) -> 
 
 @functools.partial(jax.jit, static_argnums=0)
 def _finish(model: Model, variables: dict, state: State, targets: Array) -> State:
-    """A step judges the latents that it is given; this judges those that the last step has made."""
+    """A step measures the latents that it is given; this measures those that the last step has made."""
     return _keep_best(state, _losses(model, variables, state.z, targets))
 
 

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 CHUNK = 4096
 SCALE_EXAMPLES = 1024
+TABLE, ENCODER, INVERSION = "table", "encoder", "inversion"  # where latents of pictures come from
 
 
 class RunData:
@@ -34,6 +35,28 @@ class RunData:
         self.run, self.data_dir = run, data_dir
         self.painter = Painter(run, batch_size=batch_size)
         self.latents_are_stored = run.latents is not None
+
+    def latents_by(self, of_training: bool) -> str:
+        """Where latents of pictures come from: TABLE, of the training's alone; ENCODER; INVERSION where there is none.
+
+        The last is a search (`dfm.sampling.invert`), which nothing here does unasked.
+        """
+        if of_training and self.latents_are_stored:
+            return TABLE
+        return ENCODER if self.run.model.encodes else INVERSION
+
+    @property
+    def training_has_latents(self) -> bool:
+        """False for a model whose latents are only drawn, such as a GAN's: from N(0, I)."""
+        return self.latents_by(of_training=True) != INVERSION
+
+    def check_training_latents(self) -> None:
+        """UserError where the pictures of the training have none."""
+        if not self.training_has_latents:
+            raise UserError(
+                "the pictures of this training have no latents (no encoder, no table): samples of the prior 'normal' "
+                "and inversions need none"
+            )
 
     @functools.cached_property
     def train(self) -> Dataset:
@@ -62,11 +85,17 @@ class RunData:
         """The table, or the encodings of the whole training split."""
         if self.latents_are_stored:
             return np.asarray(self.run.latents, np.float32)
+        self.check_training_latents()
         return self.encode(self.train)
 
     @functools.cached_property
     def latent_scale(self) -> float:
-        """Root mean variance of the training latents, or of the first thousand where they must be encoded."""
+        """Root mean variance of the training latents, or of the first thousand where they must be encoded.
+
+        Of latents that are only drawn it is 1, the deviation of N(0, I).
+        """
+        if not self.training_has_latents:
+            return 1.0
         latents = self.latents_of_training(np.arange(min(SCALE_EXAMPLES, len(self.train))))
         return float(np.sqrt(latents.var(0).mean())) or 1.0
 
@@ -74,6 +103,7 @@ class RunData:
         """Latents of these pictures of the training split."""
         if self.latents_are_stored:
             return np.asarray(self.run.latents, np.float32)[examples]
+        self.check_training_latents()
         return self.painter.encode(self.pictures(self.train, examples), self.train.labels[examples])
 
     def sample_labels(self, seed: int, start: int, count: int) -> Int[np.ndarray, " count"]:

@@ -84,7 +84,7 @@ def test_coordinates_come_by_spread():
     vectors, scales = directions(latents, "coordinates")
     assert vectors.argmax(1).tolist() == [1, 2, 0]
     np.testing.assert_allclose(scales, latents.std(0, ddof=1)[[1, 2, 0]])
-    with pytest.raises(UserError, match="known are principal, coordinates"):
+    with pytest.raises(UserError, match="unknown directions '.*known: principal, coordinates"):
         directions(latents, "sideways")
 
 

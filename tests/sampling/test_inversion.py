@@ -3,7 +3,7 @@
 import jax
 import numpy as np
 import pytest
-from tiny_runs import LinearMachine, tiny_run
+from tiny_runs import Generator, LinearMachine, tiny_run
 
 from dfm.errors import UserError
 from dfm.sampling import RunData, invert
@@ -79,11 +79,15 @@ def test_an_encoder_gives_the_first_start(encoder):
 
 
 def test_a_table_starts_from_its_mean_and_its_nearest_pictures(data):
-    pictures = data.train.take(np.array([11]))
-    starts = module._starts(data, pictures, 3)
-    assert starts.shape == (1, 3, 3)
-    np.testing.assert_allclose(starts[0, 0], data.run.latents.mean(0), rtol=1e-6)
-    np.testing.assert_array_equal(starts[0, 1], data.run.latents[11])  # the picture itself is in the training
+    """Without steps the best start is what is found."""
+    picture, mean = data.train.take(np.array([11])), data.run.latents.mean(0)
+    np.testing.assert_allclose(invert(data, picture, steps=0, starts=1).latents[0], mean, rtol=1e-6)
+    nearest = data.nearest_in_training(picture, 2)[0]
+    assert nearest[0] == 11  # the picture itself is in the training
+    starts = np.stack([mean, *data.run.latents[nearest]])
+    errors = np.square(data.painter.paint(starts).astype(float) - picture).mean((1, 2, 3))
+    found = invert(data, picture, steps=0, starts=3).latents[0]
+    np.testing.assert_allclose(found, starts[errors.argmin()], rtol=1e-6)
 
 
 def test_progress_counts_all_groups(data):
@@ -99,3 +103,22 @@ def test_impossible_settings_are_refused(data, options):
         invert(data, data.test.take(np.arange(1)), **options)
     with pytest.raises(UserError, match="unknown optimizer 'sgd'.*known: adam, lbfgs"):
         invert(data, data.test.take(np.arange(1)), optimizer="sgd")
+
+
+def test_a_generator_without_latents_starts_at_draws(tmp_path):
+    generator = RunData(tiny_run(tmp_path, table=False, model=Generator()))
+    drawn = np.random.default_rng(5).normal(size=(2, 3)).astype(np.float32) * 0.5
+    pictures = generator.painter.paint(drawn)
+    found = invert(generator, pictures, steps=150, starts=2)
+    assert found.mse.max() < 2e-5 < found.start_mse.min()
+    np.testing.assert_allclose(found.latents, drawn, atol=0.1)
+
+
+def test_where_latents_come_from(data, encoder, tmp_path):
+    generator = RunData(tiny_run(tmp_path, table=False, model=Generator()))
+    found = [(one.latents_by(True), one.latents_by(False)) for one in (data, encoder, generator)]
+    assert found == [("table", "inversion"), ("encoder", "encoder"), ("inversion", "inversion")]
+    with pytest.raises(UserError, match="no latents"):
+        _ = generator.training_latents
+    with pytest.raises(UserError, match="no latents"):
+        generator.latents_of_training(np.arange(2))

@@ -83,5 +83,5 @@ def test_needs_principal_components():
     model = DeepFourierMachine(8, 8, 1, 2, 2, 3, (8,))
     with pytest.raises(ValueError, match="needs latent_start 'pca'"):
         Reconstruction(model, 0.0, decoder_start="least_squares")
-    with pytest.raises(ValueError, match="decoder_start is 'best'"):
+    with pytest.raises(ValueError, match="decoder_start cannot be 'best'"):
         Reconstruction(model, 0.0, decoder_start="best")

@@ -11,12 +11,14 @@
 A payload can ask for no more coefficients than MAX_COEFFICIENTS_PER_BYTE allows. All errors are UserError.
 """
 
+import hashlib
 import io
 from dataclasses import dataclass
 
 from dfm.codec.container import CHANNELS, MAX_SHARED_BYTES, check, take
 from dfm.codec.weights import coefficients
 from dfm.codec.weights.coefficients import BASES, FLOAT_TYPES, FloatLayer, QuantizedLayer
+from dfm.registry import nearest
 
 MAX_WIDTH = 12  # 2^12 frequency vectors
 MAX_DEPTH = 64
@@ -42,8 +44,10 @@ class Architecture:
         check(self.channels in CHANNELS, f"{self.channels} channels: only 1 and 3 exist")
         check(1 <= len(self.widths) <= MAX_DEPTH, f"{len(self.widths)} hidden widths, outside 1 ... {MAX_DEPTH}")
         check(all(1 <= w <= MAX_WIDTH for w in self.widths), f"widths {self.widths} outside 1 ... {MAX_WIDTH}")
-        check(self.basis in BASES, f"unknown basis {self.basis!r}; known: {', '.join(BASES)}")
-        check(self.precision in PRECISIONS, f"unknown precision {self.precision!r}; known: {', '.join(PRECISIONS)}")
+        check(self.basis in BASES, f"unknown basis '{self.basis}'{nearest(self.basis, BASES)}")
+        check(
+            self.precision in PRECISIONS, f"unknown precision '{self.precision}'{nearest(self.precision, PRECISIONS)}"
+        )
         units = self.input_scale * INPUT_SCALE_UNIT
         check(units in range(1, 257), f"input scale {self.input_scale} is no multiple of 1/64 between 1/64 and 4")
 
@@ -89,6 +93,17 @@ def unpack(payload: bytes, channels: int) -> Net:
     _check_density(architecture, payload)
     layers = coefficients.unpack(fields.read(), architecture.layer_sizes, architecture.basis, architecture.precision)
     return Net(architecture, layers)
+
+
+def coefficients_sha256(net: Net) -> str:
+    """SHA-256 of all coefficients with their names, types and shapes: equal bytes of another type are another net."""
+    digest = hashlib.sha256()
+    for layer in net.layers:
+        arrays = layer.coefficients if isinstance(layer, QuantizedLayer) else layer
+        for name, values in arrays.items():
+            digest.update(f"{name} {values.dtype.name} {values.shape}".encode())
+            digest.update(values.astype(values.dtype.newbyteorder("<")).tobytes())
+    return digest.hexdigest()
 
 
 def _check_density(architecture: Architecture, payload: bytes) -> None:

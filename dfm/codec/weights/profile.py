@@ -8,6 +8,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+from dfm import registry
 from dfm.codec import container
 from dfm.codec.profiles import MAX_WORK, Fitted, Picture, Plan, ProgressReport, Shape
 from dfm.codec.weights import architectures, payload, recipes
@@ -50,9 +51,7 @@ def weights_profile(
     Raises:
         UserError: an impossible value.
     """
-    if preset not in recipes.PRESETS:
-        raise UserError(f"unknown preset {preset!r}; known: {', '.join(recipes.PRESETS)}")
-    chosen = recipes.PRESETS[preset]
+    chosen = registry.find("preset", preset, recipes.PRESETS)
     if recipe is not None:
         chosen = replace(chosen, recipe=recipe)
     if effort is None and chosen.total_steps is not None:
@@ -78,10 +77,8 @@ class WeightsProfile:
     name: ClassVar[str] = "weights"
 
     def __post_init__(self) -> None:
-        if self.precision not in PRECISIONS:
-            raise UserError(f"unknown precision {self.precision!r}; known: {', '.join(PRECISIONS)}")
-        if self.basis not in COEFFICIENT_NAMES:
-            raise UserError(f"unknown basis {self.basis!r}; known: {', '.join(COEFFICIENT_NAMES)}")
+        registry.check("precision", self.precision, PRECISIONS)
+        registry.check("basis", self.basis, COEFFICIENT_NAMES)
         if not 0 <= self.seed < 2**32:
             raise UserError(f"seed {self.seed} is outside 0 ... 2^32 - 1")
 
