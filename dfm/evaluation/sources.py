@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 from PIL import Image
 
+from dfm.array_files import open_npz
 from dfm.errors import UserError
 from dfm.picture_files import central_crop, load_picture
 
@@ -68,7 +69,7 @@ class ArraySource:
 def npz_source(path: str) -> ArraySource:
     """Pictures, uint8 [N, H, W, C], of an .npz file, under one of PICTURE_NAMES."""
     try:
-        with np.load(path, allow_pickle=False) as file:
+        with open_npz(path) as file:
             name = next((name for name in PICTURE_NAMES if name in file.files), None)
             if name is None:
                 names = ", ".join(file.files) or "none"

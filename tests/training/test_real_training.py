@@ -20,7 +20,6 @@ from dfm.training.runs import load_run
 from dfm.training.sharding import data_mesh, on_each_device, place_batch
 from dfm.training.step import with_floats
 
-pytestmark = pytest.mark.filterwarnings("ignore:the load_module")  # of ml_collections
 DIGITS = Path(__file__).parents[2] / "configs" / "dfm_digits.py"
 STEPS = 48
 
