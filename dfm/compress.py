@@ -1,4 +1,4 @@
-"""Command line of the codec: encode, decode, info and bench. `dfm --help` and `dfm COMMAND --help` show examples."""
+"""Command line of the codec: encode, decode, info, compare, bench. `dfm COMMAND --help` shows examples."""
 
 import argparse
 import json
@@ -16,6 +16,7 @@ EXAMPLES = {
     "encode": """
   dfm encode photo.png -o photo.dfm --quality 60
   dfm encode photo.png -o photo.dfm --target-bytes 40000 --effort 5
+  dfm encode photo.png -o photo.dfm --profile weights --quality 30
   dfm encode photo.png -o photo.dfm --preset thesis
   dfm encode holiday/ -o compressed/            every picture of a folder; again: what is still to do
   dfm encode logo.png photo.jpg -o compressed/ --background white
@@ -23,11 +24,14 @@ EXAMPLES = {
     "decode": """
   dfm decode photo.dfm -o photo.png --verify
   dfm decode photo.dfm -o - > photo.png
+  dfm decode photo.dfm -o small.png --preview 4
   dfm decode compressed/ -o pictures/""",
     "info": """
   dfm info photo.dfm --json""",
+    "compare": """
+  dfm compare photo.png photo.dfm photo.jpg photo.avif -o compare.html""",
     "bench": """
-  dfm bench holiday/ --codecs dfm,jpeg,webp,avif --output results.json --plot curves.png""",
+  dfm bench holiday/ --codecs dfm-latents,dfm-weights,jpeg,webp,avif --output results.json --plot curves.png""",
 }
 NOTES = {
     "encode": """Colours with a profile become sRGB. A picture whose three channels are equal is coded as grey, and
@@ -48,12 +52,18 @@ was decoded.
 """,
 }
 # keywords of dfm.codec.encode_each
-SETTINGS = (*("quality", "target_bytes", "target_psnr"), *("preset", "effort", "seed", "precision", "basis", "widths"))
+SETTINGS = (
+    *("profile", "quality", "target_bytes", "target_psnr"),
+    *("preset", "effort", "seed", "precision", "basis", "widths"),
+)
 ENCODE_MEANINGS = {
     "shard": ("folders", lambda args: any(map(os.path.isdir, args.input))),
     "no_overwrite": ("an output that is a file", lambda args: not is_standard_output(args.output)),
 }
-DECODE_MEANINGS = {"no_overwrite": ENCODE_MEANINGS["no_overwrite"]}
+DECODE_MEANINGS = {
+    "no_overwrite": ENCODE_MEANINGS["no_overwrite"],
+    "verify": ("a whole picture, not a --preview", lambda args: args.preview is None),
+}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -94,9 +104,14 @@ def _parser() -> Parser:
     target.add_argument("--target-bytes", type=int, metavar="N", help="the file is never larger")
     target.add_argument("--target-psnr", type=float, metavar="DB", help="the picture is never worse; fits several nets")
     encode.add_argument(
+        "--profile",
+        choices=("auto", "latents", "weights"),
+        default="auto",
+        help="what the file holds: grids of latents, or the weights of a net; auto, the default: the better one",
+    )
+    encode.add_argument(
         "--preset",
         choices=("default", "thesis"),
-        default="default",
         help="thesis: the experiment of Asadi 2022, literally (88 kB of float32 weights)",
     )
     encode.add_argument(
@@ -107,7 +122,7 @@ def _parser() -> Parser:
         help="1, 3, 5, 7, 9: 300, 1,000, 3,000, 10,000, 30,000 steps; default 3, thesis 7",
     )
     encode.add_argument("--precision", choices=("quantized", "float16", "float32"), help="how weights are stored")
-    encode.add_argument("--basis", choices=("cos_sin", "cas"), default="cos_sin", help="functions of a layer")
+    encode.add_argument("--basis", choices=("cos_sin", "cas"), help="functions of a layer; default cos_sin")
     encode.add_argument("--widths", type=_widths, metavar="W,W,...", help="hidden widths in place of the ladder's")
     encode.add_argument("--seed", type=int, default=0, metavar="N", help="of the start and the pixels drawn; default 0")
     encode.add_argument("--background", metavar="COLOUR", help="behind transparent pixels: white, #rrggbb, ...")
@@ -121,12 +136,21 @@ def _parser() -> Parser:
     decode.add_argument("-o", "--output", required=True, help=to)
     verify = "say whether the pixels are exactly the encoder's; exit code 1 where not"
     decode.add_argument("--verify", action="store_true", help=verify)
+    small = "the picture at 1/4, 1/8, ... of its resolution, from the beginning of a file of the profile latents"
+    decode.add_argument("--preview", type=int, metavar="4", help=small)
     decode.add_argument("--any-work", action="store_true", help="paint a file even if that may take hours")
     _common(decode)
 
     info = command("info", run_info, "Print what a .dfm file holds, without painting it.")
     info.add_argument("input", help=".dfm file, or - for standard input")
     info.add_argument("--json", action="store_true", help="one JSON object")
+
+    pages = "One page that works offline: a slider between any two pictures, their difference, bytes and PSNR."
+    compare = command("compare", run_compare, pages)
+    compare.add_argument("original", help="picture")
+    compare.add_argument("files", nargs="+", metavar="file", help=".dfm files and pictures of the same size")
+    compare.add_argument("-o", "--output", required=True, help="HTML file, or - for standard output")
+    compare.add_argument("--background", metavar="COLOUR", help="behind transparent pixels: white, #rrggbb, ...")
 
     from dfm.codec.bench import command as bench
 
@@ -159,7 +183,8 @@ def run_decode(args: argparse.Namespace) -> int:
     from dfm.codec.command.sources import find_jobs
 
     jobs = find_jobs(args.input, args.output, (".dfm",), ".png", ".dfm files")
-    return decode(jobs, args.verify, args.any_work, not args.no_overwrite, args.json, args.quiet)
+    options = {"any_work": args.any_work, "preview": args.preview}
+    return decode(jobs, args.verify, overwrite=not args.no_overwrite, json=args.json, quiet=args.quiet, **options)
 
 
 def run_info(args: argparse.Namespace) -> int:
@@ -176,6 +201,13 @@ def run_info(args: argparse.Namespace) -> int:
     else:
         for name, value in facts.items():
             print(f"{name:16} {value:,.4g}" if isinstance(value, float) else f"{name:16} {value}")
+    return 0
+
+
+def run_compare(args: argparse.Namespace) -> int:
+    from dfm.codec.command.compare import compare
+
+    compare(args.original, args.files, args.output, args.background)
     return 0
 
 

@@ -161,7 +161,7 @@ def _parser() -> Parser:
     what = parser.add_mutually_exclusive_group(required=True)
     what.add_argument("--workdir", help="folder of a run, whose samples and reconstructions are measured")
     what.add_argument("--vae", metavar="FOLDER|FILE", help="autoencoder (diffusers' or a run's) that reconstructs")
-    what.add_argument("--samples", metavar="FOLDER|NPZ", help="pictures to judge; .npz: images, uint8 [N, H, W, C]")
+    what.add_argument("--samples", metavar="FOLDER|NPZ", help="pictures to evaluate; .npz: images, uint8 [N, H, W, C]")
     what.add_argument("--make_stats", metavar="NAME:SPLIT|FOLDER|NPZ", help="store statistics of these in --output")
     add("--reference", metavar="NAME:SPLIT|FOLDER|NPZ|STATS", help="what to compare with, such as cifar10:train")
     add("--metrics", help="comma-separated, see below; default fid")

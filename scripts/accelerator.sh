@@ -57,7 +57,7 @@ if [ -n "$small" ]; then
             --dtype=bfloat16 --repeats=1 --output="$output/vae.jsonl"
     done
     slice fid-network scripts/bench_fid.py --pictures=2 --batch_size=2 --repeats=1 --output="$output/fid_network.jsonl"
-    slice kodak -m dfm.compress bench tests/golden --pictures=v1_picture_float16_cas --codecs=dfm,jpeg --rates=8 \
+    slice kodak -m dfm.compress bench tests/golden --pictures=v1_picture_float16_cas --codecs=dfm-latents,dfm-weights,jpeg --rates=8 \
         --effort=1 --output="$output/kodak.json"
     slice train-digits -m dfm.train --config=configs/dfm_digits.py:quick --config.total_steps=20 --workdir="$runs/digits"
     slice fd-digits -m dfm.evaluate --workdir="$runs/digits" --metrics=fd-digits --num_samples=64 \
@@ -73,7 +73,7 @@ else
         done
     done
     slice fid-network scripts/bench_fid.py --pictures=2048 --batch_size=256 --output="$output/fid_network.jsonl"
-    slice kodak -m dfm.compress bench "$kodak" --protocol=kodak --codecs=jpeg,jpeg-opt,webp,avif,dfm \
+    slice kodak -m dfm.compress bench "$kodak" --protocol=kodak --codecs=jpeg,jpeg-opt,webp,avif,dfm-latents,dfm-weights \
         --rates=0.15,0.3,0.6,1.0 --effort=7 --output="$output/kodak.json" --plot="$output/kodak.png"
     for name in digits mnist cifar10; do
         slice "train-$name" -m dfm.train --config=configs/dfm_$name.py --workdir="$runs/$name"

@@ -40,7 +40,7 @@ import numpy as np
 from flax import traverse_util
 
 from dfm import models, objectives
-from dfm.config import resolve
+from dfm.config import config_module, resolve
 from dfm.errors import UserError
 from dfm.experiments import run_script
 from dfm.models.dfm import pixel_centres
@@ -63,11 +63,7 @@ Batch = dict[str, np.ndarray]
 def load_config(name: str, batch_size: int | None) -> Any:
     """The resolved thesis preset of `mnist` or `cifar10` as above, with another batch size where one is asked for."""
     path = Path(__file__).parents[1] / "configs" / CONFIGS[name][0]
-    spec = importlib.util.spec_from_file_location(path.stem, path)
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    config = module.get_config("thesis")
+    config = config_module(path).get_config("thesis")
     config.batch_size = batch_size or config.batch_size
     config.model.kernel_variance = START_DEVIATION**2
     return resolve(config)

@@ -39,7 +39,7 @@ PANELS: dict[str, dict[str, str]] = {
     "PSNR, dB": {"psnr": "reconstruction"},
     "distance": {"l1": "L1", "lpips": "LPIPS"},
     LATENTS: {"latent_mean_square": "mean square", "posterior_variance": "posterior variance"},
-    "discriminator's logits": {"logits_real": "real", "logits_painted": "painted"},
+    "discriminator's logits": {"logits_real": "real", "logits_fake": "reconstructions"},
 }
 
 Pictures = UInt8[np.ndarray, "n height width channels"]
@@ -52,18 +52,18 @@ def blocks_of(pictures: Pictures, side: int) -> Float[np.ndarray, "blocks number
     return cut.reshape(-1, side * side * channels).astype(np.float64)
 
 
-def block_pca_psnr(fitted: Pictures, judged: Pictures, side: int, numbers: int) -> float:
-    """PSNR of `judged` from this many principal components of each block, those of `fitted`."""
-    known, wanted = blocks_of(fitted, side), blocks_of(judged, side)
+def block_pca_psnr(fitted: Pictures, pictures: Pictures, side: int, numbers: int) -> float:
+    """PSNR of `pictures` from this many principal components of each block, those of `fitted`."""
+    known, wanted = blocks_of(fitted, side), blocks_of(pictures, side)
     return psnr(wanted, principal_components(known, numbers).restored(wanted))
 
 
-def picture_pca_psnr(fitted: Pictures, judged: Pictures, numbers: int) -> float | None:
+def picture_pca_psnr(fitted: Pictures, pictures: Pictures, numbers: int) -> float | None:
     """The same with whole pictures as blocks; None where they are not square, too large, or too few to fit to."""
-    height, width, channels = judged.shape[1:]
+    height, width, channels = pictures.shape[1:]
     if height != width or not len(fitted) > height * width * channels <= MOST_VALUES:
         return None
-    return block_pca_psnr(fitted, judged, height, numbers)
+    return block_pca_psnr(fitted, pictures, height, numbers)
 
 
 def psnr(a: np.ndarray, b: np.ndarray) -> float:
@@ -93,7 +93,7 @@ def curves(lines: list[dict[str, Any]], objective: dict[str, Any], title: str) -
     return figure
 
 
-def judged_split(data: RunData) -> Dataset:
+def shown_split(data: RunData) -> Dataset:
     try:
         return data.test
     except UserError:  # a folder of pictures has no test split
@@ -122,7 +122,7 @@ def main() -> None:
         str(arguments.output / f"{arguments.name}_curves.png"),
         curves(read_lines(Path(arguments.workdir) / "metrics.jsonl"), config["objective"], arguments.name),
     )
-    split = judged_split(data)
+    split = shown_split(data)
     rows = np.unique(np.arange(arguments.pictures) * len(split) // arguments.pictures)
     originals = data.pictures(split, rows)
     painted = data.painter.paint(data.painter.encode(originals))

@@ -39,7 +39,7 @@ from dfm.sampling.run_data import RunData
 from dfm.training.runs import Run, load_run
 
 RESULTS = Path(__file__).resolve().parents[1] / "results"
-JUDGED = 5_000
+MEASURED = 5_000
 PCA_PICTURES = 20_000
 
 
@@ -97,7 +97,7 @@ def make(name: str, run: Run, what: str, options: dict, training: dict, args: ar
 def quality(run: Run, data_dir: str | None) -> dict:
     """PSNR of the run and of PCA over the same training pictures."""
     data = RunData(run, data_dir)
-    rows = np.arange(min(JUDGED, len(data.train)))
+    rows = np.arange(min(MEASURED, len(data.train)))
     chosen = np.arange(len(data.train))[:: -(-len(data.train) // PCA_PICTURES)]
     originals, fitted = (_flat(data.train.take(some)) for some in (rows, chosen))
     restored = principal_components(fitted, latent_size(run.model)).restored(originals)

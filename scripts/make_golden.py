@@ -10,7 +10,6 @@ pictures are scikit-learn's photographs, 48 pixels wide. About half a minute.
 
 import argparse
 import dataclasses
-import hashlib
 import json
 from functools import partial
 from pathlib import Path
@@ -97,17 +96,10 @@ def describe(data: bytes) -> dict:
     """What NAME.json holds."""
     header, packed = container.read(data)
     net = payload.unpack(packed, header.channels)
-    digest = hashlib.sha256()
-    for layer in net.layers:
-        arrays = layer.coefficients if isinstance(layer, QuantizedLayer) else layer
-        for name, values in arrays.items():
-            # dtype and shape too: equal bytes of another type are another net
-            digest.update(f"{name} {values.dtype.name} {values.shape}".encode())
-            digest.update(values.astype(values.dtype.newbyteorder("<")).tobytes())
     return {
         "header": dataclasses.asdict(header) | dataclasses.asdict(net.architecture),
         "step_indices": [layer.step_index for layer in net.layers if isinstance(layer, QuantizedLayer)],
-        "coefficients_sha256": digest.hexdigest(),
+        "coefficients_sha256": payload.coefficients_sha256(net),
     }
 
 

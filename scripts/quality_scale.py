@@ -40,7 +40,7 @@ def _measure(name: str, picture, args: argparse.Namespace) -> None:
     sizes, decibels = [], []
     begun = time.perf_counter()
     for quality in QUALITIES:
-        data = codec.encode(picture, quality=quality, effort=args.effort, seed=args.seed)
+        data = codec.encode(picture, profile="weights", quality=quality, effort=args.effort, seed=args.seed)
         sizes.append(len(data))
         decibels.append(psnr(codec.decode(data), picture))
         print(f"{name} q{quality}: {sizes[-1]:,} bytes, {decibels[-1]:.2f} dB", flush=True)

@@ -202,7 +202,7 @@ def test_where_nets_end_is_said(inside, capsys):
 
 
 def test_work_is_bounded_unless_asked_for(inside, capsys, monkeypatch):
-    monkeypatch.setattr(codec, "decode", functools.partial(codec.decode, max_work=1e4))
+    monkeypatch.setattr(codec, "decode_and_describe", functools.partial(codec.decode_and_describe, max_work=1e4))
     assert main(["decode", "photo.dfm", "-o", "new.png"]) == 2
     assert "multiplications" in capsys.readouterr().err and not Path("new.png").exists()
     assert main(["decode", "photo.dfm", "-o", "new.png", "--any-work"]) == 0
@@ -244,11 +244,11 @@ def test_encode_folder(inside, pixels, capsys):
 def test_bench(inside, capsys):
     (inside / "in").mkdir()
     (inside / "photo.png").rename(inside / "in" / "photo.png")
-    command = ["bench", "in", "--codecs", "dfm,jpeg", "--rates", "3,5", "--output", "results.json"]
+    command = ["bench", "in", "--codecs", "dfm-weights,jpeg", "--rates", "3,5", "--output", "results.json"]
     assert main([*command, "--plot", "plot.png", "--json"]) == 0
     summary = json.loads((inside / "results.json").read_text())
-    assert json.loads(capsys.readouterr().out)["codecs"].keys() == summary["codecs"].keys() == {"dfm", "jpeg"}
-    rows = [row for row in summary["rows"] if row["codec"] == "dfm"]
+    assert json.loads(capsys.readouterr().out)["codecs"].keys() == summary["codecs"].keys() == {"dfm-weights", "jpeg"}
+    rows = [row for row in summary["rows"] if row["codec"] == "dfm-weights"]
     assert [row["setting"] for row in rows] == ["3bpp", "5bpp"]
     assert all(row["bytes"] <= float(row["setting"][:-3]) * 24 for row in rows)
     assert Image.open("plot.png").width > 100

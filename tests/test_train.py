@@ -171,7 +171,7 @@ def noise_as_data(tmp_path_factory):
 def test_every_config_takes_two_steps_at_its_quick_setting(path, noise_as_data, tmp_path, monkeypatch):
     monkeypatch.undo()  # the real models
     argument = "quick"
-    if "autoencoder" in path.stem:  # a hundred convolutions, whose compilation is all that takes time
+    if "autoencoder_kl" in path.stem:  # a hundred convolutions, whose compilation is all that takes time
         argument = "quick,size=32"
         quickly_compiled(monkeypatch)
     code = train.main(

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 __all__ = ["encode", "encode_batch", "encode_each", "decode", "describe", "is_reference_decode"]
 
-DEFAULT_PROFILE = "weights"
+DEFAULT_PROFILE = "auto"
 
 
 def encode(image: UInt8[np.ndarray, "..."], **options: Any) -> bytes:
@@ -50,28 +50,32 @@ def encode_each(
 
     Args:
         images: uint8 [H, W] or [H, W, C] with C = 1 or 3. Equal pictures are fitted once and get equal files.
-        profile: how pictures are coded, a name of `dfm.codec.profiles.PROFILES`.
+        profile: how pictures are coded, a name of `dfm.codec.profiles.PROFILES`, or "auto": for each picture the one
+            that is better at its size and rate, see `dfm.codec.automatic`.
         quality: 0 ... 100 (default 75).
         target_bytes: the file is never larger.
         target_psnr: in dB; the file's picture is never worse.
         progress: called with (steps done, steps in all, PSNR in dB of the latest steps; NaN while compiling).
-        options: the profile's own: those of `dfm.codec.weights.profile.weights_profile`.
+        options: the profile's own: those of `dfm.codec.weights.profile.weights_profile` or of
+            `dfm.codec.latents.profile.latents_profile`; None stands for the default of each.
 
     Raises:
         UserError: contradicting or impossible options, before any fit.
     """
-    made = make_profile(profile, options)
-    from dfm.codec import search
+    given = {name: value for name, value in options.items() if value is not None}
+    from dfm.codec import automatic, search
 
-    return search.encode_each(
-        images, made, quality=quality, target_bytes=target_bytes, target_psnr=target_psnr, progress=progress
-    )
+    targets: dict[str, Any] = {"quality": quality, "target_bytes": target_bytes, "target_psnr": target_psnr}
+    if profile != automatic.NAME:
+        return search.encode_each(images, make_profile(profile, given), **targets, progress=progress)
+    return automatic.encode_each(images, given, targets, progress)
 
 
 def decode(data: bytes, *, max_work: float | None = MAX_WORK) -> UInt8[np.ndarray, "height width channel"]:
     """The picture in a .dfm file: uint8 [H, W, 1 or 3].
 
-    Two decodes on one machine are identical; other machines may differ by one level (`is_reference_decode` tells).
+    Two decodes on one machine are identical. Of the profile weights, other machines may differ by one level
+    (`is_reference_decode` tells); of the profile latents, every machine paints the same.
 
     Args:
         max_work: the most multiplications that painting may take, None for any number: a small file can ask for hours.
@@ -79,7 +83,27 @@ def decode(data: bytes, *, max_work: float | None = MAX_WORK) -> UInt8[np.ndarra
     Raises:
         UserError: not a .dfm file, damaged, made by a newer version, or more work than `max_work`.
     """
-    header, profile, content = _open(data)
+    return _painted(*_open(data), max_work)
+
+
+def decode_and_describe(
+    data: bytes, *, max_work: float | None = MAX_WORK
+) -> tuple[UInt8[np.ndarray, "height width channel"], dict[str, Any]]:
+    """`decode` and `describe`, which read the file once together."""
+    opened = _open(data)
+    return _painted(*opened, max_work), _facts(data, *opened)
+
+
+def describe(data: bytes) -> dict[str, Any]:
+    """Facts of a .dfm file that JSON can hold, after a check of all of it; nothing is painted.
+
+    Raises:
+        UserError: as `decode`.
+    """
+    return _facts(data, *_open(data))
+
+
+def _painted(header: container.Header, profile: Profile, content: Any, max_work: float | None) -> np.ndarray:
     work = profile.work(content, header.shape)
     if max_work is not None and work > max_work:
         raise UserError(
@@ -89,13 +113,7 @@ def decode(data: bytes, *, max_work: float | None = MAX_WORK) -> UInt8[np.ndarra
     return profile.paint(content, header.shape)
 
 
-def describe(data: bytes) -> dict[str, Any]:
-    """Facts of a .dfm file that JSON can hold, after a check of all of it; nothing is painted.
-
-    Raises:
-        UserError: as `decode`.
-    """
-    header, profile, content = _open(data)
+def _facts(data: bytes, header: container.Header, profile: Profile, content: Any) -> dict[str, Any]:
     return {
         "bytes": len(data),
         "bits_per_pixel": 8 * len(data) / (header.width * header.height),

@@ -101,6 +101,16 @@ def read(data: bytes) -> tuple[Header, bytes]:
     return header, payload
 
 
+def read_start(data: bytes) -> tuple[Header, int]:
+    """The header of a file that may be cut off behind it, and where the payload begins. Its checksum is not looked at.
+
+    For payloads whose first part has a checksum of its own, which covers the picture's shape."""
+    check(format_version(data) == VERSION, "files of the first format have no preview")
+    fields = io.BytesIO(data[5:])
+    header, _ = _parse(fields, whole=False)
+    return header, 5 + fields.tell()
+
+
 def format_version(data: bytes) -> int:
     """The version of a file that starts like one."""
     check(data[:4] == MAGIC, "not a .dfm file")
@@ -141,14 +151,14 @@ def _check_density(header: Header, file_bytes: int) -> None:
     check(file_bytes >= least, f"{pixels} pixels are too many for a file of {file_bytes} bytes: {least} at least")
 
 
-def _parse(fields: io.BytesIO) -> tuple[Header, bytes]:
-    """Header and payload of what follows the version."""
+def _parse(fields: io.BytesIO, whole: bool = True) -> tuple[Header, bytes]:
+    """Header and payload of what follows the version; the payload is left unread unless `whole`."""
     (flags,) = take(fields, 1)
     names = [name for name, number in PROFILE_NUMBERS.items() if number == flags >> 1]
     check(bool(names), f"it has profile {flags >> 1}, which this version does not know")
     height, width = _take_varint(fields), _take_varint(fields)
     (pixel_checksum,) = struct.unpack("<I", take(fields, 4))
-    return Header(width, height, CHANNELS[flags & 1], names[0], pixel_checksum), fields.read()
+    return Header(width, height, CHANNELS[flags & 1], names[0], pixel_checksum), fields.read() if whole else b""
 
 
 def _parse_version_1(fields: io.BytesIO) -> tuple[Header, bytes]:

@@ -28,9 +28,10 @@ TOTAL = 1 << 24  # constriction's precision; its Python interface offers no othe
 FRACTION_BITS = 256  # of fixed-point numbers below; 16,000 products of such numbers keep well over 200 true bits
 ONE = 1 << FRACTION_BITS
 WORD_BYTES = 4
+TABLE_A_SYMBOL = constriction.stream.model.Categorical(perfect=False)  # exact for integers, see `_model`
 
 
-def _exp_negative(x: int) -> int:
+def exp_negative(x: int) -> int:
     """exp(-x) for x >= 0, both fixed-point with FRACTION_BITS. Taylor series of exp(-x / 2^8), squared 8 times."""
     x >>= 8
     term, total, divisor = ONE, ONE, 1
@@ -52,7 +53,7 @@ def _power_of_two(quarters: int) -> int:
 
 def _laplace_masses(index: int) -> list[int]:
     """Unnormalised P(0), ..., P(MAX): with s = exp(-1 / (sqrt(2) sigma)), 1 - s and s^(2q - 1) (1 - s^2) / 2."""
-    s = _exp_negative(_power_of_two(15 - index))
+    s = exp_negative(_power_of_two(15 - index))
     s_squared = s * s >> FRACTION_BITS
     masses = [ONE - s]
     mass = s * (ONE - s_squared) >> (FRACTION_BITS + 1)
@@ -67,7 +68,7 @@ def _gaussian_masses(index: int) -> list[int]:
 
     Midpoints are x_p = (2p + 1) / 16, so density(x_(p+1)) / density(x_p) = t^(p + 1) with t = exp(-1 / (64 sigma^2)):
     the density follows from products alone."""
-    t = _exp_negative(_power_of_two(10 - 2 * index))
+    t = exp_negative(_power_of_two(10 - 2 * index))
     density = ratio = ONE
     subcells = []
     for _ in range(8 * MAX + 4):
@@ -174,6 +175,10 @@ class Encoder:
         if values.size and index:
             self._coder.encode(values + np.int32(MAX), _model(shape, index))
 
+    def put_each(self, symbols: Int[np.ndarray, "count"], rows: Float[np.ndarray, "count symbols"]) -> None:
+        """Appends symbols 0, 1, ... , each under its own table: rows of frequency - 1, the frequencies' sum TOTAL."""
+        self._coder.encode(symbols.astype(np.int32), TABLE_A_SYMBOL, rows)
+
     def finish(self) -> bytes:
         """The shortest byte string whose value, as a binary fraction, lies in the final interval; the smallest such.
 
@@ -195,9 +200,10 @@ class Encoder:
 class Decoder:
     """Returns the integers in the order they were put. Bytes that no Encoder writes raise UserError, by `finish`."""
 
-    def __init__(self, data: bytes) -> None:
+    def __init__(self, data: bytes, mirrored: bool = True) -> None:
+        """Unless `mirrored`, `finish` is not to be called: for streams under a checksum that may end in zeros."""
         self._data = data
-        self._mirror = Encoder()
+        self._mirror = Encoder() if mirrored else None
         # Zeros after the end are the value that the encoder's shortest string stands for.
         padded = data + b"\0" * (2 * WORD_BYTES + -len(data) % WORD_BYTES)
         self._coder = constriction.stream.queue.RangeDecoder(np.frombuffer(padded, ">u4").astype(np.uint32))
@@ -211,10 +217,20 @@ class Decoder:
             values = self._coder.decode(_model(shape, index), count) - np.int32(MAX)
         except AssertionError as error:  # constriction's word for a code point outside every symbol
             raise UserError("the coded coefficients are damaged") from error
-        self._mirror.put(values, shape, index)
+        if self._mirror:
+            self._mirror.put(values, shape, index)
         return values
+
+    def get_each(self, rows: Float[np.ndarray, "count symbols"]) -> Int[np.ndarray, "count"]:
+        """The next symbols, each under its own table, as `Encoder.put_each` takes them.
+
+        They are not compared with what an encoder would write: streams that use them carry a checksum."""
+        try:
+            return self._coder.decode(TABLE_A_SYMBOL, rows)
+        except AssertionError as error:
+            raise UserError("the coded integers are damaged") from error
 
     def finish(self) -> None:
         """Raises UserError unless the data is exactly what an Encoder writes for the integers read."""
-        if self._mirror.finish() != self._data:
+        if self._mirror is None or self._mirror.finish() != self._data:
             raise UserError("the coded coefficients are damaged")

@@ -19,16 +19,18 @@ from jaxtyping import UInt8
 from dfm import registry
 from dfm.errors import UserError
 
-PROFILES = {"weights": "dfm.codec.weights.profile:weights_profile"}
-PROFILE_NUMBERS = {"weights": 0}  # in files: never changed, never used again
+PROFILES = {
+    "weights": "dfm.codec.weights.profile:weights_profile",
+    "latents": "dfm.codec.latents.profile:latents_profile",
+}
+PROFILE_NUMBERS = {"weights": 0, "latents": 1}  # in files: never changed, never used again
 
 MAX_WORK = 2.0**44  # multiplications of one decode: minutes of two cores
 
 Picture = UInt8[np.ndarray, "height width channel"]
 Shape = tuple[int, int, int]  # height, width, channels
-ProgressReport = Callable[
-    [int, int, float], None
-]  # steps done, steps in all, PSNR in dB of the latest (NaN while compiling)
+# called with steps done, steps in all, and the PSNR in dB of the latest (NaN while compiling)
+ProgressReport = Callable[[int, int, float], None]
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ PATIENCE_STEPS = 100  # and at least a tenth of all steps
 DIVERGED = 5  # times the best loss
 
 
-class Verdict(NamedTuple):
+class FitStatus(NamedTuple):
     """Of each fit: whether its state is the best so far, whether it goes back, and whether that is to its start."""
 
     better: Bool[np.ndarray, "fit"]
@@ -40,7 +40,7 @@ class Retreats:
         self.count = np.zeros(len(flat_loss), int)
         self.latest = np.full(len(flat_loss), start)
 
-    def judge(self, step: int, loss: Float[np.ndarray, "fit"], finite: Bool[np.ndarray, "fit"]) -> Verdict:
+    def update(self, step: int, loss: Float[np.ndarray, "fit"], finite: Bool[np.ndarray, "fit"]) -> FitStatus:
         """The mean loss of the latest steps, up to `step`; `finite`: of the loss and all coefficients."""
         better = finite & (loss < self.best_loss)
         poor = (loss > 0.99 * self.flat_loss + 1e-4) & (loss > 0.97 * self.best_loss)
@@ -50,7 +50,7 @@ class Retreats:
         self.best_loss = np.where(better, loss, self.best_loss)
         self.count += bad
         self.latest = np.where(bad, step, self.latest)
-        return Verdict(better, bad, stuck)
+        return FitStatus(better, bad, stuck)
 
 
 def finest_fitting(size: Callable[[int], int], limit: int, finest: int) -> int | None:

@@ -70,9 +70,10 @@ def _posterior_kl(inputs: Inputs) -> dict[str, Value]:
 
 
 def _posterior_sliced(inputs: Inputs) -> dict[str, Value]:
-    """Squared sliced 2-Wasserstein distance over the latents' mean variance: 0 for a prior without holes, about 2 for
+    """Squared sliced 2-Wasserstein distance over the latents' mean variance.
 
-    one that has nothing to do with the latents. It sees the shape that the KL does not.
+    0 for a prior without holes, about 2 for one that has nothing to do with the latents. It sees the shape that the KL
+    does not.
     """
     assert inputs.data is not None and inputs.prior is not None
     z = inputs.data.training_latents

@@ -1,4 +1,4 @@
-"""Results: one JSON line a metric with all that it takes to judge and repeat it, and a table for people."""
+"""Results: one JSON line a metric with all that it takes to understand and repeat it, and a table for people."""
 
 import math
 from collections.abc import Iterable, Sequence

@@ -7,7 +7,13 @@ from typing import Any
 from dfm.models.protocol import Model
 from dfm.registry import check_offers, construct
 
-MODELS = {"dfm": "dfm.models.dfm:DeepFourierMachine", "autoencoder_kl": "dfm.models.autoencoder_kl:AutoencoderKL"}
+MODELS = {
+    "dfm": "dfm.models.dfm:DeepFourierMachine",
+    "autoencoder_kl": "dfm.models.autoencoder_kl:AutoencoderKL",
+    "autoencoder": "dfm.models.autoencoder:Autoencoder",
+    "hierarchical_vae": "dfm.models.hierarchical_vae:HierarchicalVAE",
+    "gan": "dfm.models.gan:Generator",
+}
 
 
 def build(config: Mapping[str, Any], picture_shape: tuple[int, int, int] | None = None) -> Model:

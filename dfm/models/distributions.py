@@ -93,3 +93,43 @@ class DiagonalGaussian:
         """KL(self || N(0, I)) = 1/2 sum(mean^2 + sigma^2 - 1 - log sigma^2), in nats, a number an example."""
         terms = jnp.square(self.mean) + self.var - 1.0 - self.logvar
         return 0.5 * jnp.sum(terms, axis=tuple(range(1, terms.ndim)))
+
+    @typechecked
+    def log_ratio(self, z: Float[Array, "batch *event"]) -> Float[Array, " batch"]:
+        """log N(z; 0, I) - log q(z), a number an example: its mean over z ~ q is -KL."""
+        terms = jnp.square((z - self.mean) / self.std) + self.logvar - jnp.square(z)
+        return 0.5 * jnp.sum(terms, axis=tuple(range(1, terms.ndim)))
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class Levels:
+    """Independent Gaussians, one for each level of a hierarchy, coarsest first.
+
+    Attributes:
+        levels: each [batch, ...] of its own shape.
+    """
+
+    levels: tuple[DiagonalGaussian, ...]
+
+    @property
+    def mean(self) -> tuple[Array, ...]:
+        return tuple(level.mean for level in self.levels)
+
+    def mode(self) -> tuple[Array, ...]:
+        return self.mean
+
+    def sample(self, key: Array) -> tuple[Array, ...]:
+        keys = [key, *(jax.random.fold_in(key, i) for i in range(1, len(self.levels)))]
+        return tuple(level.sample(own) for level, own in zip(self.levels, keys, strict=True))
+
+    def kl_by_level(self) -> tuple[Float[Array, " batch"], ...]:
+        return tuple(level.kl() for level in self.levels)
+
+    def kl(self) -> Float[Array, " batch"]:
+        """The sum over levels, in nats."""
+        return sum(self.kl_by_level()[1:], self.levels[0].kl())
+
+    def log_ratio(self, z: tuple[Array, ...]) -> Float[Array, " batch"]:
+        ratios = [level.log_ratio(own) for level, own in zip(self.levels, z, strict=True)]
+        return sum(ratios[1:], ratios[0])

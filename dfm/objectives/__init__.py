@@ -10,6 +10,10 @@ from dfm.registry import check_offers, construct
 OBJECTIVES = {
     "reconstruction": "dfm.objectives.reconstruction:Reconstruction",
     "autoencoder": "dfm.objectives.autoencoder:Autoencoder",
+    "autoencoding": "dfm.objectives.autoencoding:Autoencoding",
+    "elbo": "dfm.objectives.elbo:Elbo",
+    "vector_quantized": "dfm.objectives.quantized:VectorQuantized",
+    "gan": "dfm.objectives.gan:Gan",
 }
 
 

@@ -1,4 +1,4 @@
-"""Losses of a discriminator and of what it judges, and the adaptive weight between reconstruction and judgement.
+"""Losses of a discriminator and of a generator, and the adaptive weight between reconstruction and adversarial loss.
 
 Logits are of patches, positive for real; every loss is a mean over all patches of all pictures.
 """
@@ -18,35 +18,35 @@ GRADIENT_FLOOR = 1e-4  # added to the norm of the adversarial gradient, as in th
 
 
 @typechecked
-def hinge(real: Logits, painted: Logits) -> Scalar:
+def hinge(real: Logits, fake: Logits) -> Scalar:
     """1/2 (mean max(0, 1 - D(x)) + mean max(0, 1 + D(x_hat)))."""
-    return 0.5 * (jax.nn.relu(1.0 - real).mean() + jax.nn.relu(1.0 + painted).mean())
+    return 0.5 * (jax.nn.relu(1.0 - real).mean() + jax.nn.relu(1.0 + fake).mean())
 
 
 @typechecked
-def vanilla(real: Logits, painted: Logits) -> Scalar:
+def vanilla(real: Logits, fake: Logits) -> Scalar:
     """1/2 (mean softplus(-D(x)) + mean softplus(D(x_hat))): the cross entropy of Goodfellow et al. 2014."""
-    return 0.5 * (jax.nn.softplus(-real).mean() + jax.nn.softplus(painted).mean())
+    return 0.5 * (jax.nn.softplus(-real).mean() + jax.nn.softplus(fake).mean())
 
 
 DISCRIMINATOR_LOSSES: dict[str, Callable[[Array, Array], Array]] = {"hinge": hinge, "vanilla": vanilla}
 
 
 @typechecked
-def generator_loss(painted: Logits) -> Scalar:
+def generator_loss(fake: Logits) -> Scalar:
     """-mean D(x_hat), for either loss of the discriminator, as in Rombach et al. 2022."""
-    return -painted.mean()
+    return -fake.mean()
 
 
 @typechecked
-def lecam(real: Logits, painted: Logits, average_real: Scalar, average_painted: Scalar) -> Scalar:
+def lecam(real: Logits, fake: Logits, average_real: Scalar, average_fake: Scalar) -> Scalar:
     """mean max(0, D(x) - a_hat)^2 + mean max(0, a - D(x_hat))^2 (Tseng et al. 2021, Eq. 3, as their code has it).
 
-    a and a_hat are moving averages of the mean logits of real and painted pictures: it draws each kind of logits
-    towards the other one's average, which keeps a discriminator of few pictures from being sure.
+    a and a_hat are moving averages of the mean logits of real pictures and reconstructions: it draws each kind of
+    logits towards the other one's average, which keeps a discriminator of few pictures from being sure.
     """
-    above = jax.nn.relu(real - average_painted)
-    below = jax.nn.relu(average_real - painted)
+    above = jax.nn.relu(real - average_fake)
+    below = jax.nn.relu(average_real - fake)
     return jnp.square(above).mean() + jnp.square(below).mean()
 
 

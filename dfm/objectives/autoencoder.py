@@ -15,7 +15,7 @@ from dfm.models.autoencoder_kl import AutoencoderKL
 from dfm.models.discriminator import NLayerDiscriminator
 from dfm.models.distributions import DiagonalGaussian
 from dfm.objectives import adversarial
-from dfm.objectives.discriminating import Judge
+from dfm.objectives.discriminator_loss import DiscriminatorLoss
 from dfm.objectives.protocol import Batch, Group, Metrics, Params, Statistics, group_of
 from dfm.registry import check_value
 
@@ -115,9 +115,9 @@ class Autoencoder:
         return self.adversarial_start_step if self.discriminator_start_step is None else self.discriminator_start_step
 
     @property
-    def judge(self) -> Judge:
+    def discriminator(self) -> DiscriminatorLoss:
         net = NLayerDiscriminator(self.discriminator_features, self.discriminator_layers)
-        return Judge(net, self.adversarial_loss, self.r1_weight, self.lecam_weight, self.lecam_decay)
+        return DiscriminatorLoss(net, self.adversarial_loss, self.r1_weight, self.lecam_weight, self.lecam_decay)
 
     @property
     def groups(self) -> Mapping[str, Group]:
@@ -143,7 +143,7 @@ class Autoencoder:
             raise UserError(f"config: pictures have {shape[2]} channels, model.in_channels is {self.model.in_channels}")
         if self.needs_lpips and shape[2] not in (1, 3):
             raise UserError(f"config: LPIPS is for 1 or 3 channels, not {shape[2]}; set objective.perceptual_weight=0")
-        smallest = self.judge.net.smallest_side
+        smallest = self.discriminator.net.smallest_side
         if self.adversarial_weight and min(shape[:2]) < smallest:
             raise UserError(
                 f"config: pictures of {shape[0]}x{shape[1]} are too small for "
@@ -158,12 +158,12 @@ class Autoencoder:
 
     def init(self, key: Array) -> Params:
         """The groups of the autoencoder, and of the discriminator and s where there are any."""
-        model_key, judge_key = jax.random.split(key)
+        model_key, discriminator_key = jax.random.split(key)
         # fully convolutional: a small picture makes all parameters
         images = jnp.zeros((1, 2 * self.model.stride, 2 * self.model.stride, self.model.in_channels))
         params = dict(self.model.init(model_key, images)["params"])
         if self.adversarial_weight:
-            params[DISCRIMINATOR] = self.judge.init(judge_key, self.model.out_channels)[0]
+            params[DISCRIMINATOR] = self.discriminator.init(discriminator_key, self.model.out_channels)[0]
         if self.learn_log_variance:
             params[LOG_VARIANCE] = jnp.float32(self.log_variance)
         return params
@@ -176,7 +176,7 @@ class Autoencoder:
 
     def init_statistics(self, key: Array) -> Statistics | None:
         """What the discriminator averages over steps; None without one."""
-        return self.judge.init(key, self.model.out_channels)[1] if self.adversarial_weight else None
+        return self.discriminator.init(key, self.model.out_channels)[1] if self.adversarial_weight else None
 
     def gradients(
         self,
@@ -207,23 +207,23 @@ class Autoencoder:
             return (features, posterior.kl().mean() / values), posterior
 
         def project(layer: Params, features: Array) -> Array:
-            painted: Any = model.apply({"params": {"decoder": {"conv_out": layer}}}, features, method="project")
-            return crop(painted, images.shape[1:3])
+            reconstruction: Any = model.apply({"params": {"decoder": {"conv_out": layer}}}, features, method="project")
+            return crop(reconstruction, images.shape[1:3])
 
         (features, kl), pull_features, posterior = jax.vjp(features_of, learning, has_aux=True)
-        painted, pull_project = jax.vjp(project, learning["decoder"]["conv_out"], features)
+        reconstruction, pull_project = jax.vjp(project, learning["decoder"]["conv_out"], features)
         nll_and_gradients = jax.value_and_grad(self._nll, (0, 1), has_aux=True)
-        (nll, metrics), (cotangent, s_gradient) = nll_and_gradients(painted, s, images)
+        (nll, metrics), (cotangent, s_gradient) = nll_and_gradients(reconstruction, s, images)
         loss, gradients = nll + self.kl_weight * kl, {}
         if phase != RECONSTRUCTION:
-            judged = self.judge.judge(params[DISCRIMINATOR], statistics, images, painted, dtype)
-            statistics, gradients[DISCRIMINATOR] = judged.statistics, judged.gradients
-            metrics |= judged.metrics
+            adversary = self.discriminator.gradients(params[DISCRIMINATOR], statistics, images, reconstruction, dtype)
+            statistics, gradients[DISCRIMINATOR] = adversary.statistics, adversary.gradients
+            metrics |= adversary.metrics
         if phase == ADVERSARIAL:
-            weight, adaptive = self._adversarial_weight(cotangent, judged.cotangent, pull_project, values)
-            cotangent = cotangent + weight * judged.cotangent
-            loss += weight * judged.generator_loss
-            metrics |= {"adaptive_weight": adaptive, "generator_adversarial_loss": judged.generator_loss}
+            weight, adaptive = self._adversarial_weight(cotangent, adversary.cotangent, pull_project, values)
+            cotangent = cotangent + weight * adversary.cotangent
+            loss += weight * adversary.generator_loss
+            metrics |= {"adaptive_weight": adaptive, "generator_adversarial_loss": adversary.generator_loss}
         layer_gradient, features_cotangent = pull_project(cotangent)
         (pulled,) = pull_features((features_cotangent, jnp.float32(self.kl_weight)))
         pulled["decoder"]["conv_out"] = layer_gradient  # features do not depend on it: what was pulled is zero
@@ -232,12 +232,12 @@ class Autoencoder:
         return {"loss": loss, **metrics, **_closeness(posterior)}, {**pulled, **gradients}, statistics
 
     def _adversarial_weight(
-        self, cotangent: Array, judged: Array, pull_project: Callable, values: int
+        self, cotangent: Array, of_generator: Array, pull_project: Callable, values: int
     ) -> tuple[Array, Array]:
         """(weight of G, `adaptive`) from the cotangents of the reconstruction under error and under G."""
         adaptive = jnp.float32(values)
         if self.adaptive:
-            kernels = [pull_project(c)[0]["kernel"] for c in (cotangent, judged)]
+            kernels = [pull_project(c)[0]["kernel"] for c in (cotangent, of_generator)]
             adaptive = adversarial.adaptive_weight(values * kernels[0], kernels[1], self.adaptive_weight_max)
         return self.adversarial_weight * adaptive / values, adaptive
 
@@ -247,16 +247,16 @@ class Autoencoder:
             moments = model.apply({"params": params}, padded, method="moments")
         return DiagonalGaussian.from_moments(jax.lax.stop_gradient(moments) if self.freeze_encoder else moments)
 
-    def _nll(self, painted: Float[Array, "b height width c"], s: Array, images: Array) -> tuple[Array, Metrics]:
+    def _nll(self, reconstruction: Float[Array, "b height width c"], s: Array, images: Array) -> tuple[Array, Metrics]:
         """error / exp(s) + s, a mean over pictures; see the class."""
-        difference = painted - images
+        difference = reconstruction - images
         l1, mse = jnp.abs(difference).mean(), jnp.square(difference).mean()
         metrics = {"l1": l1, "mse": mse}
         error = l1 if self.pixel_loss == "l1" else mse
         if self.needs_lpips:
             if self.lpips is None:
                 raise UserError("objective.perceptual_weight needs the LPIPS weights; 0 does without")
-            metrics["lpips"] = self.lpips(*((x + 1.0) * 127.5 for x in (images, painted))).mean()
+            metrics["lpips"] = self.lpips(*((x + 1.0) * 127.5 for x in (images, reconstruction))).mean()
             error += self.perceptual_weight * metrics["lpips"]
         return error / jnp.exp(s) + s, metrics
 

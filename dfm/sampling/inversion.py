@@ -197,7 +197,7 @@ def _lbfgs_step(model: Model, variables: dict, state: State, targets: Array) -> 
 
 @functools.partial(jax.jit, static_argnums=0)
 def _finish(model: Model, variables: dict, state: State, targets: Array) -> State:
-    """A step judges the latents that it is given; this judges those that the last step has made."""
+    """A step measures the latents that it is given; this measures those that the last step has made."""
     return _keep_best(state, _losses(model, variables, state.z, targets))
 
 

@@ -1,6 +1,7 @@
 """Generators: reconstructions, distances of samples, the training step; FID's network."""
 
 import re
+from statistics import mean
 
 from tables.lines import latest, minutes, rows, table
 
@@ -21,6 +22,20 @@ def generation() -> str:
             ]
         )
     return table(["training", "numbers a picture", "steps, time on one core", "PSNR", "PCA of as many numbers"], body)
+
+
+def crease() -> str:
+    """Digits: what part of the period a picture covers, means over seeds."""
+    groups: dict[str, list[dict]] = {}
+    for line in rows("study_crease"):
+        if line["config"]["training"]["dataset.name"] == "digits":
+            groups.setdefault(line["config"]["variant"], []).append(line["metrics"])
+    columns = {"psnr": ".2f", "crease": ".1f", "fd_digits": ".1f", "rfd_digits": ".1f"}
+    body = []
+    for variant, found in groups.items():
+        means = [f"{mean(metrics[name] for metrics in found):{form}}" for name, form in columns.items()]
+        body.append([variant, str(len(found)), *means])
+    return table(["the picture covers", "seeds", "PSNR, dB", "error on the line", "fd-digits", "rfd-digits"], body)
 
 
 def digits_distances() -> str:
@@ -62,4 +77,4 @@ def fid_bench() -> str:
     return table(["features of FID's Inception", "pictures/s of processor time, one core", "ours against it"], body)
 
 
-GENERATION = (generation, digits_distances, train_step, fid_bench)
+GENERATION = (generation, crease, digits_distances, train_step, fid_bench)

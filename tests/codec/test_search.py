@@ -53,9 +53,10 @@ def test_impossible_bytes_are_refused_at_once(photo, no_fit, target):
         codec.encode(photo, target_bytes=target)
 
 
-def test_bytes_too_few_for_the_pixels_are_refused_at_once(no_fit):
-    with pytest.raises(UserError, match="too few for 4000 x 1000 pixels: 938 at least"):
-        codec.encode(np.zeros((1000, 4000), np.uint8), target_bytes=937)
+@pytest.mark.parametrize("profile, least", [("weights", 938), ("latents", 721)])
+def test_bytes_too_few_for_the_pixels_are_refused_at_once(no_fit, profile, least):
+    with pytest.raises(UserError, match=f"too few for 4000 x 1000 pixels: {least} at least"):
+        codec.encode(np.zeros((1000, 4000), np.uint8), profile=profile, target_bytes=least - 1)
 
 
 @pytest.mark.parametrize("precision", ["float16", "float32"])

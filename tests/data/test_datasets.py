@@ -51,8 +51,10 @@ def test_arrays_are_mapped_not_read(data_dir):
     dataset = load("small", "train", data_dir)
     assert (dataset.name, dataset.split, len(dataset), dataset.shape) == ("small", "train", 12, (4, 6, 3))
     assert dataset.labels.dtype == np.int32 and dataset.labels.tolist() == [0, 1, 2] * 4
-    assert isinstance(dataset._parts[0].array.base, np.memmap)
     assert dataset.take(np.array([3, 3, 11]))[:, 0, 0, 0].tolist() == [3, 3, 11]
+    file = np.load(data_dir / "small" / "train-images.npy", mmap_mode="r+")
+    file[3] = 200  # what is read is what the file holds now
+    assert dataset.take(np.array([3, 11]))[:, 0, 0, 0].tolist() == [200, 11]
     assert dataset.picture(7).shape == (4, 6, 3) and (dataset.picture(7) == 7).all()
     assert (dataset.picture(-1) == 11).all()
     for outside in (12, -13):

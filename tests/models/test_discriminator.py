@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from dfm.models.discriminator import NLayerDiscriminator
-from dfm.objectives.discriminating import Judge
+from dfm.objectives.discriminator_loss import DiscriminatorLoss
 
 SMALL = NLayerDiscriminator(features=8, layers=2)
 
@@ -15,7 +15,7 @@ def images(seed, count=6, side=16):
 
 @pytest.fixture(scope="module")
 def small():
-    params, statistics = jax.jit(lambda key: Judge(SMALL).init(key, 3))(jax.random.key(0))
+    params, statistics = jax.jit(lambda key: DiscriminatorLoss(SMALL).init(key, 3))(jax.random.key(0))
     return params, statistics["batch_stats"]
 
 

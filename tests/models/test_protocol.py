@@ -12,7 +12,14 @@ from dfm.models.distributions import DiagonalGaussian, PointMass
 
 DFM = {"name": "dfm", "net_width": 2, "net_depth": 2, "latent_size": 3, "decoder_widths": [4], "encoder_widths": [4]}
 KL = {"name": "autoencoder_kl", "block_out_channels": [4, 4], "norm_num_groups": 2, "latent_channels": 2}
-SMALLEST = {"dfm": DFM | {"height": 6, "width": 7, "channels": 3}, "autoencoder_kl": KL}  # of 6x7 RGB, with an encoder
+SIZE = {"height": 6, "width": 7, "channels": 3}
+SMALLEST = {  # of 6x7 RGB, with an encoder where there can be one
+    "dfm": DFM | SIZE,
+    "autoencoder_kl": KL,
+    "autoencoder": {"name": "autoencoder", "trunk": "dense", "widths": [4], "latent": [3], **SIZE},
+    "hierarchical_vae": {"name": "hierarchical_vae", "features": 4, "top": 3, "latent_channels": 2, **SIZE},
+    "gan": {"name": "gan", "features": 2, "latent_size": 3, **SIZE},
+}
 
 
 @pytest.mark.parametrize("name", models.MODELS)
@@ -20,7 +27,14 @@ def test_every_model_maps_pictures_to_distributions_and_back(name):
     assert name in SMALLEST, f"a config of the model {name!r} is wanted here"
     model = models.build(SMALLEST[name], (6, 7, 3))
     assert (model.height, model.width, model.channels) == (6, 7, 3)
-    assert model.encodes and model.classes == 0 and not model.has_likelihood
+    assert model.classes == 0 and model.has_likelihood is (name in ("autoencoder", "hierarchical_vae"))
+    assert model.encodes is (name != "gan")
+    if not model.encodes:
+        variables = jax.eval_shape(model.init, jax.random.key(0), jnp.zeros((2, 6, 7, 3)))
+        decode = lambda variables, z: latent_vectors.decode(model, variables, z)  # noqa: E731
+        painted = jax.eval_shape(decode, variables, jnp.zeros((2, latent_vectors.latent_size(model))))
+        assert painted.shape == (2, 6, 7, 3)
+        return
 
     def round_trip(images):
         variables = model.init(jax.random.key(0), images)
@@ -29,7 +43,8 @@ def test_every_model_maps_pictures_to_distributions_and_back(name):
         return posterior, vectors, latent_vectors.decode(model, variables, vectors)
 
     posterior, vectors, painted = jax.eval_shape(round_trip, jnp.zeros((2, 6, 7, 3)))
-    assert posterior.mode().shape == (2, *model.latent_shape)
+    shapes = jax.tree.map(lambda leaf: leaf.shape[1:], posterior.mode())
+    assert shapes == model.latent_shape
     assert vectors.shape == (2, latent_vectors.latent_size(model)) and painted.shape == (2, 6, 7, 3)
 
 

@@ -36,7 +36,7 @@ def adversarial_step():
 
 def naive(objective, params, statistics, images=IMAGES):
     """(loss, weight, gradients of the autoencoder, of s, of the discriminator), each term by a pass of its own."""
-    model, net = objective.model, objective.judge.net
+    model, net = objective.model, objective.discriminator.net
     player = {name: params[name] for name in params if name != "discriminator"}
 
     def paint(player):
@@ -49,12 +49,12 @@ def naive(objective, params, statistics, images=IMAGES):
         error = jnp.abs(images - painted) + objective.perceptual_weight * distance
         return (error / jnp.exp(player["log_variance"]) + player["log_variance"]).sum() / len(images)
 
-    def judged(discriminator, x):
+    def logits_of(discriminator, x):
         variables = {"params": discriminator, "batch_stats": statistics["batch_stats"]}
         return net.apply(variables, x, mutable=["batch_stats"])[0]
 
     def g(player):
-        return -judged(params["discriminator"], paint(player)[0]).mean()
+        return -logits_of(params["discriminator"], paint(player)[0]).mean()
 
     kl = lambda player: paint(player)[1].kl().sum() / len(images)  # noqa: E731
     last = lambda tree: tree["decoder"]["conv_out"]["kernel"]  # noqa: E731
@@ -63,40 +63,40 @@ def naive(objective, params, statistics, images=IMAGES):
     total = lambda p: nll(p) + objective.kl_weight * kl(p) + objective.adversarial_weight * weight * g(p)  # noqa: E731
     loss, gradients = jax.value_and_grad(total)(player)
     painted = paint(player)[0]
-    hinge = lambda d: adversarial.hinge(judged(d, images), judged(d, painted))  # noqa: E731
-    of_judge = jax.grad(hinge)(params["discriminator"])
+    hinge = lambda d: adversarial.hinge(logits_of(d, images), logits_of(d, painted))  # noqa: E731
+    of_discriminator = jax.grad(hinge)(params["discriminator"])
     scale = lambda tree: jax.tree.map(lambda leaf: leaf / VALUES, tree)  # noqa: E731
-    return loss / VALUES, weight, scale(gradients), of_judge
+    return loss / VALUES, weight, scale(gradients), of_discriminator
 
 
 def test_loss_gradients_and_adaptive_weight_equal_the_definition_computed_naively(adversarial_step):
     objective, params, statistics, (metrics, gradients, _) = adversarial_step
     by_definition = tiny.quick_jit(lambda p, s: naive(objective, p, s))
-    loss, weight, of_autoencoder, of_judge = by_definition(params, statistics)
+    loss, weight, of_autoencoder, of_discriminator = by_definition(params, statistics)
     assert 1 < weight < 1e4
     np.testing.assert_allclose(metrics["adaptive_weight"], weight, rtol=1e-4)
     np.testing.assert_allclose(metrics["loss"], loss, rtol=1e-4)
     assert set(gradients) == {*of_autoencoder, "discriminator"}
     for name, expected in of_autoencoder.items():
         assert tiny.distance(gradients[name], expected) < 1e-4, name
-    assert tiny.distance(gradients["discriminator"], of_judge) < 1e-4
+    assert tiny.distance(gradients["discriminator"], of_discriminator) < 1e-4
 
 
 def test_neither_step_leaves_a_trace_in_the_other(adversarial_step):
     objective, params, statistics, (_, gradients, _) = adversarial_step
-    other_judge = tiny.objective(
+    other_discriminator = tiny.objective(
         learn_log_variance=True, log_variance=0.3, adversarial_loss="vanilla", r1_weight=10.0, lecam_weight=1.0
     )
-    _, by_other_judge, _ = find(other_judge, params, statistics, ADVERSARIAL)
+    _, by_other_discriminator, _ = find(other_discriminator, params, statistics, ADVERSARIAL)
     other_player = tiny.objective(
         learn_log_variance=True, log_variance=0.3, kl_weight=5.0, perceptual_weight=3.0, adversarial_weight=9.0
     )
     _, by_other_player, _ = find(other_player, params, statistics, ADVERSARIAL)
     for name in gradients:
-        judge = name == "discriminator"
+        its_own = name == "discriminator"
         # equal to the last rounding of the compiler's: a leak would be of the order of the gradient itself
-        assert (tiny.distance(by_other_judge[name], gradients[name]) < 1e-5) != judge, name
-        assert (tiny.distance(by_other_player[name], gradients[name]) < 1e-5) == judge, name
+        assert (tiny.distance(by_other_discriminator[name], gradients[name]) < 1e-5) != its_own, name
+        assert (tiny.distance(by_other_player[name], gradients[name]) < 1e-5) == its_own, name
 
 
 def test_the_adaptive_weight_costs_two_kernel_gradients_of_the_last_convolution_and_no_pass_of_the_decoder():
@@ -120,7 +120,7 @@ def test_perception_has_a_gradient(adversarial_step):
     assert jnp.abs(gradient(painted)).max() > 1e-6
 
 
-def test_each_phase_does_its_own_and_a_warm_up_moves_the_judge_alone(adversarial_step):
+def test_each_phase_does_its_own_and_a_warm_up_moves_the_discriminator_alone(adversarial_step):
     objective, params, statistics, _ = adversarial_step
     assert [objective.phase(step) for step in (0, 1, 2, 3, 4, 99)] == [
         RECONSTRUCTION,

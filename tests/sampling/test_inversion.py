@@ -79,11 +79,15 @@ def test_an_encoder_gives_the_first_start(encoder):
 
 
 def test_a_table_starts_from_its_mean_and_its_nearest_pictures(data):
-    pictures = data.train.take(np.array([11]))
-    starts = module._starts(data, pictures, 3)
-    assert starts.shape == (1, 3, 3)
-    np.testing.assert_allclose(starts[0, 0], data.run.latents.mean(0), rtol=1e-6)
-    np.testing.assert_array_equal(starts[0, 1], data.run.latents[11])  # the picture itself is in the training
+    """Without steps the best start is what is found."""
+    picture, mean = data.train.take(np.array([11])), data.run.latents.mean(0)
+    np.testing.assert_allclose(invert(data, picture, steps=0, starts=1).latents[0], mean, rtol=1e-6)
+    nearest = data.nearest_in_training(picture, 2)[0]
+    assert nearest[0] == 11  # the picture itself is in the training
+    starts = np.stack([mean, *data.run.latents[nearest]])
+    errors = np.square(data.painter.paint(starts).astype(float) - picture).mean((1, 2, 3))
+    found = invert(data, picture, steps=0, starts=3).latents[0]
+    np.testing.assert_allclose(found, starts[errors.argmin()], rtol=1e-6)
 
 
 def test_progress_counts_all_groups(data):

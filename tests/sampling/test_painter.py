@@ -6,6 +6,7 @@ import pytest
 from tiny_runs import LATENT_SIZE, LinearMachine, tiny_run
 
 from dfm.errors import UserError
+from dfm.models import latent_vectors
 from dfm.priors.gaussian import Gaussian, Normal
 from dfm.priors.mixture import Mixture
 from dfm.sampling import Painter, draw
@@ -89,12 +90,12 @@ def test_no_samples_are_no_batches(run, prior):
     assert list(draw(run, prior, SEED, 0, 0, 4)) == []
 
 
-def test_one_compilation_for_all_batches(run, prior):
-    from dfm.sampling import painter
-
-    painter._paint.clear_cache()
-    assert [len(batch) for batch in draw(run, prior, SEED, 0, 11, 4)] == [4, 4, 3]
-    assert painter._paint._cache_size() == 1
+def test_one_compilation_for_all_batches(run, prior, monkeypatch):
+    traced, decode = [], latent_vectors.decode
+    monkeypatch.setattr(latent_vectors, "decode", lambda *arguments: traced.append(arguments) or decode(*arguments))
+    # batches of a size that no other test paints
+    assert [len(batch) for batch in draw(run, prior, SEED, 0, 27, 11)] == [11, 11, 5]
+    assert len(traced) == 1
 
 
 def test_every_size_samples_one_function_of_position(tmp_path):

@@ -162,7 +162,7 @@ def test_latents_of_a_frozen_encoder_keep_their_scale(whole, tmp_path):
         ({"objective.discriminator_layers": 3}, "8x8 are too small for objective.discriminator_layers 3: 24 pixels"),
         ({"objective.perceptual_weight": 1.0}, "the LPIPS weights are missing: give --lpips_weights=FILE"),
         ({"accumulation_steps": 3}, "not divisible into 3 parts"),
-        ({"optimizer.groups": {"judge": {"b1": 0.1}}}, "no such group"),
+        ({"optimizer.groups": {"critic": {"b1": 0.1}}}, "no such group"),
     ],
 )
 def test_what_cannot_be_is_refused_before_anything_is_written(changes, message, tmp_path, monkeypatch):
@@ -250,12 +250,12 @@ def counts(config):
 @pytest.mark.parametrize("word", ["f8c4", "f4c3", "f16c16", "cifar10"])
 def test_full_widths_have_the_published_sizes(word):
     _, _, sizes = counts(read_config(word))
-    judge = sizes.pop("discriminator")
+    discriminator = sizes.pop("discriminator")
     total = sum(sizes.values())
     if word == "cifar10":
         assert total <= 4_000_000
     else:
-        assert judge == 2_765_633
+        assert discriminator == 2_765_633
     if word in ("f8c4", "f4c3"):
         assert total == {"f8c4": 83_653_863, "f4c3": 55_312_063}[word]
 
@@ -265,9 +265,9 @@ def test_the_rate_of_a_preset_is_that_of_the_whole_autoencoder(word):
     settings = read_config(word).optimizer.to_dict()
     optimizer = optimizers.build(settings, 10_000, ("encoder", "quant_conv", "decoder", "discriminator"))
     rates = optimizer.learning_rates(settings["warmup_steps"])
-    judged = rates.pop("learning_rate/discriminator")
+    of_discriminator = rates.pop("learning_rate/discriminator")
     assert list(rates.values()) == pytest.approx(3 * [settings["learning_rate"]])
-    assert judged == pytest.approx(settings["groups"]["discriminator"]["learning_rate"])
+    assert of_discriminator == pytest.approx(settings["groups"]["discriminator"]["learning_rate"])
 
 
 @pytest.mark.parametrize(

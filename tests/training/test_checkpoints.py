@@ -38,7 +38,7 @@ def test_the_last_few_and_the_best_are_kept(tmp_path):
         for step, score in ((1, 0.5), (2, 0.1), (3, 0.4), (4, 0.3), (5, 0.2)):
             checkpoints.save(step, {"w": jnp.zeros(1)}, {}, score)
         checkpoints.wait()
-        assert sorted(checkpoints._manager.all_steps()) == [2, 4, 5]
+        assert checkpoints.steps == [5, 4, 2]
         assert checkpoints.latest_step == 5
         checkpoints.save(5, {"w": jnp.ones(1)}, {}, 0.0)  # is there already
         checkpoints.wait()

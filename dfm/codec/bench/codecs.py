@@ -47,18 +47,27 @@ def baseline_codec(name: str, qualities: Sequence[int] = QUALITIES) -> Codec:
     )
 
 
-def dfm_codec(settings: Sequence[str], effort: int = 3, seed: int = 0) -> Codec:
-    """Our codec at target sizes ("0.3bpp") or qualities ("q60")."""
+DFM_CODECS = {
+    "dfm-latents": ("latents", "latent grids under a Fourier synthesis"),
+    "dfm-weights": ("weights", "Deep Fourier Machine"),
+}
+
+
+def dfm_codec(name: str, settings: Sequence[str], effort: int = 3, seed: int = 0) -> Codec:
+    """Our codec, one of DFM_CODECS, at target sizes ("0.3bpp") or qualities ("q60")."""
     import dfm.codec
 
+    profile, words = DFM_CODECS[name]
+
     def encode(image: Picture, setting: str) -> bytes:
+        options = {"profile": profile, "effort": effort, "seed": seed}
         if setting.startswith("q"):
-            return dfm.codec.encode(image, quality=int(setting[1:]), effort=effort, seed=seed)
-        return dfm.codec.encode(image, target_bytes=int(target_bytes(image, setting)), effort=effort, seed=seed)
+            return dfm.codec.encode(image, quality=int(setting[1:]), **options)
+        return dfm.codec.encode(image, target_bytes=int(target_bytes(image, setting)), **options)
 
     return Codec(
-        "dfm",
-        f"Deep Fourier Machine, effort {effort}",
+        name,
+        f"{words}, effort {effort}",
         tuple(settings),
         encode,
         lambda data, channels: dfm.codec.decode(data),
@@ -104,11 +113,11 @@ def target_bytes(image: Picture, setting: str) -> float:
 
 def known_codecs() -> list[str]:
     """Names that `--codecs` takes."""
-    return ["dfm", *baselines.CODECS, "coin"]
+    return [*DFM_CODECS, *baselines.CODECS, "coin"]
 
 
 def make_codecs(names: Sequence[str], rates: Sequence[float], effort: int, seed: int, coin_steps: int) -> list[Codec]:
-    """Codecs by name, dfm and coin at these rates in bits per pixel."""
+    """Codecs by name, ours and coin at these rates in bits per pixel."""
     if not names:
         raise UserError(f"no codec given; known: {', '.join(known_codecs())}")
     if effort not in range(1, 10):
@@ -119,5 +128,10 @@ def make_codecs(names: Sequence[str], rates: Sequence[float], effort: int, seed:
     names = list(dict.fromkeys(names))
     for name in names:
         registry.check("codec", name, known_codecs())
-    makers = {"dfm": lambda: dfm_codec(settings, effort, seed), "coin": lambda: coin_codec(settings, coin_steps, seed)}
-    return [makers[name]() if name in makers else baseline_codec(name) for name in names]
+
+    def make(name: str) -> Codec:
+        if name in DFM_CODECS:
+            return dfm_codec(name, settings, effort, seed)
+        return coin_codec(settings, coin_steps, seed) if name == "coin" else baseline_codec(name)
+
+    return [make(name) for name in names]

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from dfm import registry, results
-from dfm.codec.bench.codecs import COIN_STEPS, known_codecs, make_codecs
+from dfm.codec.bench.codecs import COIN_STEPS, DFM_CODECS, known_codecs, make_codecs
 from dfm.codec.bench.plot import numbers, plot
 from dfm.codec.bench.rate_distortion import PROTOCOLS, run
 from dfm.command_line import Parser
@@ -25,7 +25,11 @@ PLOT_SUFFIXES = (".png", ".svg", ".pdf")
 def add_arguments(parser: Parser) -> None:
     """The arguments of `bench`."""
     parser.add_argument("folder", metavar="FOLDER", help="folder of pictures")
-    parser.add_argument("--codecs", default="dfm,jpeg,webp,avif", help=f"comma-separated: {', '.join(known_codecs())}")
+    parser.add_argument(
+        "--codecs",
+        default="dfm-latents,dfm-weights,jpeg,webp,avif",
+        help=f"comma-separated: {', '.join(known_codecs())}",
+    )
     parser.add_argument(
         "--output",
         required=True,
@@ -39,8 +43,8 @@ def add_arguments(parser: Parser) -> None:
         choices=PROTOCOLS,
         help="; ".join(f"{name}: {text}" for name, text in PROTOCOLS.items()),
     )
-    parser.add_argument("--rates", default=",".join(map(str, RATES)), help="bits per pixel for dfm and coin")
-    parser.add_argument("--effort", type=int, default=3, help="effort of dfm, 1 to 9")
+    parser.add_argument("--rates", default=",".join(map(str, RATES)), help="bits per pixel for our codecs and coin")
+    parser.add_argument("--effort", type=int, default=3, help="effort of our codecs, 1 to 9")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--pictures", metavar="NAME,NAME", help="only these of the folder")
     parser.add_argument("--published", metavar="CURVES.json", help="also plot these published curves (protocol kodak)")
@@ -52,9 +56,15 @@ def add_arguments(parser: Parser) -> None:
     )
     parser.add_argument("--json", action="store_true", help="print the summary without its rows as one JSON object")
     parser.meanings = {
-        "effort": ("--codecs with dfm", lambda args: "dfm" in _words(args.codecs)),
-        "rates": ("--codecs with dfm or coin", lambda args: {"dfm", "coin"} & set(_words(args.codecs))),
-        "seed": ("--codecs with dfm or coin", lambda args: {"dfm", "coin"} & set(_words(args.codecs))),
+        "effort": ("--codecs with dfm-latents or dfm-weights", lambda args: set(DFM_CODECS) & set(_words(args.codecs))),
+        "rates": (
+            "--codecs with dfm-latents, dfm-weights or coin",
+            lambda args: {*DFM_CODECS, "coin"} & set(_words(args.codecs)),
+        ),
+        "seed": (
+            "--codecs with dfm-latents, dfm-weights or coin",
+            lambda args: {*DFM_CODECS, "coin"} & set(_words(args.codecs)),
+        ),
         "coin_steps": ("--codecs with coin", lambda args: "coin" in _words(args.codecs)),
         "published": ("the plot: give --plot too", lambda args: args.plot),
     }

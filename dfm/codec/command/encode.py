@@ -62,7 +62,7 @@ def in_words(report: dict[str, Any]) -> str:
     return (
         f"{report['output']}: {report['bytes']:,} bytes, {report['bits_per_pixel']:.3f} bits per pixel, "
         f"PSNR {report['psnr']:.2f} dB, SSIM {report['ssim']:.4f}, {report['encode_seconds']:.1f} s, "
-        f"{report['parameters']:,} parameters in widths {report['widths']}"
+        f"{report['parameters']:,} parameters, profile {report['profile']}"
     )
 
 

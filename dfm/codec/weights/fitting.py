@@ -210,7 +210,7 @@ def train(
         loss = np.asarray(losses, np.float64)
         finite = np.isfinite(loss) & np.asarray(_all_finite(state.layers))
         if recipe.retreats:
-            better, bad, stuck = retreats.judge(last, loss, finite)
+            better, bad, stuck = retreats.update(last, loss, finite)
             if better.any():
                 best = _select(jnp.array(better), state, best)
             if bad.any():  # what is stuck has no good state: back to the start

@@ -11,6 +11,7 @@
 A payload can ask for no more coefficients than MAX_COEFFICIENTS_PER_BYTE allows. All errors are UserError.
 """
 
+import hashlib
 import io
 from dataclasses import dataclass
 
@@ -92,6 +93,17 @@ def unpack(payload: bytes, channels: int) -> Net:
     _check_density(architecture, payload)
     layers = coefficients.unpack(fields.read(), architecture.layer_sizes, architecture.basis, architecture.precision)
     return Net(architecture, layers)
+
+
+def coefficients_sha256(net: Net) -> str:
+    """SHA-256 of all coefficients with their names, types and shapes: equal bytes of another type are another net."""
+    digest = hashlib.sha256()
+    for layer in net.layers:
+        arrays = layer.coefficients if isinstance(layer, QuantizedLayer) else layer
+        for name, values in arrays.items():
+            digest.update(f"{name} {values.dtype.name} {values.shape}".encode())
+            digest.update(values.astype(values.dtype.newbyteorder("<")).tobytes())
+    return digest.hexdigest()
 
 
 def _check_density(architecture: Architecture, payload: bytes) -> None:

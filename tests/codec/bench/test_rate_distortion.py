@@ -235,10 +235,10 @@ def test_command_line(tmp_path, folder, capsys):
 @pytest.mark.parametrize(
     "arguments, message",
     [
-        (("--codecs", "jpg"), "unknown codec 'jpg'; did you mean 'jpeg'. (known: dfm, jpeg,"),
+        (("--codecs", "jpg"), "unknown codec 'jpg'; did you mean 'jpeg'. (known: dfm-latents, dfm-weights, jpeg,"),
         (("--codecs", ","), "no codec given"),
-        (("--codecs", "dfm", "--rates", "much"), "--rates must be bits per pixel"),
-        (("--codecs", "dfm", "--rates", "-1"), "--rates must be bits per pixel"),
+        (("--codecs", "dfm-weights", "--rates", "much"), "--rates must be bits per pixel"),
+        (("--codecs", "dfm-weights", "--rates", "-1"), "--rates must be bits per pixel"),
         (("--pictures", "frist"), "unknown picture 'frist'; did you mean 'first'. (known: first, second"),
         (("--protocol", "kodak-256"), "not one of the 24 Kodak pictures"),
         (("--plot", "curves.txt"), "plots are written as"),

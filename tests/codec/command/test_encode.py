@@ -230,14 +230,14 @@ def test_what_cannot_be_written_goes_elsewhere(three, work, encoder, run, monkey
 def test_a_full_disk_is_told_with_where_the_file_went(three, work, encoder, run, monkeypatch):
     (work / "spare").mkdir()
     monkeypatch.setattr(files.tempfile, "gettempdir", lambda: str(work / "spare"))
-    create = files._create
+    opened = os.open
 
-    def full(path):
-        if path.parent == work / "out" and encoder.count:
+    def full(path, *arguments, **options):
+        if encoder.count and Path(path).parent == work / "out":
             raise OSError(28, "No space left on device")
-        return create(path)
+        return opened(path, *arguments, **options)
 
-    monkeypatch.setattr(files, "_create", full)
+    monkeypatch.setattr(files.os, "open", full)
     code, _, err = run("encode in/a.png -o out/a.dfm --quiet")
     assert code == 2 and "No space left on device" in err
     assert f"what was made is in {work / 'spare' / 'a.1.dfm'}" in err

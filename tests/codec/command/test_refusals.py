@@ -63,10 +63,11 @@ ERRORS = [
     (["info", "newer.dfm"], "newer version"),
     (["bench", "nowhere", "--output", "new.json"], "nowhere: no such folder"),
     (["bench", "photo.png", "--output", "new.json"], "photo.png: is not a folder"),
-    (["bench", ".", "--output", "new.json", "--codecs", "jpge"], "nearest: jpeg"),
+    (["bench", ".", "--output", "new.json", "--codecs", "jpge"], "did you mean 'jpeg'"),
     (["bench", ".", "--output", "new.json", "--rates", "nan"], "--rates"),
     pytest.param(
-        ["bench", ".", "--output", "new.json", "--codecs", "dfm", "--effort", "10", "--pictures", "photo"], "effort 10"
+        ["bench", ".", "--output", "new.json", "--codecs", "dfm-weights", "--effort", "10", "--pictures", "photo"],
+        "effort 10",
     ),
     # outputs
     (["encode", "photo.png", "-o", "nowhere/new.dfm"], "nowhere does not exist"),
@@ -77,7 +78,10 @@ ERRORS = [
     (["decode", "photo.dfm", "-o", "new.xyz"], "cannot write pictures of kind '.xyz'"),
     (["bench", ".", "--output", "nowhere/new.json"], "nowhere does not exist"),
     (["bench", ".", "--output", "new.json", "--plot", "photo.png"], "photo.png: is or holds the input photo.png"),
-    (["bench", ".", "--output", "new.json", "--codecs", "jpeg", "--effort", "3"], "--effort is for --codecs with dfm"),
+    (
+        ["bench", ".", "--output", "new.json", "--codecs", "jpeg", "--effort", "3"],
+        "--effort is for --codecs with dfm-latents or dfm-weights",
+    ),
     (["bench", ".", "--output", "new.json", "--coin-steps", "10"], "--coin-steps is for --codecs with coin"),
     (["bench", ".", "--output", "new.json", "--plot", "new.xyz"], "plots are written as"),
     # numbers

@@ -1,0 +1,106 @@
+"""The page of `dfm compare`: one HTML file that needs nothing else, with a slider between any two pictures."""
+
+import base64
+import html
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from dfm.picture_files import Picture, encode_picture
+
+
+@dataclass(frozen=True)
+class Rival:
+    """A picture on the page: its name, the bytes of its file, its pixels, and its PSNR in dB (None: the original)."""
+
+    name: str
+    bytes: int
+    picture: Picture
+    psnr: float | None
+
+
+def page(rivals: Sequence[Rival]) -> str:
+    """The page; the first of `rivals` is the original, and all have its size."""
+    height, width, _ = rivals[0].picture.shape
+    pictures = [
+        {
+            "name": rival.name,
+            "facts": facts(rival, height * width),
+            "url": "data:image/png;base64," + base64.b64encode(encode_picture("picture.png", rival.picture)).decode(),
+        }
+        for rival in rivals
+    ]
+    # a file's name may hold what would begin or end a script
+    data = json.dumps({"width": width, "height": height, "pictures": pictures}).replace("<", "\\u003c")
+    rows = "".join(
+        f"<tr><td>{html.escape(rival.name)}</td>" + "".join(f"<td>{word}</td>" for word in cells(rival, height * width))
+        for rival in rivals
+    )
+    return TEMPLATE.replace("TITLE", html.escape(rivals[0].name)).replace("ROWS", rows).replace("DATA", data)
+
+
+def cells(rival: Rival, pixels: int) -> tuple[str, str, str]:
+    """Bytes, bits per pixel and PSNR in words."""
+    quality = "original" if rival.psnr is None else "identical" if rival.psnr == float("inf") else f"{rival.psnr:.2f}"
+    return f"{rival.bytes:,}", f"{8 * rival.bytes / pixels:.3f}", quality
+
+
+def facts(rival: Rival, pixels: int) -> str:
+    size, rate, quality = cells(rival, pixels)
+    return f"{size} bytes, {rate} bits per pixel" + ("" if rival.psnr is None else f", PSNR {quality} dB")
+
+
+TEMPLATE = """<!DOCTYPE html>
+<html lang="en">
+<meta charset="utf-8">
+<title>TITLE</title>
+<style>
+body { font: 14px sans-serif; margin: 1em; background: #222; color: #ddd; }
+select, input { font: inherit; vertical-align: middle; }
+#slider { width: 100%; margin: .5em 0; }
+#frame { overflow: auto; max-width: 100%; max-height: 80vh; border: 1px solid #555; }
+#stage { position: relative; background: #000; }
+#stage img { position: absolute; left: 0; top: 0; width: 100%; height: 100%; image-rendering: pixelated; }
+#stage.difference { isolation: isolate; filter: brightness(8); }
+#stage.difference #right { mix-blend-mode: difference; clip-path: none !important; }
+.facts { color: #aaa; }
+table { border-collapse: collapse; margin-top: 1em; }
+td, th { padding: .2em .8em; text-align: right; }
+td:first-child { text-align: left; }
+</style>
+<p>
+<label>left <select id="choose-left"></select></label> <span class="facts" id="facts-left"></span><br>
+<label>right <select id="choose-right"></select></label> <span class="facts" id="facts-right"></span>
+<p>
+<label>zoom <select id="zoom">
+<option>0.5</option><option selected>1</option><option>2</option><option>4</option><option>8</option>
+</select></label>
+<label><input type="checkbox" id="difference"> difference, eight times</label>
+<input type="range" id="slider" min="0" max="1000" value="500" aria-label="border between the pictures">
+<div id="frame"><div id="stage"><img id="left" alt=""><img id="right" alt=""></div></div>
+<table><tr><th>file</th><th>bytes</th><th>bits per pixel</th><th>PSNR, dB</th></tr>ROWS</table>
+<script>
+const data = DATA;
+const get = id => document.getElementById(id);
+for (const side of ["left", "right"]) {
+  const choose = get("choose-" + side);
+  data.pictures.forEach((picture, number) => choose.add(new Option(picture.name, number)));
+  choose.value = side === "left" ? 0 : Math.min(1, data.pictures.length - 1);
+  choose.onchange = show;
+}
+function show() {
+  for (const side of ["left", "right"]) {
+    const picture = data.pictures[get("choose-" + side).value];
+    if (get(side).src !== picture.url) get(side).src = picture.url;
+    get("facts-" + side).textContent = picture.facts;
+  }
+  const zoom = get("zoom").value;
+  get("stage").style.width = data.width * zoom + "px";
+  get("stage").style.height = data.height * zoom + "px";
+  get("stage").className = get("difference").checked ? "difference" : "";
+  get("right").style.clipPath = "inset(0 0 0 " + get("slider").value / 10 + "%)";
+}
+get("zoom").onchange = get("difference").onchange = get("slider").oninput = show;
+show();
+</script>
+"""

@@ -1,0 +1,1 @@
+"""The latents profile: grids of integers, a context model that codes them, a synthesis that paints them."""

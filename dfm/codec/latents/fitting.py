@@ -1,0 +1,225 @@
+"""Fitting latents and networks to one picture: soft rounding with noise, then rounded latents that stay as they are.
+
+The proxy is Cool-Chic's (soft rounding s_T, y = s_T(s_T(z) + noise)); see also C3 (Kim et al. 2023). In the hard part
+the latents are rounded and have no gradient: with a straight-through gradient integers flip to and fro, and more steps
+ended worse. The steps run inside jit, `CHUNK_STEPS` a call.
+"""
+
+import functools
+import math
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, Int, PRNGKeyArray, UInt8
+
+from dfm.codec.latents import model, pieces, quantization, shapes
+from dfm.codec.latents.shapes import Layout
+
+CHUNK_STEPS = 50
+NOISE_STEPS = 2**16  # offsets into one long draw of noise: drawing anew costs more than the rest of the rounding
+Progress = Callable[[int, int, float], None]  # steps done, steps in all, PSNR in dB of the latest chunk
+RateControl = Callable[[float, float, float], float]  # share of the steps done, weight, bits per pixel -> next weight
+
+
+class Recipe(NamedTuple):
+    """How a picture is fitted. Numbers only, which no program is compiled for.
+
+    Attributes:
+        learning_rate: Adam's, of the networks; the latents' is `gain` times as high. Cosine to `last_rate` of it.
+        hard_fraction, hard_rate: share of the steps, at the end, with rounded latents; the networks' rate there.
+        temperature, last_temperature: of the soft rounding; `noise`, `last_noise`: deviations of its noise.
+        input_rate: factor on the rate of the Fourier layer's input scale.
+        network_weight: factor on the networks' bits in the loss.
+    """
+
+    learning_rate: float = 1e-2
+    last_rate: float = 1e-2
+    hard_fraction: float = 0.2
+    hard_rate: float = 1e-3
+    adam_b1: float = 0.9
+    adam_b2: float = 0.99
+    temperature: float = 0.35
+    last_temperature: float = 0.08
+    noise: float = 0.22
+    last_noise: float = 0.15
+    input_rate: float = 0.1
+    network_weight: float = 1.0
+
+
+DEFAULT = Recipe()
+# from latents and networks that were fitted already, at another weight of the rate
+AGAIN = Recipe(learning_rate=4e-3, hard_fraction=0.35, temperature=0.15, noise=0.17)
+
+
+class Fit(NamedTuple):
+    """Latents before rounding, one vector, finest grid first; the networks; Adam's moments of both."""
+
+    latents: Float[Array, "latents"]
+    networks: dict[str, Array]
+    first_moments: Any
+    second_moments: Any
+
+
+def gain(rate_weight: float) -> float:
+    """Latents' steps per unit: finer pictures need larger integers (Cool-Chic 5)."""
+    return 16.0 if rate_weight >= 5e-4 else 20.0 if rate_weight >= 2e-4 else 24.0
+
+
+def initial_networks(layout: Layout, mean: np.ndarray, key: PRNGKeyArray) -> dict[str, Array]:
+    """Small random networks; the output starts at the picture's mean colour, upsampling as bicubic."""
+    grids = layout.grids
+    spreads = {
+        "context_weights_1": 0.3 / math.sqrt(shapes.CONTEXT_INPUTS),
+        "context_weights_2": 0.3 / math.sqrt(shapes.CONTEXT_INPUTS),
+        "context_weights_3": 0.02,
+        "linear": 0.02,
+        "hidden_weights": 0.5 / math.sqrt(grids),
+        "output_weights": 0.02,
+        "single": 0.02,
+        "pair_cos": 0.02,
+        "pair_sin": 0.02,
+    }
+    networks = {}
+    for number, (name, shape) in enumerate(shapes.array_shapes(layout).items()):
+        networks[name] = jnp.float32(spreads.get(name, 0.0)) * jax.random.normal(jax.random.fold_in(key, number), shape)
+    networks["context_bias_3"] = jnp.array([0.0, -2.0], jnp.float32)
+    networks["input_scale"] = jnp.full(grids, 0.05, jnp.float32)
+    networks["bias"] = jnp.asarray(mean, jnp.float32)
+    if grids > 1:
+        networks["upsampling"] = jnp.tile(jnp.array(model.BICUBIC, jnp.float32), (grids - 1, 1))
+    return networks
+
+
+def start(picture: UInt8[np.ndarray, "height width channels"], grids: int, seed: int) -> Fit:
+    """Latents of zero under fresh networks."""
+    layout = shapes.layout_of(picture.shape, grids)
+    mean = picture.reshape(-1, picture.shape[-1]).mean(0) / 255
+    networks = initial_networks(layout, mean, jax.random.key(seed))
+    return from_networks(jnp.zeros(layout.latents, jnp.float32), networks)
+
+
+def from_networks(latents: Array, networks: dict[str, Array]) -> Fit:
+    """A fit that goes on from these latents and networks, with fresh moments."""
+    # two trees: the training step is donated both, and may not be given one buffer twice
+    first, second = (jax.tree.map(jnp.zeros_like, (latents, networks)) for _ in range(2))
+    return Fit(latents, networks, first, second)
+
+
+def split(latents: Any, layout: Layout) -> list[Any]:
+    """One vector as grids [rows, columns], finest first."""
+    grids, first = [], 0
+    for rows, columns in layout.grid_shapes:
+        grids.append(latents[first : first + rows * columns].reshape(rows, columns))
+        first += rows * columns
+    return grids
+
+
+def soft_round(x: Array, temperature: Array) -> Array:
+    """floor(x) + 1/2 + tanh((x - floor(x) - 1/2) / T) / (2 tanh(1 / 2T)): the identity for large T, round(x) for 0."""
+    floor = jnp.floor(x)
+    return floor + 0.5 + jnp.tanh((x - floor - 0.5) / temperature) / (2 * jnp.tanh(0.5 / temperature))
+
+
+@functools.partial(jax.jit, static_argnums=0, donate_argnums=2)
+def _train_chunk(
+    layout: Layout, recipe: Recipe, fit: Fit, target: Array, rate_weight, gain, key, first, last, total
+) -> tuple[Fit, dict[str, Array]]:
+    """Steps first ... last - 1; returns the fit and the means of loss, squared error and rate over them."""
+    count = layout.latents
+    noise = jax.random.normal(key, (count + NOISE_STEPS,))
+    hard_from = total - jnp.round(recipe.hard_fraction * total)
+
+    def step(number: Array, carry: tuple[Fit, Any]) -> tuple[Fit, Any]:
+        fit, sums = carry
+        hard = number >= hard_from
+        way = jnp.clip(number / jnp.maximum(hard_from, 1), 0, 1)
+        temperature = recipe.temperature + (recipe.last_temperature - recipe.temperature) * way
+        deviation = recipe.noise + (recipe.last_noise - recipe.noise) * way
+        offset = jax.random.randint(jax.random.fold_in(key, number), (), 0, NOISE_STEPS)
+        drawn = deviation * jax.lax.dynamic_slice_in_dim(noise, offset, count)
+
+        def loss(latents: Array, networks: dict) -> tuple[Array, dict]:
+            soft = soft_round(soft_round(latents, temperature) + drawn, temperature)
+            y = jnp.where(hard, jnp.round(latents), soft)
+            y = jnp.clip(y, -shapes.LATENT_LIMIT, shapes.LATENT_LIMIT - 1)
+            value, parts = pieces.loss(networks, split(y, layout), target, rate_weight)
+            bits = recipe.network_weight * network_bits(networks, layout)
+            return value + rate_weight * bits / (layout.height * layout.width), parts
+
+        (value, parts), gradients = jax.value_and_grad(loss, (0, 1), has_aux=True)(fit.latents, fit.networks)
+        decay = recipe.last_rate + (1 - recipe.last_rate) * 0.5 * (1 + jnp.cos(jnp.pi * way))
+        rate = jnp.where(hard, recipe.hard_rate, recipe.learning_rate * decay)
+        rates = (jnp.where(hard, 0, rate * gain), jax.tree.map(lambda _: rate, fit.networks))
+        rates[1]["input_scale"] = recipe.input_rate * rate
+        fit = _adam(recipe, fit, gradients, rates, number)
+        return fit, jax.tree.map(jnp.add, sums, {"loss": value, **parts})
+
+    sums = {name: jnp.zeros(()) for name in ("loss", "squared_error", "bits_per_pixel")}
+    fit, sums = jax.lax.fori_loop(first, last, step, (fit, sums))
+    return fit, jax.tree.map(lambda total: total / (last - first), sums)
+
+
+def network_bits(networks: dict[str, Array], layout: Layout) -> Array:
+    """About the bits of the coded networks: a Laplace distribution a group of arrays, at the group's usual step."""
+    total = jnp.zeros(())
+    for group, names in quantization.groups(layout).items():
+        values = jnp.concatenate([coded(networks, name).ravel() for name in names])
+        step = 2.0 ** -quantization.GROUPS[group][1]
+        total += values.size * jnp.log2(1 + math.e / step * jnp.abs(values).mean())
+    return total
+
+
+def coded(networks: Any, name: str) -> Array:
+    """The array as it is coded: taps of the upsampling are differences from bicubic ones."""
+    return networks[name] - np.array(model.BICUBIC, np.float32) if name == "upsampling" else networks[name]
+
+
+def _adam(recipe: Recipe, fit: Fit, gradients: Any, rates: Any, number: Array) -> Fit:
+    b1, b2 = recipe.adam_b1, recipe.adam_b2
+    first = jax.tree.map(lambda m, g: b1 * m + (1 - b1) * g, fit.first_moments, gradients)
+    second = jax.tree.map(lambda v, g: b2 * v + (1 - b2) * g * g, fit.second_moments, gradients)
+    corrections = (1 - b1 ** (number + 1.0), 1 - b2 ** (number + 1.0))
+
+    def moved(parameter: Array, m: Array, v: Array, rate: Array) -> Array:
+        return parameter - rate * (m / corrections[0]) / (jnp.sqrt(v / corrections[1]) + 1e-12)
+
+    latents, networks = jax.tree.map(moved, (fit.latents, fit.networks), first, second, rates)
+    return Fit(latents, networks, first, second)
+
+
+def train(
+    picture: UInt8[np.ndarray, "height width channels"],
+    fit: Fit,
+    grids: int,
+    rate_weight: float,
+    steps: int,
+    seed: int,
+    recipe: Recipe = DEFAULT,
+    progress: Progress | None = None,
+    control: RateControl | None = None,
+) -> tuple[Fit, float]:
+    """`steps` steps of loss = mean squared error (of [0, 1]) + rate_weight * bits per pixel, networks' bits included.
+
+    `control` may change the weight after each chunk; the last one is returned with the fit.
+    """
+    layout = shapes.layout_of(picture.shape, grids)
+    target = jnp.asarray(np.moveaxis(picture, -1, 0) / np.float32(255), jnp.float32)
+    key = jax.random.fold_in(jax.random.key(seed), 1)
+    for first in range(0, steps, CHUNK_STEPS):
+        last = min(first + CHUNK_STEPS, steps)
+        fit, means = _train_chunk(layout, recipe, fit, target, rate_weight, gain(rate_weight), key, first, last, steps)
+        if progress is not None:
+            progress(last, steps, -10 * math.log10(max(float(means["squared_error"]), 1e-12)))
+        if control is not None:
+            rate_weight = control(last / steps, rate_weight, float(means["bits_per_pixel"]))
+    return fit, rate_weight
+
+
+def rounded(fit: Fit, layout: Layout) -> list[Int[np.ndarray, "rows columns"]]:
+    """The integers that the file holds."""
+    limit = shapes.LATENT_LIMIT
+    values = np.clip(np.round(np.asarray(fit.latents)), -limit, limit - 1).astype(np.int64)
+    return split(values, layout)

@@ -1,0 +1,145 @@
+"""A generator against a discriminator: one step of each from the same batch (Goodfellow et al. 2014)."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from dfm.errors import UserError
+from dfm.models.gan import BATCH_STATISTICS, DISCRIMINATOR, STAGES, SpectralDiscriminator
+from dfm.objectives.elbo import check_size, first_variables, labels_of
+from dfm.objectives.protocol import Batch, Group, Metrics, Params, Statistics
+
+OF_DISCRIMINATOR = "discriminator_stats"
+
+
+@dataclass(frozen=True)
+class Gan:
+    """Both players' gradients at once; the discriminator's parameters do not outlive the training.
+
+    Attributes:
+        model: a generator: `decode(z, labels, training=True)` paints by the batch's statistics.
+        loss: "hinge" (Lim and Ye 2017) or "vanilla", non-saturating for the generator.
+        discriminator_features: width of its first layer.
+        r1_weight: times 1/2 mean ||grad_x D(x)||^2 of real pictures (Mescheder et al. 2018).
+    """
+
+    model: Any
+    loss: Literal["hinge", "vanilla"] = "hinge"
+    discriminator_features: int = 16
+    r1_weight: float = 0.0
+
+    def __post_init__(self):
+        if self.loss not in ("hinge", "vanilla"):
+            raise ValueError(f"loss is {self.loss!r}, not 'hinge' or 'vanilla'")
+        if self.discriminator_features < 1 or self.r1_weight < 0:
+            raise ValueError("discriminator_features must be at least 1, r1_weight at least 0")
+
+    @property
+    def discriminator(self) -> SpectralDiscriminator:
+        return SpectralDiscriminator(self.discriminator_features, self.model.classes)
+
+    @property
+    def groups(self) -> Mapping[str, Group]:
+        return {DISCRIMINATOR: Group(player="discriminator_", averaged=False, kept=False)}
+
+    @property
+    def model_statistics(self) -> tuple[str, ...]:
+        return (BATCH_STATISTICS,)
+
+    @property
+    def needs_lpips(self) -> bool:
+        return False
+
+    def check_pictures(self, shape: tuple[int, int, int]) -> None:
+        check_size(self.model, shape)
+        if min(shape[:2]) < 2**STAGES:
+            raise UserError(f"config: the discriminator halves pictures {STAGES} times; {shape[:2]} is too small")
+
+    def init(self, key: Array) -> Params:
+        return {**first_variables(self.model, key)["params"], DISCRIMINATOR: self._discriminator(key)["params"]}
+
+    def init_statistics(self, key: Array) -> Statistics | None:
+        return {
+            BATCH_STATISTICS: first_variables(self.model, key)[BATCH_STATISTICS],
+            OF_DISCRIMINATOR: self._discriminator(key)[BATCH_STATISTICS],
+        }
+
+    def init_latents(self, key: Array, examples: int) -> Float[Array, "examples latent"] | None:
+        return None
+
+    def phase(self, step: int) -> str:
+        return ""
+
+    def gradients(
+        self,
+        params: Params,
+        statistics: Statistics | None,
+        batch: Batch,
+        key: Array,
+        phase: str,
+        compute_dtype: str = "float32",
+        rows: Float[Array, "batch latent"] | None = None,
+    ) -> tuple[Metrics, Params, Statistics | None]:
+        """See the protocol. The generator learns from the discriminator of before the step, and the other way round."""
+        kept: Statistics = statistics or {}
+        if compute_dtype != "float32":
+            raise UserError("config: the GAN trains in float32; power iterations lose their vectors in less")
+        images, labels = batch["image"], labels_of(self.model, batch)
+        z = jax.random.normal(key, (len(images), *self.model.latent_shape))
+
+        def generator_loss(generator: Params) -> tuple[Array, tuple[Array, Any]]:
+            painted, moved = self.model.apply(
+                {"params": generator, BATCH_STATISTICS: kept[BATCH_STATISTICS]},
+                z,
+                labels,
+                training=True,
+                method="decode",
+                mutable=[BATCH_STATISTICS],
+            )
+            logits, _ = self._judge(params[DISCRIMINATOR], kept, painted, labels)
+            loss = -logits.mean() if self.loss == "hinge" else jax.nn.softplus(-logits).mean()
+            return loss, (painted, moved[BATCH_STATISTICS])
+
+        def discriminator_loss(discriminator: Params, painted: Array) -> tuple[Array, tuple[Metrics, Any]]:
+            both = None if labels is None else jnp.concatenate([labels, labels])
+            logits, moved = self._judge(discriminator, kept, jnp.concatenate([images, painted]), both, True)
+            real, false = jnp.split(logits, 2)
+            if self.loss == "hinge":
+                loss = jax.nn.relu(1.0 - real).mean() + jax.nn.relu(1.0 + false).mean()
+            else:
+                loss = jax.nn.softplus(-real).mean() + jax.nn.softplus(false).mean()
+            metrics = {"discriminator_loss": loss, "logit_real": real.mean(), "logit_generated": false.mean()}
+            if self.r1_weight:
+                logit = lambda x: self._judge(discriminator, kept, x, labels)[0].sum()  # noqa: E731
+                metrics["r1"] = 0.5 * jnp.square(jax.grad(logit)(images)).sum((1, 2, 3)).mean()
+                loss += self.r1_weight * metrics["r1"]
+            return loss, (metrics, moved)
+
+        generator = {name: group for name, group in params.items() if name != DISCRIMINATOR}
+        (loss, (painted, averages)), of_generator = jax.value_and_grad(generator_loss, has_aux=True)(generator)
+        of_discriminator, (metrics, vectors) = jax.grad(discriminator_loss, has_aux=True)(
+            params[DISCRIMINATOR], jax.lax.stop_gradient(painted)
+        )
+        gradients = {**of_generator, DISCRIMINATOR: of_discriminator}
+        return {"loss": loss, **metrics}, gradients, {BATCH_STATISTICS: averages, OF_DISCRIMINATOR: vectors}
+
+    def _judge(
+        self, params: Params, statistics: Statistics, images: Array, labels: Array | None, training: bool = False
+    ) -> tuple[Array, Any]:
+        """(logits, singular vectors after one power iteration where `training`)."""
+        variables = {"params": params, BATCH_STATISTICS: statistics[OF_DISCRIMINATOR]}
+        if not training:
+            logits: Any = self.discriminator.apply(variables, images, labels)
+            return logits, None
+        found: Any = self.discriminator.apply(variables, images, labels, True, mutable=[BATCH_STATISTICS])
+        return found[0], found[1][BATCH_STATISTICS]
+
+    def _discriminator(self, key: Array) -> Any:
+        model = self.model
+        images = jnp.zeros((1, model.height, model.width, model.channels))
+        labels = jnp.zeros(1, jnp.int32) if model.classes else None
+        return self.discriminator.init(jax.random.fold_in(key, 1), images, labels, True)

@@ -1,0 +1,247 @@
+"""Which synthesis under latent grids? Fourier, ReLU, both, sines, the full Fourier layer, none, at equal steps.
+
+    python scripts/study_latent_synthesis.py KODAK_FOLDER --output results/study_latent_synthesis.jsonl
+
+Each synthesis stands where `dfm.codec.latents.model.mix` does, beside the same linear bypass, filters, upsampling and
+context model, and is fitted to the central 256x256 of each picture at each rate weight: same steps, seed and schedule.
+The cost is mean squared error (of the 8-bit picture, in [0, 1]) + rate weight * bits per pixel; bits are code lengths
+of latents and of the networks, whose steps are searched for each fit. Rows that are there already stay as they are.
+"""
+
+import argparse
+import contextlib
+import json
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from dfm.codec.bench.command import load_pictures
+from dfm.codec.latents import coding, context, fitting, model, pieces, quantization, refinement, shapes
+from dfm.models.fourier import fourier_layer
+from dfm.models.fourier_kernels import cos_sin_pi
+from dfm.results import record
+
+PICTURES = ("kodim01", "kodim03", "kodim05", "kodim07", "kodim13", "kodim15", "kodim20", "kodim23")
+RATE_WEIGHTS = (4e-3, 5e-4)
+STEPS = 1000
+MIXING = ("linear", "hidden_weights", "hidden_bias", "output_weights", "input_scale", "single", "pair_cos", "pair_sin")
+
+
+@dataclass(frozen=True)
+class Synthesis:
+    """Arrays besides the linear bypass: name -> (shape of [grids, channels], spread at the start), and the function.
+
+    `compute(arrays, features)` is [channels, points]; the bypass is added to it. `constants`: arrays that start at a
+    value rather than at random."""
+
+    words: str
+    arrays: Callable[[int, int], dict[str, tuple[tuple[int, ...], float]]]
+    compute: Callable[[dict, jax.Array], jax.Array]
+    constants: tuple[tuple[str, float], ...] = ()
+
+
+def affine(weights, bias, x):
+    return jnp.concatenate([weights, bias[:, None]], 1) @ jnp.concatenate([x, jnp.ones((1, x.shape[1]))])
+
+
+def one_layer(activation, hidden: int) -> Synthesis:
+    def arrays(grids: int, channels: int) -> dict:
+        return {
+            "hidden_weights": ((hidden, grids), 0.5 / grids**0.5),
+            "hidden_bias": ((hidden,), 0.0),
+            "output_weights": ((channels, hidden), 0.02),
+        }
+
+    def compute(networks: dict, f):
+        return networks["output_weights"] @ activation(affine(networks["hidden_weights"], networks["hidden_bias"], f))
+
+    return Synthesis(f"{activation.__name__} layer of {hidden}", arrays, compute)
+
+
+def two_layers(hidden: int) -> Synthesis:
+    first = one_layer(jax.nn.relu, hidden)
+
+    def arrays(grids: int, channels: int) -> dict:
+        return {
+            **first.arrays(grids, channels),
+            "second_weights": ((hidden, hidden), 0.7 / hidden**0.5),
+            "second_bias": ((hidden,), 0.0),
+        }
+
+    def compute(networks: dict, f):
+        h = jax.nn.relu(affine(networks["hidden_weights"], networks["hidden_bias"], f))
+        return networks["output_weights"] @ jax.nn.relu(affine(networks["second_weights"], networks["second_bias"], h))
+
+    return Synthesis(f"two ReLU layers of {hidden}", arrays, compute)
+
+
+def fourier_pairs(grids: int, channels: int) -> dict:
+    pairs = len(shapes.frequency_pairs(grids))
+    return {
+        "input_scale": ((grids,), 0.0),
+        "single": ((channels, 2 * grids), 0.02),
+        "pair_cos": ((channels, pairs), 0.02),
+        "pair_sin": ((channels, pairs), 0.02),
+    }
+
+
+def waves(networks: dict, f):
+    """All k with one or two ones, as pieces.py has them."""
+    channels, count = len(networks["single"]), 2 * len(f)
+    u = jnp.concatenate(cos_sin_pi(jnp.diag(2 * networks["input_scale"]) @ f))
+    form = jnp.concatenate([model.quadratic_form(networks, len(f)), networks["single"].reshape(-1, 1)], 1)
+    factors = form @ jnp.concatenate([u, jnp.ones((1, u.shape[1]))])
+    add = np.kron(np.eye(channels, dtype=np.float32), np.ones((1, count), np.float32))
+    return add @ (jnp.concatenate([u] * channels) * factors)
+
+
+def all_waves(networks: dict, f):
+    """The full Fourier layer: all 2^grids frequency vectors."""
+    points = (networks["input_scale"][:, None] * f).T
+    return fourier_layer(points, {"cos": networks["all_cos"], "sin": networks["all_sin"]}, residual=False).T
+
+
+def all_frequencies(grids: int, channels: int) -> dict:
+    shape = (2**grids, channels)
+    return {"input_scale": ((grids,), 0.0), "all_cos": (shape, 0.02), "all_sin": (shape, 0.02)}
+
+
+RELU = one_layer(jax.nn.relu, shapes.HIDDEN)
+SCALE = (("input_scale", 0.05),)
+SYNTHESES = {
+    "both": Synthesis(
+        "Fourier, |k| <= 2, beside a ReLU layer of 10 (ours)",
+        lambda grids, channels: RELU.arrays(grids, channels) | fourier_pairs(grids, channels),
+        lambda networks, f: RELU.compute(networks, f) + waves(networks, f),
+        SCALE,
+    ),
+    "fourier": Synthesis("Fourier, |k| <= 2", fourier_pairs, waves, SCALE),
+    "fourier-all": Synthesis("Fourier, all k", all_frequencies, all_waves, SCALE),
+    "relu-10": RELU,
+    "relu-26": one_layer(jax.nn.relu, 26),  # as many parameters as both
+    "relu-16-16": two_layers(16),
+    "relu-24-24": two_layers(24),
+    "sine-26": one_layer(jnp.sin, 26),
+    "linear": Synthesis("linear alone", lambda grids, channels: {}, lambda networks, f: jnp.zeros(())),
+}
+
+
+@contextlib.contextmanager
+def in_place(synthesis: Synthesis) -> Iterator[None]:
+    """Puts a synthesis where the codec has its own: shapes, groups that share a step, start, and function."""
+    own_shapes, own_groups, own_mix, own_start = (
+        shapes.array_shapes,
+        quantization.GROUPS,
+        pieces.mix,
+        fitting.initial_networks,
+    )
+
+    def array_shapes(layout: shapes.Layout) -> dict:
+        kept = {name: shape for name, shape in own_shapes(layout).items() if name not in MIXING[1:]}
+        return kept | {name: shape for name, (shape, _) in synthesis.arrays(layout.grids, layout.channels).items()}
+
+    def initial_networks(layout, mean, key):
+        networks = {name: a for name, a in own_start(layout, mean, key).items() if name not in MIXING[1:]}
+        for number, (name, (shape, spread)) in enumerate(synthesis.arrays(layout.grids, layout.channels).items()):
+            networks[name] = jnp.float32(spread) * jax.random.normal(jax.random.fold_in(key, 100 + number), shape)
+        for name, value in synthesis.constants:
+            networks[name] = jnp.full_like(networks[name], value)
+        networks.setdefault("input_scale", jnp.zeros(0, jnp.float32))  # its learning rate is set by name
+        return networks
+
+    mixed = pieces.piecewise(lambda networks, f: networks["linear"] @ f + synthesis.compute(networks, f))
+    names = ("linear", "second_weights", "second_bias", "all_cos", "all_sin", *MIXING)
+    groups = dict(own_groups)
+    groups["hidden"] = (("hidden_weights", "hidden_bias", "second_weights", "second_bias"), own_groups["hidden"][1])
+    groups["fourier"] = ((*own_groups["fourier"][0], "all_cos", "all_sin"), own_groups["fourier"][1])
+    try:
+        shapes.array_shapes, quantization.GROUPS, fitting.initial_networks = array_shapes, groups, initial_networks
+        refinement.GROUPS = groups
+        pieces.mix = lambda networks, features: mixed(pieces.subset(networks, names), features)
+        jax.clear_caches()
+        yield
+    finally:
+        shapes.array_shapes, quantization.GROUPS, fitting.initial_networks = own_shapes, own_groups, own_start
+        refinement.GROUPS = own_groups
+        pieces.mix = own_mix
+        jax.clear_caches()
+
+
+def fit(picture: np.ndarray, rate_weight: float, steps: int, seed: int) -> dict:
+    """Cost, squared error, rate, and the networks' share of it."""
+    layout = shapes.layout_of(picture.shape)
+    start = time.perf_counter()
+    state = fitting.start(picture, layout.grids, seed)
+    state, _ = fitting.train(picture, state, layout.grids, rate_weight, steps, seed)
+    latents = refinement.latents_vector(state)
+    costs = refinement.Costs(picture, layout, latents, rate_weight)
+    networks = refinement.quantize(costs, state)
+    grids = fitting.split(latents.astype(np.int64), layout)
+    coder = context.context(quantization.fixed_point(networks, layout))
+    bits = sum(
+        coding.code_lengths(coder, k, grid, grids[k + 1] if k + 1 < layout.grids else None)
+        for k, grid in enumerate(grids)
+    )
+    network_bits = quantization.bits(networks, layout)
+    floats = {name: jnp.asarray(array) for name, array in refinement.dequantized(networks, layout).items()}
+    features = model.upsample([jnp.asarray(grid, jnp.float32) for grid in grids], floats["upsampling"])
+    mixed = pieces.mix(floats, features.reshape(layout.grids, -1)).reshape(-1, layout.height, layout.width)
+    painted = np.clip(np.rint(255 * np.asarray(model.filtered(floats, mixed))), 0, 255)
+    error = float(((np.moveaxis(painted, 0, -1) - picture) ** 2).mean()) / 255**2
+    rate = (bits + network_bits) / (layout.height * layout.width)
+    return {
+        "cost": error + rate_weight * rate,
+        "psnr": -10 * np.log10(error),
+        "bits_per_pixel": rate,
+        "network_bits_per_pixel": network_bits / (layout.height * layout.width),
+        "parameters": shapes.parameter_count(layout),
+        "fit_seconds": time.perf_counter() - start,
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("folder", help="of the Kodak pictures")
+    parser.add_argument("--syntheses", default=",".join(SYNTHESES))
+    parser.add_argument("--pictures", default=",".join(PICTURES))
+    parser.add_argument("--rate-weights", default=",".join(map(str, RATE_WEIGHTS)))
+    parser.add_argument("--steps", type=int, default=STEPS)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--output", default="results/study_latent_synthesis.jsonl")
+    args = parser.parse_args()
+    done = set()
+    if Path(args.output).exists():
+        done = {json.dumps(json.loads(line)["config"]) for line in Path(args.output).read_text().splitlines()}
+    pictures = load_pictures(args.folder, "kodak-256", args.pictures.split(","))
+    for name in args.syntheses.split(","):
+        with in_place(SYNTHESES[name]):
+            for weight in map(float, args.rate_weights.split(",")):
+                for picture_name, picture in pictures:
+                    config = {"synthesis": name, "picture": picture_name, "rate_weight": weight, "steps": args.steps}
+                    config |= {"seed": args.seed}
+                    if json.dumps(config) in done:
+                        continue
+                    start = time.perf_counter()
+                    metrics = fit(picture, weight, args.steps, args.seed)
+                    seconds = time.perf_counter() - start
+                    record(
+                        args.output,
+                        "study_latent_synthesis",
+                        "kodak-256",
+                        sys.argv,
+                        config,
+                        args.seed,
+                        seconds,
+                        metrics,
+                    )
+                    print(name, picture_name, weight, {k: round(v, 6) for k, v in metrics.items()}, flush=True)
+
+
+if __name__ == "__main__":
+    main()

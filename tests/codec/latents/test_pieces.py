@@ -1,0 +1,76 @@
+"""The fast forms against the plain ones, which say what is meant."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from dfm.codec.latents import fitting, model, pieces
+from dfm.codec.latents.shapes import Layout
+
+pytestmark = pytest.mark.usefixtures("quick_compilation")
+
+
+@pytest.fixture(scope="module")
+def problem():
+    """Networks away from their start, latents and a target of a picture of odd size."""
+    layout = Layout(9, 13, 3, 3)
+    networks = fitting.initial_networks(layout, np.full(3, 0.5), jax.random.key(0))
+    keys = jax.random.split(jax.random.key(1), len(networks))
+    networks = {
+        name: value + 0.1 * jax.random.normal(key, value.shape)
+        for key, (name, value) in zip(keys, networks.items(), strict=True)
+    }
+    latents = 3 * jax.random.normal(jax.random.key(2), (layout.latents,))
+    target = jax.random.uniform(jax.random.key(3), (3, 9, 13))
+    return layout, networks, latents, target
+
+
+@pytest.fixture(scope="module")
+def expected(problem):
+    layout, networks, latents, target = problem
+    loss = functools.partial(plain_loss, layout=layout, target=target, rate_weight=0.02)
+    return jax.jit(jax.value_and_grad(loss, (0, 1)))(networks, latents)
+
+
+def plain_loss(networks, latents, layout, target, rate_weight):
+    grids = fitting.split(latents, layout)
+    painted = model.paint(networks, grids)
+    # straight through: a colour out of range is pulled back
+    clamped = painted + jax.lax.stop_gradient(jnp.clip(painted, 0, 1) - painted)
+    bits_per_pixel = model.rate(networks, grids) / (layout.height * layout.width)
+    return ((clamped - target) ** 2).mean() + rate_weight * bits_per_pixel
+
+
+@pytest.mark.parametrize("points", [40, 10**6])
+def test_loss_and_gradients(problem, expected, monkeypatch, points):
+    layout, networks, latents, target = problem
+    monkeypatch.setattr(pieces, "POINTS", points)
+
+    def fast_loss(networks, latents):
+        return pieces.loss(networks, fitting.split(latents, layout), target, 0.02)[0]
+
+    found = jax.jit(jax.value_and_grad(fast_loss, (0, 1)))(networks, latents)
+    for one, other in zip(jax.tree.leaves(found), jax.tree.leaves(expected), strict=True):
+        np.testing.assert_allclose(one, other, rtol=2e-5, atol=2e-5 * float(jnp.abs(other).max()))
+
+
+def test_bits_are_the_laplace_integrals():
+    y, mean, log2_scale = jnp.array([0.0, 3.0, -7.0]), jnp.array([0.2, 2.6, 1.0]), jnp.array([-3.0, 0.0, 2.0])
+    scale = 2.0**log2_scale
+    cdf = lambda x: jnp.where(x < 0, jnp.exp(-jnp.abs(x) / scale) / 2, 1 - jnp.exp(-jnp.abs(x) / scale) / 2)  # noqa: E731
+    expected = -jnp.log2(cdf(y + 0.5 - mean) - cdf(y - 0.5 - mean))
+    np.testing.assert_allclose(model.laplace_bits(y, mean, log2_scale), expected, rtol=1e-4)
+
+
+def test_far_from_the_mean_bits_and_their_gradient_stay_finite():
+    bits, gradient = jax.value_and_grad(model.laplace_bits)(60.0, -60.0, -5.0)
+    assert np.isfinite(bits) and gradient > 1
+
+
+def test_soft_rounding_goes_from_the_identity_to_rounding():
+    x = jnp.linspace(-2.35, 2.35, 48) + 0.01
+    np.testing.assert_allclose(fitting.soft_round(x, 100.0), x, atol=1e-4)
+    np.testing.assert_allclose(fitting.soft_round(x, 1e-3), jnp.round(x), atol=1e-4)
