@@ -46,7 +46,7 @@ class FileCoder:
 
         Returns a line about it.
         """
-        from dfm.models.autoencoder_kl import pad_to_stride
+        from dfm.arrays import pad_to_stride
         from dfm.models.tiled_autoencoder import tiled_encode
 
         model = self.model
@@ -67,7 +67,7 @@ class FileCoder:
 
         Returns a line about it.
         """
-        from dfm.models.autoencoder_kl import crop
+        from dfm.arrays import crop
         from dfm.models.tiled_autoencoder import tiled_decode
 
         latents, size = read_latents(latents_file, self.model)
