@@ -54,7 +54,7 @@ class Gan:
     def needs_lpips(self) -> bool:
         return False
 
-    def check_pictures(self, shape: tuple[int, int, int]) -> None:
+    def check_pictures(self, shape: tuple[int, int, int], examples: int) -> None:
         check_size(self.model, shape)
         if min(shape[:2]) < 2**STAGES:
             raise UserError(f"config: the discriminator halves pictures {STAGES} times; {shape[:2]} is too small")

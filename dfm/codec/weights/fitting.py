@@ -107,8 +107,8 @@ def start(recipe: Recipe, widths: Sequence[int], pixels: Pixels, basis: str, key
 def _start_colours(recipe: Recipe, pixels: Pixels) -> Float[np.ndarray, "picture channel"]:
     """What fresh nets paint, in [-1, 1]: grey, or the mean colour of pictures that are little else.
 
-    A nearly white page gains 3 to 10 dB by it. A photograph, whose pixels differ from their mean as much as that differs
-    from grey, does not: 28.2 dB with it and 28.7 without (china.jpg, 128 pixels, 548 steps, mean of two seeds).
+    A nearly white page gains 3 to 10 dB by it. A photograph, whose pixels differ from their mean as much as that
+    differs from grey, does not: 28.2 dB with it, 28.7 without (china.jpg, 128 pixels, 548 steps, mean of two seeds).
     """
     colours = []
     for own in _own_values(pixels):
