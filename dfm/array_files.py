@@ -1,11 +1,12 @@
 """Named arrays in and out of .npz and .safetensors files, never a pickle; and hashes of arrays, not of files."""
 
+import contextlib
 import hashlib
 import io
 import os
 import zipfile
 import zlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,17 @@ from dfm.files import write_atomically
 from dfm.safetensors_files import SUFFIXES, list_tensors
 
 Arrays = dict[str, np.ndarray]
+
+
+@contextlib.contextmanager
+def open_npz(path: str | os.PathLike) -> Iterator[np.lib.npyio.NpzFile]:
+    """The named arrays of an .npz file, never a pickle, read as they are asked for; ValueError for a lone array."""
+    with open(path, "rb") as stream:  # np.load itself would leave a file that is no archive open
+        file = np.load(stream, allow_pickle=False)
+        if not isinstance(file, np.lib.npyio.NpzFile):
+            raise ValueError("one array, not an archive of named ones")
+        with file:
+            yield file
 
 
 def read_arrays(path: str | os.PathLike) -> Arrays:
@@ -29,7 +41,7 @@ def read_arrays(path: str | os.PathLike) -> Arrays:
             raise UserError(f"{name}: no such file")
         return {key: tensor.read() for key, tensor in list_tensors(Path(path)).items()}
     try:
-        with np.load(path, allow_pickle=False) as file:
+        with open_npz(path) as file:
             return {key: file[key] for key in file.files}
     except FileNotFoundError:
         raise UserError(f"{name}: no such file") from None

@@ -1,4 +1,4 @@
-"""What the tests of AutoencoderKL share beside dfm/peers/autoencoder_kl.py: outputs without a slow compilation."""
+"""What the tests of AutoencoderKL share beside dfm/peers/autoencoder_kl.py: outputs for one compilation."""
 
 from pathlib import Path
 
@@ -9,13 +9,12 @@ from dfm.models.autoencoder_kl import AutoencoderKL
 from dfm.peers import autoencoder_kl as vectors
 from dfm.peers.autoencoder_kl import random_params
 
-__all__ = ["FAST_COMPILE", "GOLDEN", "our_outputs", "random_params", "vectors"]
+__all__ = ["GOLDEN", "our_outputs", "random_params", "vectors"]
 
 GOLDEN = Path(__file__).parent / "golden" / "autoencoder_kl.npz"  # scripts/make_autoencoder_kl_vectors.py
-FAST_COMPILE = {"xla_backend_optimization_level": 0}  # a jit option: compiles twice as fast, computes more slowly
 
 
-def our_outputs(model: AutoencoderKL, params, images, options=FAST_COMPILE) -> tuple[np.ndarray, np.ndarray]:
+def our_outputs(model: AutoencoderKL, params, images, options=None) -> tuple[np.ndarray, np.ndarray]:
     """(moments, pictures of the mode)."""
 
     def run(params, images):

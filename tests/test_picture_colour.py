@@ -100,7 +100,9 @@ def test_what_is_written_is_srgb_without_a_profile(tmp_path, colours, load):
     picture, _ = load("a.png")
     save_picture(tmp_path / "b.png", picture)
     again, notes = load("b.png")
-    assert (again == picture).all() and notes == [] and "icc_profile" not in Image.open(tmp_path / "b.png").info
+    assert (again == picture).all() and notes == []
+    with Image.open(tmp_path / "b.png") as written:
+        assert "icc_profile" not in written.info
 
 
 def test_palettes_and_alpha_keep_their_profile(tmp_path, load):

@@ -12,17 +12,11 @@ sys.path.insert(0, str(HERE / "training"))
 
 from run_helpers import stop_after  # noqa: E402
 from stand_in import install  # noqa: E402
-from tiny_autoencoder import quickly_compiled  # noqa: E402
+from tiny_autoencoder import start_from_numpy  # noqa: E402
 
 from dfm import train  # noqa: E402
 from dfm.results import read_lines  # noqa: E402
 from dfm.training.runs import load_run  # noqa: E402
-
-pytestmark = [
-    # restored without its tree, to see everything that it holds
-    pytest.mark.filterwarnings("ignore:Sharding info not provided"),
-    pytest.mark.filterwarnings("ignore:the load_module"),  # of ml_collections
-]
 
 
 @pytest.fixture(autouse=True)
@@ -173,7 +167,7 @@ def test_every_config_takes_two_steps_at_its_quick_setting(path, noise_as_data, 
     argument = "quick"
     if "autoencoder_kl" in path.stem:  # a hundred convolutions, whose compilation is all that takes time
         argument = "quick,size=32"
-        quickly_compiled(monkeypatch)
+        start_from_numpy(monkeypatch)
     code = train.main(
         [
             f"--config={path}:{argument}",

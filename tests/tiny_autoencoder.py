@@ -44,18 +44,11 @@ ADAM = {
 }
 
 
-QUICK = {"xla_backend_optimization_level": 0}
-quick_jit = functools.partial(jax.jit, compiler_options=QUICK)
-
-
-def quickly_compiled(patch: Any) -> None:
-    """With this monkeypatch, autoencoders start from NumPy's numbers, and what is jitted from now on is not optimised:
-    compiling is all that such tests do for long.
-    """
-    first, jit = Autoencoder.init, jax.jit
+def start_from_numpy(patch: Any) -> None:
+    """With this monkeypatch, autoencoders start from NumPy's numbers: compiling their start takes long."""
+    first = Autoencoder.init
     start = lambda self, key: random_like(jax.eval_shape(functools.partial(first, self), key), self.log_variance)  # noqa: E731
     patch.setattr(Autoencoder, "init", start)
-    patch.setattr(jax, "jit", lambda function, **options: jit(function, **{**options, "compiler_options": QUICK}))
 
 
 def perceptual(a: jax.Array, b: jax.Array) -> jax.Array:

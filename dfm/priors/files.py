@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from dfm.array_files import open_npz
 from dfm.errors import UserError
 from dfm.files import write_atomically
 from dfm.priors import find
@@ -31,7 +32,7 @@ def load(path: str | os.PathLike) -> tuple[Prior, dict[str, Any]]:
         UserError: no such file, or one that `save` did not write.
     """
     try:
-        with np.load(path) as file:
+        with open_npz(path) as file:
             contents = dict(file)
         family = find(str(contents.pop("prior")))
         facts = json.loads(str(contents.pop("facts")))

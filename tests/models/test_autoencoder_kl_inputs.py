@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from random_autoencoders import FAST_COMPILE, random_params
+from random_autoencoders import random_params
 
 from dfm.models.autoencoder_kl import AutoencoderKL, check_images, check_latents
 from dfm.models.blended_tiling import blended_decode, blended_encode
@@ -66,7 +66,7 @@ def test_float16_that_overflows_says_so(params):
     def moments(dtype, factor):
         conv_out = jax.tree.map(lambda leaf: leaf * factor, params["encoder"]["conv_out"])
         large = {**params, "encoder": {**params["encoder"], "conv_out": conv_out}}
-        run = jax.jit(plainly("moments"), static_argnums=0, compiler_options=FAST_COMPILE)
+        run = jax.jit(plainly("moments"), static_argnums=0)
         found = run(MODEL.clone(dtype=dtype), large, x)
         jax.effects_barrier()
         return found

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from random_autoencoders import FAST_COMPILE, random_params, vectors
+from random_autoencoders import random_params, vectors
 
 from dfm.models.autoencoder_kl import AutoencoderKL
 from dfm.models.blended_tiling import blended_decode, blended_encode
@@ -26,7 +26,7 @@ def random_values(*shape):
 
 
 def whole(model, params, x, method):
-    return jax.jit(lambda p, x: model.apply({"params": p}, x, method=method), compiler_options=FAST_COMPILE)(params, x)
+    return jax.jit(lambda p, x: model.apply({"params": p}, x, method=method))(params, x)
 
 
 def relative(ours, theirs) -> float:

@@ -5,7 +5,8 @@ import importlib.util
 import jax
 import numpy as np
 import pytest
-from random_autoencoders import FAST_COMPILE, GOLDEN, our_outputs, random_params, vectors
+from compilation import AS_USERS_DO
+from random_autoencoders import GOLDEN, our_outputs, random_params, vectors
 
 from dfm.conversion.autoencoder_kl_names import to_canonical
 from dfm.models.autoencoder_kl import AutoencoderKL
@@ -37,7 +38,7 @@ def test_equals_golden_vectors_in_float64(name, size):
 def test_equals_golden_vectors_in_float32(name):
     model, size = AutoencoderKL(**vectors.CONFIGS[name]), vectors.SIZES[0]
     images = vectors.example_images(vectors.CONFIGS[name], size).astype(np.float32)
-    options = None if name == "sd" else FAST_COMPILE  # one as users compile it
+    options = AS_USERS_DO if name == "sd" else None  # one as users compile it
     moments, pictures = our_outputs(model, random_params(model, np.float32), images, options)
     with np.load(GOLDEN) as golden:
         stem = f"{name}/{size[0]}x{size[1]}"

@@ -10,6 +10,7 @@ import jax.extend
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from compilation import jit_as_users_do
 
 from dfm.models.fourier import COEFFICIENT_NAMES, fourier_layer, fourier_net, layer_sizes
 from dfm.models.literal_fourier import literal_layer, literal_net
@@ -20,10 +21,8 @@ CORNERS = [(1, 1), (1, 9), (9, 1), (9, 9), (8, 8), (8, 3), (2, 8)]
 RANDOM = [tuple(map(int, shape)) for shape in np.random.default_rng(0).integers(1, 10, (6, 2))]
 LAYERS = [(m, n, "cos_sin") for m, n in CORNERS + RANDOM] + [(m, n, "cas") for m, n in [(1, 1), (4, 4), (6, 3), (2, 6)]]
 
-# Compiling is nearly all of this file's time. Tests of the arithmetic itself use jax.jit as users do.
-quick_jit = functools.partial(jax.jit, compiler_options={"xla_backend_optimization_level": 0})
-layer_jit = quick_jit(fourier_layer, static_argnums=2)
-net_jit = quick_jit(fourier_net)
+layer_jit = jax.jit(fourier_layer, static_argnums=2)
+net_jit = jax.jit(fourier_net)
 
 
 def random_coefficients(rng, m, n, basis, batch=()):
@@ -46,7 +45,7 @@ def in_float64(function, *arguments):
     """The literal form's float32 phases are off by 1e-5 themselves, so the oracle is evaluated in float64."""
     with jax.enable_x64(True):
         arguments = jax.tree.map(lambda array: jnp.asarray(array, jnp.float64), arguments)
-        return jax.tree.map(np.asarray, quick_jit(function)(*arguments))
+        return jax.tree.map(np.asarray, jax.jit(function)(*arguments))
 
 
 def assert_close(found, expected, tolerance=TOLERANCE):
@@ -69,7 +68,7 @@ def test_value_and_gradients_equal_the_literal_form(m, n, basis):
     def value_and_gradients(layer):
         return jax.value_and_grad(functools.partial(weighted_sum, layer), argnums=(0, 1), has_aux=True)
 
-    (_, y), gradients = jax.jit(value_and_gradients(fourier_layer))(*on_device(arguments))
+    (_, y), gradients = jit_as_users_do(value_and_gradients(fourier_layer))(*on_device(arguments))
     (_, reference), reference_gradients = in_float64(value_and_gradients(literal_layer), *arguments)
     assert y.dtype == jnp.float32
     assert_close(y, reference)
@@ -95,7 +94,7 @@ def test_hessian_vector_products_equal_the_literal_form(m, n, basis):
     arguments = ((x, coefficients), (direction_x, direction_coefficients), cotangent)
     reference = in_float64(functools.partial(forward_over_reverse, literal_layer), *arguments)
     for product in (forward_over_reverse, reverse_over_reverse):
-        assert_close(quick_jit(functools.partial(product, fourier_layer))(*on_device(arguments)), reference)
+        assert_close(jax.jit(functools.partial(product, fourier_layer))(*on_device(arguments)), reference)
 
 
 def test_full_hessian_in_every_mode():
@@ -107,12 +106,12 @@ def test_full_hessian_in_every_mode():
     reference = in_float64(jax.hessian(functools.partial(loss, literal_layer)), x)
     for outer in (jax.jacfwd, jax.jacrev):
         for inner in (jax.jacfwd, jax.jacrev):
-            assert_close(quick_jit(outer(inner(functools.partial(loss, fourier_layer))))(x), reference)
+            assert_close(jax.jit(outer(inner(functools.partial(loss, fourier_layer))))(x), reference)
 
 
 def test_jacobian_by_forward_mode():
     x, coefficients, _ = random_layer(5, 4, "cas", points=6)
-    found = quick_jit(jax.jacfwd(fourier_layer, argnums=(0, 1)))(*on_device((x, coefficients)))
+    found = jax.jit(jax.jacfwd(fourier_layer, argnums=(0, 1)))(*on_device((x, coefficients)))
     assert_close(found, in_float64(jax.jacrev(literal_layer, argnums=(0, 1)), x, coefficients))
 
 
@@ -122,7 +121,7 @@ def test_one_coefficient_set_an_example(m, n, basis):
     x = rng.uniform(-1, 1, (3, 17, m)).astype(np.float32)
     cotangent = rng.normal(size=(3, 17, n)).astype(np.float32)
     arguments = (x, random_coefficients(rng, m, n, basis, batch=(3,)), cotangent)
-    gradients = quick_jit(jax.value_and_grad(functools.partial(weighted_sum, fourier_layer), (0, 1), has_aux=True))
+    gradients = jax.jit(jax.value_and_grad(functools.partial(weighted_sum, fourier_layer), (0, 1), has_aux=True))
     (_, found), found_gradients = gradients(*on_device(arguments))
     for example in range(3):
         one = on_device(jax.tree.map(lambda array, i=example: array[i], arguments))
@@ -138,7 +137,7 @@ def test_two_batch_axes_and_coefficients_shared_by_all_examples():
     shared = on_device(random_coefficients(rng, 4, 4, "cos_sin"))
     own = on_device(random_coefficients(rng, 4, 4, "cos_sin", batch=(2, 3)))
     assert_close(layer_jit(x, shared), layer_jit(x.reshape(-1, 4), shared).reshape(x.shape), 1e-6)
-    assert_close(layer_jit(x, own), quick_jit(jax.vmap(jax.vmap(fourier_layer)))(x, own), 1e-6)
+    assert_close(layer_jit(x, own), jax.jit(jax.vmap(jax.vmap(fourier_layer)))(x, own), 1e-6)
 
 
 def test_vmap_over_coefficients_alone_equals_repeated_points():
@@ -147,7 +146,7 @@ def test_vmap_over_coefficients_alone_equals_repeated_points():
     x = jnp.asarray(rng.uniform(0, 1, (11, 2)), jnp.float32)
     layers = [on_device(random_coefficients(rng, m, n, "cas", batch=(4,))) for m, n in layer_sizes((3, 3), 1)]
     layers = jax.tree.map(lambda array: 0.2 * array, layers)  # large ones amplify rounding from layer to layer
-    found = quick_jit(jax.vmap(fourier_net, in_axes=(0, None)))(layers, x)
+    found = jax.jit(jax.vmap(fourier_net, in_axes=(0, None)))(layers, x)
     assert_close(found, net_jit(layers, jnp.broadcast_to(x, (4, 11, 2))))
     assert_close(found[2], in_float64(literal_net, *jax.tree.map(np.asarray, ([one_of(a, 2) for a in layers], x))))
 
@@ -253,7 +252,7 @@ def test_phases_grow_with_m_and_not_with_two_to_the_m(passes):
 FLOAT64_PROGRAM = """
 import jax, jax.numpy as jnp, numpy as np
 from dfm.models.literal_fourier import literal_layer
-from test_fourier import quick_jit, random_layer
+from test_fourier import random_layer
 from test_fourier_kernels import exact_cos_sin_pi
 from dfm.models.fourier import fourier_layer
 from dfm.models.fourier_kernels import cos_sin_pi
@@ -266,7 +265,7 @@ for m, n, basis in [(5, 5, "cos_sin"), (6, 2, "cas")]:
     def everything(layer):
         y, pull = jax.vjp(layer, x, coefficients)
         return y, pull(cotangent)
-    both = quick_jit(lambda: (everything(fourier_layer), everything(literal_layer)))()
+    both = jax.jit(lambda: (everything(fourier_layer), everything(literal_layer)))()
     for found, expected in zip(*map(jax.tree.leaves, both)):
         assert found.dtype == jnp.float64
         assert abs(found - expected).max() <= 1e-12 * abs(expected).max()
@@ -278,7 +277,8 @@ print("float64 agrees")
 
 
 def test_float64_parity_in_a_process_of_its_own(pytestconfig):
-    program = f"import sys; sys.path.insert(0, {str(pytestconfig.rootpath / 'tests' / 'models')!r})\n"
+    tests = pytestconfig.rootpath / "tests"
+    program = f"import sys; sys.path[:0] = {[str(tests), str(tests / 'models')]!r}\n"
     program += "import jax; jax.config.update('jax_enable_x64', True)\n" + FLOAT64_PROGRAM
     done = subprocess.run(
         [sys.executable, "-c", program], capture_output=True, text=True, timeout=300, cwd=pytestconfig.rootpath

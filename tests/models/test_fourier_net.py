@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from test_fourier import BASES, assert_close, in_float64, layer_jit, quick_jit
+from test_fourier import BASES, assert_close, in_float64, layer_jit
 
 from dfm.models.fourier import (
     COEFFICIENT_NAMES,
@@ -22,7 +22,7 @@ from dfm.models.literal_fourier import literal_net
 
 
 def initialised(net, inputs=2, seed=0):
-    return quick_jit(net.init)(jax.random.key(seed), jnp.zeros((1, inputs)))
+    return jax.jit(net.init)(jax.random.key(seed), jnp.zeros((1, inputs)))
 
 
 @pytest.mark.parametrize(
@@ -73,7 +73,7 @@ def test_net_equals_the_literal_form(width, basis):
         y = net(layers, x)
         return (y * y).sum(), y
 
-    (_, y), gradients = quick_jit(jax.value_and_grad(functools.partial(loss, fourier_net), has_aux=True))(
+    (_, y), gradients = jax.jit(jax.value_and_grad(functools.partial(loss, fourier_net), has_aux=True))(
         layers, jnp.asarray(x)
     )
     (_, reference), expected = in_float64(
@@ -81,7 +81,7 @@ def test_net_equals_the_literal_form(width, basis):
     )
     assert_close(y, reference)
     assert_close(gradients, expected)
-    assert_close(quick_jit(net.apply)(variables, jnp.asarray(x)), reference)
+    assert_close(jax.jit(net.apply)(variables, jnp.asarray(x)), reference)
 
 
 def test_explicit_coefficients_equal_own_parameters():
@@ -89,15 +89,15 @@ def test_explicit_coefficients_equal_own_parameters():
     variables = initialised(net)
     x = jax.random.uniform(jax.random.key(1), (2, 9, 2))
     layers = [variables["params"][f"layers_{i}"] for i in range(2)]
-    apply = quick_jit(net.apply)
+    apply = jax.jit(net.apply)
     np.testing.assert_array_equal(apply({}, x, layers), apply(variables, x))
-    apply = quick_jit(FourierLayer(4).apply)
+    apply = jax.jit(FourierLayer(4).apply)
     np.testing.assert_array_equal(apply({}, x, layers[0]), apply({"params": layers[0]}, x))
 
 
 def test_output_is_bounded_by_tanh():
     net = FourierNet(4, 2, coefficient_init=jax.nn.initializers.normal(1.0))
-    y = quick_jit(net.apply)(initialised(net), jax.random.uniform(jax.random.key(1), (500, 2)))
+    y = jax.jit(net.apply)(initialised(net), jax.random.uniform(jax.random.key(1), (500, 2)))
     assert y.shape == (500, 3)
     assert float(jnp.abs(y).max()) <= 1.0
     assert float(y.min()) < -0.5 and float(y.max()) > 0.5

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from random_autoencoders import FAST_COMPILE, our_outputs, random_params, vectors
+from random_autoencoders import our_outputs, random_params, vectors
 
 from dfm.models.autoencoder_kl import AutoencoderKL
 from dfm.models.layers import Conv, convolve, upsample_convolve_reflected, upsample_nearest
@@ -53,11 +53,7 @@ def test_it_computes_something_else_than_zeros_and_folding_changes_nothing():
 
 def test_strips_and_shards_equal_the_whole():
     params = random_params(MODEL)
-    whole = jax.jit(
-        lambda p, x, method: MODEL.apply({"params": p}, x, method=method),
-        static_argnums=2,
-        compiler_options=FAST_COMPILE,
-    )
+    whole = jax.jit(lambda p, x, method: MODEL.apply({"params": p}, x, method=method), static_argnums=2)
     x, z = values(1, 18, 9, 3), values(1, 5, 3, 4)
     strip_bytes = 4 * 9 * 8 * 3  # three rows of the first layer
     posterior = tiled_encode(MODEL, params, x, strip_bytes)

@@ -66,7 +66,7 @@ def test_grid_shows_every_picture_enlarged(outputs, capsys):
 @pytest.mark.parametrize(("side", "scale"), [(8, 8), (28, 2), (32, 2), (64, 1), (200, 1)])
 def test_tiny_pictures_are_enlarged(tmp_path, side, scale):
     path = Outputs(tmp_path, [], {}).grid("one", np.zeros((1, side, side, 3), np.uint8), 1, {})
-    assert Image.open(path).size == (side * scale, side * scale)
+    assert np.asarray(Image.open(path)).shape[:2] == (side * scale, side * scale)
 
 
 def test_huge_grids_are_refused_before_they_are_made(outputs):

@@ -18,8 +18,6 @@ from dfm.picture_files import save_picture
 from dfm.sampling import RunData
 from dfm.training.runs import load_run
 
-pytestmark = [pytest.mark.filterwarnings("ignore:Sharding info not provided")]
-
 
 @pytest.fixture(autouse=True)
 def stand_in(monkeypatch):

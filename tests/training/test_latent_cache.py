@@ -33,7 +33,7 @@ def images():
 
 
 def moments_by_hand(params, images):
-    run = tiny.quick_jit(lambda params, x: MODEL.apply({"params": params}, x, method="moments"))
+    run = jax.jit(lambda params, x: MODEL.apply({"params": params}, x, method="moments"))
     return np.asarray(run(params, to_float(images)))
 
 

@@ -13,12 +13,6 @@ from dfm import train
 from dfm.data import Batches, load
 from dfm.errors import UserError
 
-pytestmark = [
-    # restored without its tree, to see everything that it holds
-    pytest.mark.filterwarnings("ignore:Sharding info not provided"),
-    pytest.mark.filterwarnings("ignore:the load_module"),  # of ml_collections
-]
-
 
 @pytest.fixture(autouse=True)
 def stand_in(monkeypatch):

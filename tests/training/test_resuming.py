@@ -17,11 +17,6 @@ from dfm.training import setting_up
 from dfm.training.runs import load_run
 from dfm.training.sharding import data_mesh
 
-pytestmark = [
-    # restored without its tree, to see everything that it holds
-    pytest.mark.filterwarnings("ignore:Sharding info not provided"),
-    pytest.mark.filterwarnings("ignore:the load_module"),  # of ml_collections
-]
 KINDS = {"encoder": True, "table": False}
 MOVING = {"ema_decay": 0.9, "optimizer.schedule": "cosine", "optimizer.gradient_clip_norm": 0.5}
 

@@ -166,8 +166,10 @@ def test_interrupted_fit_leaves_nothing(inside, capfd, monkeypatch, failure):
         raise failure
 
     monkeypatch.setattr(fitting, "train", interrupt)
-    monkeypatch.setattr(sys, "stdout", sys.stdout)  # put back afterwards: a broken pipe replaces it
-    before = snapshot(inside)
+    stream, before = sys.stdout, snapshot(inside)
+    monkeypatch.setattr(sys, "stdout", stream)  # put back afterwards: a broken pipe replaces it
     assert main(["encode", "photo.png", "-o", "old.dfm", "--widths", WIDTHS]) not in (0, 2)
+    if sys.stdout is not stream:
+        sys.stdout.close()
     assert snapshot(inside) == before
     assert "Traceback" not in capfd.readouterr().err
