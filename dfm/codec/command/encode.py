@@ -152,8 +152,8 @@ class Encoding:
             progress = functools.partial(self._show, bar, len(pictures))
             for number, encoded in codec.encode_each(list(pictures.values()), **self.settings, progress=progress):
                 job = list(pictures)[number]
-                waiting.remove(job)
                 self._write(job, pictures[job], encoded, time.perf_counter() - start, bar)
+                waiting.remove(job)
         except UserError as error:
             if not self.jobs.into_folder:
                 raise
