@@ -1,8 +1,11 @@
-"""Pictures between their two forms, uint8 and float32 in [-1, 1]; many of them as one grid; batches of one size."""
+"""Pictures between their two forms, uint8 and float32 in [-1, 1]; many of them as one grid; batches and sides
+that a model takes."""
 
 from collections.abc import Iterator
+from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Shaped, UInt8
 
@@ -55,3 +58,20 @@ def padded_batches(array: Shaped[np.ndarray, "n ..."], size: int) -> Iterator[tu
     for first in range(0, len(array), size):
         batch = array[first : first + size]
         yield pad_batch(batch, size), len(batch)
+
+
+def pad_to_stride(images: jax.Array | np.ndarray, stride: int, mode: str = "edge") -> tuple[Any, tuple[int, int]]:
+    """(pictures padded below and to the right to multiples of `stride`, (height, width) before).
+
+    Args:
+        mode: of numpy.pad: "edge" repeats the last row and column, "reflect" mirrors, "constant" is zeros.
+    """
+    height, width = images.shape[1:3]
+    pad: Any = np.pad if isinstance(images, np.ndarray) else jnp.pad
+    amounts = ((0, 0), (0, -height % stride), (0, -width % stride), (0, 0))
+    return pad(images, amounts, mode=mode), (height, width)
+
+
+def crop(images: Any, size: tuple[int, int]) -> Any:
+    """The first `size` = (height, width) rows and columns: undoes `pad_to_stride` after decoding."""
+    return images[:, : size[0], : size[1]]

@@ -30,7 +30,6 @@ from dfm.command_line import run_command
 from dfm.data import Dataset
 from dfm.errors import UserError
 from dfm.files import write_atomically
-from dfm.metrics.picture_quality import PEAK
 from dfm.models.fourier import coefficient_count, fourier_net
 from dfm.picture_files import PICTURE_SUFFIXES, central_crop
 from dfm.progress import Progress
@@ -216,8 +215,3 @@ def squared_errors(data: RunData, rows: Int[np.ndarray, " n"]) -> np.ndarray:
     """Mean squared errors of these training pictures on 8 bits, from the table or by the encoder: [height, width]."""
     originals = data.pictures(data.train, rows).astype(np.float64)
     return np.square(originals - data.painter.paint(data.latents_of_training(rows))).mean((0, 3))
-
-
-def decibels(mean_square: float) -> float:
-    """PSNR of a mean squared error on 8 bits."""
-    return 10 * math.log10(PEAK**2 / mean_square) if mean_square else math.inf

@@ -20,6 +20,7 @@ examples:
 """
 WIDTH, HEIGHT, MARGIN = 420, 220, 48  # of a plot, in pixels
 COLOURS = ("#1b6ca8", "#c0392b", "#2e8b57", "#8e44ad", "#b7791f", "#555555")
+PAGES = (".html", ".htm")  # suffixes that no file of a run has
 # metrics side by side in one plot; all others have one of their own
 TOGETHER = (("loss", "eval_loss"), ("psnr", "eval_psnr"))
 NO_CURVES = ("step", "eval_step", "time", "mse", "eval_mse", "pictures_per_second")
@@ -44,11 +45,29 @@ def _run(arguments: Sequence[str] | None) -> None:
     parser.add_argument("--workdir", required=True, help="folder of the run")
     parser.add_argument("-o", "--output", required=True, metavar="HTML", help="the page")
     args = parser.parse_args(arguments)
-    from dfm.files import write_atomically
+    from dfm.files import check_writable, is_standard_output, write_atomically
 
-    page = report(Path(args.workdir).expanduser())
-    write_atomically(Path(args.output).expanduser(), page.encode())
-    print(f"{args.output}: {len(page.encode()):,} bytes")
+    workdir, output = Path(args.workdir).expanduser(), Path(args.output).expanduser()
+    piped = is_standard_output(output)
+    if not piped:
+        _refuse_files_of_run(output, workdir)
+    check_writable(output)
+    page = report(workdir).encode()
+    write_atomically(output, page)
+    print(f"{args.output}: {len(page):,} bytes", file=sys.stderr if piped else sys.stdout)
+
+
+def _refuse_files_of_run(output: Path, workdir: Path) -> None:
+    """UserError where the page would replace a file of the run, or stand where the run looks for one."""
+    from dfm.files import refuse_same_file
+
+    def is_page(path: Path) -> bool:
+        return path.suffix.lower() in PAGES
+
+    if output.resolve().is_relative_to(workdir.resolve()) and not is_page(output.resolve()):
+        raise UserError(f"{output}: is among the run's own files, where a page must be named *.html")
+    # a run's file may be a link to one elsewhere
+    refuse_same_file(output, [path for path in workdir.rglob("*") if path.is_file() and not is_page(path)])
 
 
 def report(workdir: Path) -> str:

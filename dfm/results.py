@@ -165,10 +165,14 @@ def versions() -> dict[str, str]:
     return found
 
 
+def usable_cores() -> int:
+    """Number of cores that this process may use: fewer than the machine has where it is bound to some."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 def hardware() -> dict:
     """Processor, number of cores this process may use, and the JAX devices if JAX is running anyway."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    found = {"processor": _processor(), "cores": cores}
+    found = {"processor": _processor(), "cores": usable_cores()}
     jax = sys.modules.get("jax")  # never imported for this: a table of JPEG sizes should not wait for it
     if jax is not None:
         devices = jax.devices()

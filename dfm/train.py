@@ -19,7 +19,7 @@ from dfm.training import flags, run_folder
 from dfm.training.checkpoints import Checkpoints
 from dfm.training.metric_log import MetricLog, NotFinite
 from dfm.training.previews import Previews
-from dfm.training.progress import Progress
+from dfm.training.progress import TrainingProgress
 from dfm.training.setting_up import LPIPS_FILE, Training, build, start_from_pictures, start_from_pretrained
 from dfm.training.sharding import on_each_device, place_batch
 from dfm.training.state import TrainState
@@ -123,7 +123,7 @@ def loop(
     step = make_step(objective, optimizer, config.ema_decay, config.compute_dtype, config.accumulation_steps)
     step_on_mesh = jax.jit(step, donate_argnums=0, static_argnums=2, out_shardings=on_each_device(mesh))
     previews = Previews(objective, training.batches, training.workdir, not training.encoder_is_frozen)
-    progress = Progress(start, total)
+    progress = TrainingProgress(start, total)
     stream = training.with_cache(state).prefetch(start, total)
     done = start
     with closing(progress), closing(stream):

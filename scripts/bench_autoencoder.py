@@ -32,7 +32,7 @@ from dfm.experiments import run_script
 from dfm.models.autoencoder_kl import AutoencoderKL, parameter_shapes
 from dfm.models.published import published_variants
 from dfm.peers.autoencoder_kl import random_inputs, shared_weights, with_block_types
-from dfm.results import record
+from dfm.results import record, usable_cores
 
 CLOCKS = {"wall": time.perf_counter, "processor": time.process_time}
 BUSY = 0.5  # load average: about half a core taken by others
@@ -58,7 +58,7 @@ def torch_form(model: AutoencoderKL, tensors: dict[str, np.ndarray], channels_la
     import diffusers
     import torch
 
-    torch.set_num_threads(len(os.sched_getaffinity(0)))
+    torch.set_num_threads(usable_cores())
     keys = (
         "block_out_channels",
         "layers_per_block",

@@ -37,7 +37,7 @@ from dfm.metrics.frechet import frechet_distance
 from dfm.metrics.inception_weights import canonical_arrays, flax_params
 from dfm.metrics.moments import Moments
 from dfm.peers.inception import TorchInception, random_arrays
-from dfm.results import record
+from dfm.results import record, usable_cores
 
 BUSY = 0.5  # load average: about half a core taken by others
 TOLERANCE = 1e-4  # relative norm of the difference of features
@@ -131,7 +131,7 @@ def main() -> None:
 def torch_forms(arrays: dict[str, np.ndarray], batch_size: int) -> dict:
     import torch
 
-    torch.set_num_threads(len(os.sched_getaffinity(0)))
+    torch.set_num_threads(usable_cores())
 
     def form(net):
         return lambda pictures: np.concatenate(

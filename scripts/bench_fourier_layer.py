@@ -38,7 +38,7 @@ from dfm.errors import UserError
 from dfm.experiments import run_script
 from dfm.models.fourier import coefficient_count, fourier_layer, fourier_net, layer_sizes
 from dfm.models.literal_fourier import frequency_vectors, literal_layer, literal_net
-from dfm.results import record
+from dfm.results import record, usable_cores
 
 CHANNELS = 3
 SECONDS_A_TURN = 0.05  # fast forms are called several times a turn: one call is shorter than a scheduler's slice
@@ -232,7 +232,7 @@ def parse_arguments() -> argparse.Namespace:
 def main() -> None:
     arguments = parse_arguments()
     jax.config.update("jax_default_matmul_precision", "highest")  # else a GPU compares TF32 with TF32
-    threads = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    threads = usable_cores()
     with_torch = jax.default_backend() == "cpu" and importlib.util.find_spec("torch") is not None
     start = time.perf_counter()
     load = os.getloadavg()[0]

@@ -45,7 +45,7 @@ from dfm.errors import UserError
 from dfm.experiments import run_script
 from dfm.models.dfm import pixel_centres
 from dfm.objectives.protocol import LATENTS
-from dfm.results import record
+from dfm.results import record, usable_cores
 from dfm.training import optimizers
 from dfm.training.sharding import data_mesh, on_each_device, place_batch
 from dfm.training.state import initial_state
@@ -275,7 +275,7 @@ def parse_arguments() -> argparse.Namespace:
 
 def main() -> None:
     arguments = parse_arguments()
-    threads = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    threads = usable_cores()
     jax.config.update("jax_num_cpu_devices", threads)
     if not arguments.alone and importlib.util.find_spec("torch") is None:
         raise UserError("torch is not installed (pip install dfm[peers]); --alone times ours alone")

@@ -25,6 +25,7 @@ from dfm.arrays import grid
 from dfm.data import Dataset
 from dfm.errors import UserError
 from dfm.experiments import run_script, save_figure, training_facts
+from dfm.metrics.picture_quality import decibels
 from dfm.metrics.principal_components import principal_components
 from dfm.models.latent_vectors import latent_size
 from dfm.results import read_lines, record
@@ -67,8 +68,8 @@ def picture_pca_psnr(fitted: Pictures, pictures: Pictures, numbers: int) -> floa
 
 
 def psnr(a: np.ndarray, b: np.ndarray) -> float:
-    """10 log10(255^2 / mean squared error) over all pictures."""
-    return float(10 * np.log10(255**2 / np.square(a.astype(np.float64) - b).mean()))
+    """Of the mean squared error over all pictures, in dB."""
+    return decibels(float(np.square(a.astype(np.float64) - b).mean()))
 
 
 def curves(lines: list[dict[str, Any]], objective: dict[str, Any], title: str) -> Figure:

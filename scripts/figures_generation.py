@@ -28,7 +28,8 @@ import numpy as np
 
 from dfm import results
 from dfm.errors import UserError
-from dfm.experiments import decibels, run_script, squared_errors, training_facts
+from dfm.experiments import run_script, squared_errors, training_facts
+from dfm.metrics.picture_quality import decibels
 from dfm.metrics.principal_components import principal_components
 from dfm.models.latent_vectors import latent_size
 from dfm.priors import PRIORS

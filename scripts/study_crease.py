@@ -30,11 +30,12 @@ from ml_collections import ConfigDict
 
 from dfm.config import config_module, flatten, resolve
 from dfm.errors import UserError
-from dfm.experiments import decibels, find_row, measured_rows, run_script, squared_errors
+from dfm.experiments import find_row, measured_rows, run_script, squared_errors
 from dfm.metrics import networks
 from dfm.metrics.features import Extractor
 from dfm.metrics.frechet import FrechetReference
 from dfm.metrics.moments import Moments
+from dfm.metrics.picture_quality import decibels
 from dfm.models.dfm import pixel_centres
 from dfm.models.literal_fourier import basis_functions
 from dfm.results import read_lines, record

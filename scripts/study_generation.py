@@ -35,9 +35,9 @@ from ml_collections import ConfigDict
 from dfm.config import config_module, flatten, resolve
 from dfm.data import Dataset, load
 from dfm.errors import UserError
-from dfm.experiments import decibels, find_row, measured_rows, run_script, save_figure, squared_errors
+from dfm.experiments import complete, find_row, measured_rows, run_script, save_figure, squared_errors
 from dfm.metrics.moments import Moments
-from dfm.metrics.picture_quality import PEAK
+from dfm.metrics.picture_quality import PEAK, decibels
 from dfm.metrics.principal_components import principal_components
 from dfm.results import read_lines, record
 from dfm.sampling.run_data import RunData
@@ -238,11 +238,7 @@ def parse_arguments() -> argparse.Namespace:
     add("--output", default="results/study_generation.jsonl", help="JSON lines (%(default)s)")
     add("--plot", default="results/study_generation.png", help="the plot (%(default)s)")
     arguments = parser.parse_args()
-    for name, value in (QUICK if arguments.quick else FULL).items():
-        if getattr(arguments, name) is None:
-            setattr(arguments, name, value)
-        if getattr(arguments, name) < 1:
-            raise UserError(f"--{name} must be at least 1, not {getattr(arguments, name)}")
+    complete(arguments, FULL, QUICK)
     return arguments
 
 

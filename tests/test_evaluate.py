@@ -129,10 +129,10 @@ def test_a_metric_that_cannot_be_had_is_refused_before_any_work(capsys, pictures
     output = tmp_path / "out.jsonl"
     both = [f"--samples={pictures}", "--reference=digits:test", f"--output={output}"]
     said = refused(capsys, *both, "--metrics=fid,kid,fd-digits,psnr")
-    assert "fid, kid: the Inception weights are missing" in said and "psnr: needs a model (--workdir or --vae)" in said
+    assert "fid, kid: the Inception weights are missing" in said and "psnr: needs a run or an autoencoder" in said
     assert "These remain: fd-digits" in said and not output.exists()
     said = refused(capsys, f"--samples={pictures}", "--metrics=fd-digits,classifier_score-digits")
-    assert "fd-digits: needs --reference. These remain: classifier_score-digits" in said
+    assert "fd-digits: needs a reference. These remain: classifier_score-digits" in said
     said = refused(capsys, *both, "--metrics=fd-mnist")
     assert "is for pictures of 28x28 pixels, not 8x8" in said and "These remain: none" in said
 
@@ -160,9 +160,9 @@ def test_the_command_line_explains_itself(capsys, pictures, tmp_path):
         ([*both, "--temperature=0.8"], "--temperature is for runs (--workdir)"),
         ([*both, "--which=latest"], "--which is for runs (--workdir, --vae)"),
         ([*both, "--invert_steps=3"], "--invert_steps is for runs (--workdir)"),
-        ([f"--samples={pictures}", f"--reference={pictures}", "--label=3"], "--label chooses a class of a data set"),
+        ([f"--samples={pictures}", f"--reference={pictures}", "--label=3"], "label chooses a class of a data set"),
         (["--make_stats=digits:test", f"--output={tmp_path / 'x.npz'}", "--pretty"], "--pretty is for evaluations"),
-        ([f"--make_stats={pictures}", f"--output={tmp_path / 'x.npz'}", "--label=3"], "--label chooses a class"),
+        ([f"--make_stats={pictures}", f"--output={tmp_path / 'x.npz'}", "--label=3"], "label chooses a class"),
         ([*both, "--keep_features"], "--keep_features is for --make_stats"),
         ([*both, "--process_id=1", "--distributed"], "belong together"),
     ]

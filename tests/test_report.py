@@ -45,3 +45,32 @@ def test_a_folder_without_metrics_or_run_is_one_line(run, tmp_path, capsys):
     assert "has logged nothing yet" in capsys.readouterr().err
     assert report.main([f"--workdir={tmp_path}", "-o", str(tmp_path / "x.html")]) == 2
     assert not (tmp_path / "x.html").exists()
+
+
+@pytest.mark.parametrize("name", ["config.json", "run.json", "metrics.jsonl", "checkpoints/7/state", "checkpoints/new"])
+def test_no_file_of_the_run_is_written_over(run, tmp_path, capsys, name):
+    (run / "checkpoints" / "7").mkdir(parents=True)
+    (run / "checkpoints" / "7" / "state").write_bytes(b"weights")
+    (tmp_path / "link").symlink_to(run)
+    before = {path: path.read_bytes() for path in run.rglob("*") if path.is_file()}
+    for folder in (run, tmp_path / "link", run / "pictures" / ".."):
+        assert report.main([f"--workdir={run}", "-o", str(folder / name)]) == 2
+        assert "is among the run's own files" in capsys.readouterr().err
+    assert {path: path.read_bytes() for path in run.rglob("*") if path.is_file()} == before
+
+
+def test_a_page_in_the_run_may_be_written_anew_but_not_over_what_a_link_of_the_run_leads_to(run, tmp_path, capsys):
+    for _ in range(2):
+        assert report.main([f"--workdir={run}", "-o", str(run / "page.html")]) == 0
+    (run / "metrics.jsonl").rename(tmp_path / "kept.jsonl")
+    (run / "metrics.jsonl").symlink_to(tmp_path / "kept.jsonl")
+    assert report.main([f"--workdir={run}", "-o", str(tmp_path / "kept.jsonl")]) == 2
+    assert "which would be lost" in capsys.readouterr().err
+    assert report.main([f"--workdir={run}", "-o", str(run / "page.html")]) == 0
+
+
+def test_the_page_alone_goes_to_standard_output(run, capfdbinary, monkeypatch):
+    monkeypatch.chdir(run)
+    assert report.main(["--workdir=.", "-o", "-"]) == 0
+    page, told = capfdbinary.readouterr()
+    assert page.endswith(b"</html>\n") and told.startswith(b"-: ")

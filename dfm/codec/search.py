@@ -1,6 +1,5 @@
 """Pictures to files: plans by quality or bytes, and the search for a PSNR, whatever the profile."""
 
-import hashlib
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -8,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import UInt8
 
+from dfm.array_files import picture_digest
 from dfm.codec import container
 from dfm.codec.container import Header
 from dfm.codec.profiles import Fitted, Picture, Profile, ProgressReport
@@ -83,10 +83,9 @@ def checked(image: np.ndarray) -> Picture:
 
 def _alike(pictures: Sequence[Picture]) -> list[list[int]]:
     """Numbers of the pictures that are equal, by first appearance."""
-    groups: dict[tuple, list[int]] = {}
+    groups: dict[bytes, list[int]] = {}
     for number, picture in enumerate(pictures):
-        digest = hashlib.sha256(picture.tobytes()).digest()
-        groups.setdefault((picture.shape, digest), []).append(number)
+        groups.setdefault(picture_digest(picture), []).append(number)
     return list(groups.values())
 
 

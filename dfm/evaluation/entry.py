@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from dfm.errors import UserError
 from dfm.evaluation.evaluation import Evaluation, Sampler
-from dfm.evaluation.given import Given, as_source
+from dfm.evaluation.given import Given, as_source, check_count
 from dfm.evaluation.measure import Measured, measure
 from dfm.evaluation.metric import RECONSTRUCTIONS
 from dfm.evaluation.models import open_autoencoder, open_run
@@ -138,7 +138,7 @@ def prepare(
     """See `evaluate`."""
     options = options or Options()
     protocol = protocol_of(options)
-    wanted = fixed_count("num_samples", count, protocol.samples, options)
+    wanted = fixed_count("samples", count, protocol.samples, options)
     source = as_source(samples, "samples", wanted, data_dir=options.data_dir, may_resize=False)
     if wanted is not None and wanted != source.count:
         source = Subset(source, wanted)
@@ -173,9 +173,10 @@ def prepare_run(
         invert_steps: for reconstructions of pictures that have no latents in a table.
     """
     options = options or Options()
+    check_count("repeats", repeats)
     protocol = protocol_of(options)
     data = open_run(run, which, options.data_dir)
-    count = fixed_count("num_samples", num_samples, protocol.samples, options) or DEFAULT_COUNT
+    count = fixed_count("samples", num_samples, protocol.samples, options) or DEFAULT_COUNT
     trained_label = data.run.config["dataset"].get("label", -1)
     opened = open_given_reference(reference, options, protocol, trained_label)
     samplers = [_run_sampler(data, name, count, temperature, protocol, options) for name in priors]
@@ -213,7 +214,7 @@ def prepare_autoencoder(
     protocol = protocol_of(options)
     opened = open_given_reference(reference, options, protocol)
     if opened is None or isinstance(opened, Statistics):
-        raise UserError("--vae needs --reference: pictures to reconstruct, such as cifar10:test or folder:PATH")
+        raise UserError("an autoencoder needs a reference: pictures such as cifar10:test or folder:PATH")
     data = open_autoencoder(autoencoder, which, opened, options.data_dir)
 
     def normal() -> "Prior":

@@ -66,6 +66,12 @@ class BatchSource:
         return (checked_pictures(np.asarray(batch), self.id) for batch in self._batches)
 
 
+def check_count(what: str, count: int | None) -> None:
+    """UserError for a number of samples, references, ... below 1; None is any number."""
+    if count is not None and count < 1:
+        raise UserError(f"the number of {what} must be at least 1, not {count}")
+
+
 def as_source(given: Given, name: str, count: int | None = None, **opening: Any) -> Source:
     """What was given as a source of pictures.
 
@@ -76,6 +82,7 @@ def as_source(given: Given, name: str, count: int | None = None, **opening: Any)
             first and its pictures are held; a function needs it.
         opening: further arguments of `open_source`.
     """
+    check_count(name, count)
     if isinstance(given, str | Path):
         return open_source(str(given), **opening)
     if isinstance(given, np.ndarray) or hasattr(given, "__array__"):

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from dfm.errors import UserError
 from dfm.evaluation import protocols
-from dfm.evaluation.given import Given, as_source
+from dfm.evaluation.given import Given, as_source, check_count
 from dfm.evaluation.metric import SAMPLES
 from dfm.evaluation.models import run_facts
 from dfm.evaluation.protocols import Protocol
@@ -57,11 +57,12 @@ def protocol_of(options: Options) -> Protocol:
     return protocols.find(options.protocol) if options.protocol else Protocol()
 
 
-def fixed_count(flag: str, wanted: int | None, fixed: int | None, options: Options) -> int | None:
-    """The count that was asked for, or the protocol's; UserError where they differ."""
+def fixed_count(what: str, wanted: int | None, fixed: int | None, options: Options) -> int | None:
+    """The count of samples or references that was asked for, or the protocol's; UserError where they differ."""
+    check_count(what, wanted)
     if wanted is not None and fixed is not None and wanted != fixed:
-        raise UserError(f"--protocol={options.protocol} fixes {fixed:,} pictures; leave --{flag} out")
-    return wanted or fixed
+        raise UserError(f"the protocol {options.protocol} fixes {fixed:,} {what}; leave their number out")
+    return fixed if wanted is None else wanted
 
 
 def open_given_reference(
@@ -75,12 +76,12 @@ def open_given_reference(
         reference = _named_reference(str(given), options, trained_label)
     else:
         reference = as_source(given, "reference")
-    count = fixed_count("num_references", options.num_references, protocol.references, options)
+    count = fixed_count("references", options.num_references, protocol.references, options)
     if reference is None:
         return None
     if isinstance(reference, Statistics):
         if options.num_references or protocol.change_references:
-            what = f"--num_references and {options.protocol} need pictures"
+            what = f"a number of references and {options.protocol} need pictures"
             raise UserError(f"{reference.path}: holds statistics; {what}")
         return reference
     if count is not None and count != reference.count:
@@ -107,12 +108,12 @@ def check_protocol(
 ) -> None:
     """A legacy protocol is a whole: its split, and nothing but metrics on samples."""
     if protocol.change_samples and any(request.entry.of != SAMPLES for request in requests):
-        raise UserError(f"--protocol={options.protocol} is for metrics on samples only")
+        raise UserError(f"the protocol {options.protocol} is for metrics on samples only")
     inner = _innermost(reference)
     if protocol.reference_split and isinstance(inner, DatasetSource):
         if inner.dataset.split != protocol.reference_split:
             wanted = f"{inner.dataset.name}:{protocol.reference_split}"
-            raise UserError(f"--protocol={options.protocol} is against --reference={wanted}, not {inner.id}")
+            raise UserError(f"the protocol {options.protocol} is against {wanted}, not {inner.id}")
 
 
 def _innermost(reference: Any) -> Any:

@@ -92,9 +92,9 @@ class _Planner:
     def _subject(self, request: Request) -> str | None:
         entry, resources = request.entry, self.resources
         if entry.of != SAMPLES and not resources.model:
-            return "needs a model (--workdir or --vae)"
+            return "needs a run or an autoencoder"
         if (entry.of == SAMPLES or entry.draws) and not resources.samples:
-            return "an autoencoder alone (--vae) makes reconstructions and no samples"
+            return "an autoencoder alone makes reconstructions and no samples"
         if entry.latents and not resources.latents:
             return "the pictures of this training have no latents (no encoder, no table)"
         return resources.why_no_reconstructions if entry.of == RECONSTRUCTIONS else None
@@ -104,7 +104,7 @@ class _Planner:
         if not entry.reference:
             return None
         if reference is None:
-            return "needs --reference"
+            return "needs a reference"
         if isinstance(reference, Statistics):
             if entry.of == RECONSTRUCTIONS:
                 return f"needs pictures to reconstruct, and {reference.path} holds statistics"

@@ -74,7 +74,7 @@ class Reconstructions:
         seconds = (time.perf_counter() - begin) / TRIED_STEPS / len(some) * self.invert_steps * self.count
         return (
             f"{self.id}: no encoder, so the latents of {self.count:,} pictures are optimised for {self.invert_steps} "
-            f"steps each, in about {duration(seconds)} hours; --num_references or --invert_steps make it less"
+            f"steps each, in about {duration(seconds)} hours; a smaller num_references or invert_steps helps"
         )
 
 

@@ -1,7 +1,6 @@
 """Metrics on reconstructions: how near each picture comes back, and the floor that they put under samples' FID."""
 
 import functools
-import math
 from collections.abc import Callable
 
 import jax
@@ -14,7 +13,7 @@ from dfm.evaluation.metric import RECONSTRUCTIONS, Inputs, Metric, PairMeasure, 
 from dfm.evaluation.sample_metrics import frechet_value
 from dfm.evaluation.sources import Shape
 from dfm.metrics.frechet import frechet_distance
-from dfm.metrics.picture_quality import MS_SSIM_SMALLEST_SIDE, PEAK, SSIM_WINDOW, ms_ssim, psnr, ssim
+from dfm.metrics.picture_quality import MS_SSIM_SMALLEST_SIDE, PEAK, SSIM_WINDOW, decibels, ms_ssim, psnr, ssim
 from dfm.metrics.weight_files import WeightFiles
 
 LPIPS_BATCH = 64
@@ -66,7 +65,7 @@ def _psnr(inputs: Inputs) -> dict[str, Value]:
     found = _mean("psnr", inputs)
     assert inputs.pairs is not None
     error = float(np.mean(PEAK**2 * 10 ** (-inputs.pairs / 10)))
-    found["psnr"].details["psnr_of_mean_mse"] = 10 * math.log10(PEAK**2 / error) if error > 0 else None
+    found["psnr"].details["psnr_of_mean_mse"] = decibels(error) if error else None
     return found
 
 

@@ -128,7 +128,7 @@ def open_reference(
         holds_statistics = any(all(name in arrays for name in names) for names in STATISTICS_NAMES)
         if "images" not in arrays and (holds_statistics or not any(name in arrays for name in PICTURE_NAMES)):
             if label is not None:
-                raise UserError(f"{spec}: --label chooses a class of a data set; an .npz has none")
+                raise UserError(f"{spec}: label chooses a class of a data set; an .npz has none")
             return Statistics(str(path), arrays)
     return open_source(spec, data_dir, label, size)
 

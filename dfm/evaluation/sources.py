@@ -12,7 +12,7 @@ from PIL import Image
 
 from dfm.array_files import open_npz
 from dfm.errors import UserError
-from dfm.picture_files import load_picture
+from dfm.picture_files import central_crop, load_picture
 
 if TYPE_CHECKING:
     from dfm.data import Dataset
@@ -134,7 +134,7 @@ class FolderSource:
             return _central_square(picture, self._size)
         if picture.shape != self.shape:
             wanted, found = (" x ".join(map(str, shape)) for shape in (self.shape, picture.shape))
-            hint = " (or --size=N)" if self._may_resize else ""
+            hint = " (or a size to bring them to)" if self._may_resize else ""
             raise UserError(
                 f"{path}: is {found} (height x width x channels), but {self._paths[0].name} is {wanted}: "
                 f"pictures of one size are needed{hint}"
@@ -148,8 +148,7 @@ def _central_square(picture: np.ndarray, size: int) -> np.ndarray:
     image = Image.fromarray(picture.squeeze(-1) if channels == 1 else picture).convert("RGB")
     height, width = (max(size, round(side * size / min(height, width))) for side in (height, width))
     resized = np.asarray(image.resize((width, height), Image.Resampling.BICUBIC))
-    top, left = (height - size) // 2, (width - size) // 2
-    return resized[top : top + size, left : left + size]
+    return central_crop(resized, size)
 
 
 class DatasetSource:
@@ -269,19 +268,19 @@ def open_source(
     path = Path(spec.removeprefix("folder:")).expanduser()
     is_archive = path.suffix.lower() == ".npz" and size is None
     if label is not None and (path.is_dir() or is_archive):
-        raise UserError(f"{spec}: --label chooses a class of a data set; a folder or an .npz has none")
+        raise UserError(f"{spec}: label chooses a class of a data set; a folder or an .npz has none")
     if path.is_dir():
         return FolderSource(str(path), size, may_resize)
     if is_archive:
         return npz_source(str(path))
     if path.is_file():
-        needed = "a folder of pictures or an .npz file" if size is None else "a folder of pictures, with --size,"
+        needed = "a folder of pictures or an .npz file" if size is None else "a folder of pictures, with a size,"
         raise UserError(f"{spec}: {needed} is needed, not a single file")
     name, colon, split = spec.rpartition(":")
     if not colon or "/" in split or spec.startswith("folder:"):
         raise UserError(f"{spec}: no such folder or file, and not of the form NAME:SPLIT such as cifar10:test")
     if size is not None:
-        raise UserError(f"{spec}: --size is for folders of pictures")
+        raise UserError(f"{spec}: a size is for folders of pictures")
     from dfm.data import load
 
     label = -1 if label is None else label

@@ -11,6 +11,7 @@ from jaxtyping import Float, UInt8
 Picture = UInt8[np.ndarray, "height width *channel"]
 
 PEAK = 255
+FLOAT_PEAK = 2  # of pictures in [-1, 1]
 SSIM_WINDOW, SSIM_SIGMA, SSIM_K1, SSIM_K2 = 11, 1.5, 0.01, 0.03
 MS_SSIM_WEIGHTS = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)  # finest scale first
 MS_SSIM_SMALLEST_SIDE = (SSIM_WINDOW - 1) * 2 ** (len(MS_SSIM_WEIGHTS) - 1) + 1
@@ -22,10 +23,14 @@ def mse(a: Picture, b: Picture) -> float:
     return float(np.mean(np.square(a.astype(np.int32) - b), dtype=np.float64))
 
 
+def decibels(error: float, peak: float = PEAK) -> float:
+    """Peak signal-to-noise ratio of a mean squared error, 10 log10(peak^2 / error), in dB; `inf` for no error."""
+    return 10 * math.log10(peak**2 / error) if error else math.inf
+
+
 def psnr(a: Picture, b: Picture) -> float:
-    """Peak signal-to-noise ratio, 10 log10(255^2 / MSE), in dB; `inf` for identical pictures (null in JSON)."""
-    error = mse(a, b)
-    return 10 * math.log10(PEAK**2 / error) if error else math.inf
+    """`decibels` of the mean squared error: `inf` for identical pictures (null in JSON)."""
+    return decibels(mse(a, b))
 
 
 def ssim(a: Picture, b: Picture) -> float:

@@ -2,7 +2,7 @@
 
 The architecture, its names and its config keys are those of diffusers' AutoencoderKL, so weights go both ways
 (dfm/convert.py). Fully convolutional: any height and width; those that `stride` divides come back at their size, for
-the others there are `pad_to_stride` and `crop`. At `sample_size` it is a model of dfm/models/protocol.py.
+the others dfm/arrays.py has `pad_to_stride` and `crop`. At `sample_size` it is a model of dfm/models/protocol.py.
 """
 
 import math
@@ -16,6 +16,7 @@ import numpy as np
 from flax import linen as nn
 from jaxtyping import Array, Float, Int, Shaped
 
+from dfm.arrays import crop
 from dfm.errors import UserError
 from dfm.models.blocks import ACTIVATIONS, PADDING_MODES, Decoder, Encoder, Style
 from dfm.models.distributions import DiagonalGaussian
@@ -224,7 +225,7 @@ def check_images(model: AutoencoderKL, images: AnyArray) -> None:
         height, width = images.shape[1:3]
         raise ValueError(
             f"pictures of {height}x{width} pixels are smaller than the least that the model encodes, {least}x{least}; "
-            "pad_to_stride fills them up"
+            "dfm.arrays.pad_to_stride fills them up"
         )
 
 
@@ -295,20 +296,3 @@ def _check_scale(model: AutoencoderKL) -> None:
             )
     if model.latents_std is not None and min(model.latents_std) <= 0:
         raise ValueError(f"latents_std {tuple(model.latents_std)} must be positive")
-
-
-def pad_to_stride(images: Array | np.ndarray, stride: int, mode: str = "edge") -> tuple[Any, tuple[int, int]]:
-    """(pictures padded below and to the right to multiples of `stride`, (height, width) before).
-
-    Args:
-        mode: of numpy.pad: "edge" repeats the last row and column, "reflect" mirrors, "constant" is zeros.
-    """
-    height, width = images.shape[1:3]
-    pad: Any = np.pad if isinstance(images, np.ndarray) else jnp.pad
-    amounts = ((0, 0), (0, -height % stride), (0, -width % stride), (0, 0))
-    return pad(images, amounts, mode=mode), (height, width)
-
-
-def crop(images: Any, size: tuple[int, int]) -> Any:
-    """The first `size` = (height, width) rows and columns: undoes `pad_to_stride` after decoding."""
-    return images[:, : size[0], : size[1]]

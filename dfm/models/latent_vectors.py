@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
-from dfm.models.autoencoder_kl import pad_to_stride
+from dfm.arrays import pad_to_stride
 from dfm.models.distributions import Distribution
 from dfm.models.protocol import Latents, LatentShape, Model
 

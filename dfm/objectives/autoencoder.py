@@ -8,8 +8,10 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from dfm.arrays import crop, pad_to_stride
+from dfm.data import Dataset
 from dfm.errors import UserError
-from dfm.models.autoencoder_kl import AutoencoderKL, crop, pad_to_stride
+from dfm.models.autoencoder_kl import AutoencoderKL
 from dfm.models.discriminator import NLayerDiscriminator
 from dfm.models.distributions import DiagonalGaussian
 from dfm.objectives import adversarial
@@ -131,7 +133,11 @@ class Autoencoder:
     def model_statistics(self) -> tuple[str, ...]:
         return ()  # all are the discriminator's
 
-    def check_pictures(self, shape: tuple[int, int, int]) -> None:
+    @property
+    def frozen_encoder(self) -> tuple[str, ...]:
+        return ENCODER if self.freeze_encoder else ()
+
+    def check_pictures(self, shape: tuple[int, int, int], examples: int) -> None:
         """UserError for pictures (height, width, channels) that this cannot be trained on."""
         if shape[2] != self.model.in_channels:
             raise UserError(f"config: pictures have {shape[2]} channels, model.in_channels is {self.model.in_channels}")
@@ -164,6 +170,9 @@ class Autoencoder:
 
     def init_latents(self, key: Array, examples: int) -> None:
         return None
+
+    def start_from_pictures(self, params: Params, latents: Any, dataset: Dataset, seed: int) -> tuple[Params, Any]:
+        return params, latents
 
     def init_statistics(self, key: Array) -> Statistics | None:
         """What the discriminator averages over steps; None without one."""

@@ -48,7 +48,7 @@ class Autoencoding(PerExample):
     def groups(self) -> Mapping[str, Group]:
         return {}
 
-    def check_pictures(self, shape: tuple[int, int, int]) -> None:
+    def check_pictures(self, shape: tuple[int, int, int], examples: int) -> None:
         check_size(self.model, shape)
 
     def init(self, key: Array) -> Params:

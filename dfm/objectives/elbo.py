@@ -56,7 +56,7 @@ class Elbo(PerExample):
     def groups(self) -> Mapping[str, Group]:
         return {LIKELIHOOD: Group()}
 
-    def check_pictures(self, shape: tuple[int, int, int]) -> None:
+    def check_pictures(self, shape: tuple[int, int, int], examples: int) -> None:
         check_size(self.model, shape)
 
     def init(self, key: Array) -> Params:

@@ -54,7 +54,7 @@ class Gan:
     def needs_lpips(self) -> bool:
         return False
 
-    def check_pictures(self, shape: tuple[int, int, int]) -> None:
+    def check_pictures(self, shape: tuple[int, int, int], examples: int) -> None:
         check_size(self.model, shape)
         if min(shape[:2]) < 2**STAGES:
             raise UserError(f"config: the discriminator halves pictures {STAGES} times; {shape[:2]} is too small")
@@ -92,7 +92,7 @@ class Gan:
         z = jax.random.normal(key, (len(images), *self.model.latent_shape))
 
         def generator_loss(generator: Params) -> tuple[Array, tuple[Array, Any]]:
-            painted, moved = self.model.apply(
+            fake, moved = self.model.apply(
                 {"params": generator, BATCH_STATISTICS: kept[BATCH_STATISTICS]},
                 z,
                 labels,
@@ -100,13 +100,13 @@ class Gan:
                 method="decode",
                 mutable=[BATCH_STATISTICS],
             )
-            logits, _ = self._judge(params[DISCRIMINATOR], kept, painted, labels)
+            logits, _ = self._logits(params[DISCRIMINATOR], kept, fake, labels)
             loss = -logits.mean() if self.loss == "hinge" else jax.nn.softplus(-logits).mean()
-            return loss, (painted, moved[BATCH_STATISTICS])
+            return loss, (fake, moved[BATCH_STATISTICS])
 
-        def discriminator_loss(discriminator: Params, painted: Array) -> tuple[Array, tuple[Metrics, Any]]:
+        def discriminator_loss(discriminator: Params, fake: Array) -> tuple[Array, tuple[Metrics, Any]]:
             both = None if labels is None else jnp.concatenate([labels, labels])
-            logits, moved = self._judge(discriminator, kept, jnp.concatenate([images, painted]), both, True)
+            logits, moved = self._logits(discriminator, kept, jnp.concatenate([images, fake]), both, True)
             real, false = jnp.split(logits, 2)
             if self.loss == "hinge":
                 loss = jax.nn.relu(1.0 - real).mean() + jax.nn.relu(1.0 + false).mean()
@@ -114,20 +114,20 @@ class Gan:
                 loss = jax.nn.softplus(-real).mean() + jax.nn.softplus(false).mean()
             metrics = {"discriminator_loss": loss, "logit_real": real.mean(), "logit_generated": false.mean()}
             if self.r1_weight:
-                logit = lambda x: self._judge(discriminator, kept, x, labels)[0].sum()  # noqa: E731
+                logit = lambda x: self._logits(discriminator, kept, x, labels)[0].sum()  # noqa: E731
                 metrics["r1"] = 0.5 * jnp.square(jax.grad(logit)(images)).sum((1, 2, 3)).mean()
                 loss += self.r1_weight * metrics["r1"]
             return loss, (metrics, moved)
 
         generator = {name: group for name, group in params.items() if name != DISCRIMINATOR}
-        (loss, (painted, averages)), of_generator = jax.value_and_grad(generator_loss, has_aux=True)(generator)
+        (loss, (fake, averages)), of_generator = jax.value_and_grad(generator_loss, has_aux=True)(generator)
         of_discriminator, (metrics, vectors) = jax.grad(discriminator_loss, has_aux=True)(
-            params[DISCRIMINATOR], jax.lax.stop_gradient(painted)
+            params[DISCRIMINATOR], jax.lax.stop_gradient(fake)
         )
         gradients = {**of_generator, DISCRIMINATOR: of_discriminator}
         return {"loss": loss, **metrics}, gradients, {BATCH_STATISTICS: averages, OF_DISCRIMINATOR: vectors}
 
-    def _judge(
+    def _logits(
         self, params: Params, statistics: Statistics, images: Array, labels: Array | None, training: bool = False
     ) -> tuple[Array, Any]:
         """(logits, singular vectors after one power iteration where `training`)."""

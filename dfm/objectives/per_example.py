@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from dfm.data import Dataset
 from dfm.objectives.protocol import LATENTS, Batch, Group, Metrics, Params, Statistics, group_of
 
 Rows = Float[Array, "batch latent"] | None
@@ -35,7 +36,11 @@ class PerExample:
     def needs_lpips(self) -> bool:
         return False
 
-    def check_pictures(self, shape: tuple[int, int, int]) -> None:
+    @property
+    def frozen_encoder(self) -> tuple[str, ...]:
+        return ()
+
+    def check_pictures(self, shape: tuple[int, int, int], examples: int) -> None:
         """Any will do."""
 
     def init(self, key: Array) -> Params:
@@ -48,6 +53,9 @@ class PerExample:
 
     def init_latents(self, key: Array, examples: int) -> Float[Array, "examples latent"] | None:
         return None
+
+    def start_from_pictures(self, params: Params, latents: Rows, dataset: Dataset, seed: int) -> tuple[Params, Rows]:
+        return params, latents
 
     def phase(self, step: int) -> str:
         return ""

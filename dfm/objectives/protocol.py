@@ -6,6 +6,7 @@ from typing import Any, Protocol
 
 from jaxtyping import Array, Float
 
+from dfm.data import Dataset
 from dfm.models.protocol import Model
 
 Params = dict[str, Any]  # groups of parameters by name: top-level keys
@@ -42,6 +43,8 @@ class Objective(Protocol):
         model_statistics: which of the statistics are collections of the model's variables (running batch norms, a
             codebook by moving averages): these outlive the training. Others are the training's own.
         needs_lpips: whether the field `lpips` must be set before training.
+        frozen_encoder: groups of an encoder that does not learn, all that the model's `moments` needs: a training may
+            then compute these once a picture, and batches have them as "moments". (): the encoder learns.
     """
 
     @property
@@ -52,9 +55,11 @@ class Objective(Protocol):
     def model_statistics(self) -> tuple[str, ...]: ...
     @property
     def needs_lpips(self) -> bool: ...
+    @property
+    def frozen_encoder(self) -> tuple[str, ...]: ...
 
-    def check_pictures(self, shape: tuple[int, int, int]) -> None:
-        """UserError for pictures (height, width, channels) that this cannot be trained on."""
+    def check_pictures(self, shape: tuple[int, int, int], examples: int) -> None:
+        """UserError for so many pictures (height, width, channels) that this cannot be trained on."""
 
     def init(self, key: Array) -> Params:
         """The first parameters."""
@@ -64,6 +69,12 @@ class Objective(Protocol):
 
     def init_latents(self, key: Array, examples: int) -> Float[Array, "examples latent"] | None:
         """A learnable table of latents, one row a training picture; None: no table."""
+
+    def start_from_pictures(
+        self, params: Params, latents: Float[Array, "examples latent"] | None, dataset: Dataset, seed: int
+    ) -> tuple[Params, Float[Array, "examples latent"] | None]:
+        """The first parameters and table with what is fitted to the pictures in their place: the same objects where
+        nothing is."""
 
     def phase(self, step: int) -> str:
         """What the step after `step` steps does; each phase is compiled by itself."""

@@ -46,7 +46,7 @@ class VectorQuantized(PerExample):
     def model_statistics(self) -> tuple[str, ...]:
         return (CODEBOOK,) if self.model.averaged_codes else ()
 
-    def check_pictures(self, shape: tuple[int, int, int]) -> None:
+    def check_pictures(self, shape: tuple[int, int, int], examples: int) -> None:
         check_size(self.model, shape)
 
     def init(self, key: Array) -> Params:

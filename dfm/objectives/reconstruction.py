@@ -1,5 +1,6 @@
 """Reconstruction with a penalty on the latents (Asadi 2022, Eq. 4.8)."""
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -8,10 +9,13 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from dfm.data import Dataset
 from dfm.models.dfm import DeepFourierMachine, pixel_centres
+from dfm.objectives.decoder_start import least_squares_start
+from dfm.objectives.latent_start import check_components, principal_components
 from dfm.objectives.painting_error import painting_errors
 from dfm.objectives.per_example import PerExample
-from dfm.objectives.protocol import LATENTS, Group
+from dfm.objectives.protocol import LATENTS, Group, Params
 from dfm.registry import check_value
 from dfm.shapes import typechecked
 
@@ -34,7 +38,7 @@ class Reconstruction(PerExample):
         latent_start: a table starts from a Gaussian of variance `latent_variance` ("normal"), or, in a training, from
             the pictures' principal components, scaled to that variance ("pca").
         decoder_start: as the model draws it ("random"), or, from principal components, with the last Fourier layer
-            fitted to the pictures ("least_squares", dfm/training/decoder_start.py).
+            fitted to the pictures ("least_squares", dfm/objectives/decoder_start.py).
     """
 
     model: DeepFourierMachine
@@ -60,6 +64,22 @@ class Reconstruction(PerExample):
     @property
     def groups(self) -> Mapping[str, Group]:
         return {"decoder": Group(), "encoder": Group(), LATENTS: Group()}
+
+    def check_pictures(self, shape: tuple[int, int, int], examples: int) -> None:
+        """UserError where they have too few principal components for the table's start."""
+        if self.latent_start == "pca" and not self.model.encodes:
+            check_components(examples, math.prod(shape), self.model.latent_size)
+
+    def start_from_pictures(
+        self, params: Params, latents: Float[Array, "examples latent"] | None, dataset: Dataset, seed: int
+    ) -> tuple[Params, Float[Array, "examples latent"] | None]:
+        """See `latent_start` and `decoder_start`."""
+        if latents is None or self.latent_start != "pca":
+            return params, latents
+        values = principal_components(dataset, latents.shape[1], self.latent_variance)
+        if self.decoder_start == "least_squares":
+            params = least_squares_start(self.model, params, values, dataset, self.latent_noise, seed)
+        return params, values
 
     def init_latents(self, key: Array, examples: int) -> Float[Array, "examples latent"] | None:
         """A table of latents from the Gaussian; None where there is an encoder."""

@@ -34,7 +34,7 @@ class FileCoder:
         import jax
 
         if multiple is not None and multiple % model.stride:
-            raise UserError(f"--pad_to must be a multiple of the model's stride, {model.stride}, not {multiple}")
+            raise UserError(f"padding is to a multiple of the model's stride, {model.stride}, not to {multiple}")
         self.model, self.params = model, params
         # with a reflecting border, the least that encodes is two latents
         self.multiple = multiple or model.stride * (2 if model.padding_mode == "reflect" else 1)
@@ -46,7 +46,7 @@ class FileCoder:
 
         Returns a line about it.
         """
-        from dfm.models.autoencoder_kl import pad_to_stride
+        from dfm.arrays import pad_to_stride
         from dfm.models.tiled_autoencoder import tiled_encode
 
         model = self.model
@@ -67,7 +67,7 @@ class FileCoder:
 
         Returns a line about it.
         """
-        from dfm.models.autoencoder_kl import crop
+        from dfm.arrays import crop
         from dfm.models.tiled_autoencoder import tiled_decode
 
         latents, size = read_latents(latents_file, self.model)

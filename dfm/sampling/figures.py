@@ -13,12 +13,12 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from dfm.errors import UserError
-from dfm.metrics.picture_quality import PEAK, mse, psnr
+from dfm.metrics.picture_quality import FLOAT_PEAK, decibels, mse, psnr
 from dfm.priors import DEFAULT_PRIOR
 from dfm.progress import Progress
 from dfm.sampling import interpolation
 from dfm.sampling.fitted_priors import stored_or_fitted
-from dfm.sampling.inversion import STARTS, STEPS, Inversion, decibels, invert
+from dfm.sampling.inversion import STARTS, STEPS, Inversion, invert
 from dfm.sampling.outputs import Outputs, resized_nearest, square_columns
 from dfm.sampling.painter import Labels, Painter, Pictures
 from dfm.sampling.run_data import ENCODER, INVERSION, RunData
@@ -115,7 +115,9 @@ def inversions(
     examples = _chosen(pictures, count or INVERSIONS, len(data.test))
     originals = data.pictures(data.test, examples)
     found = _inverted(data, originals, search, notes)
-    quality = _quality(originals, data.painter.paint(found.latents)) | {"start_psnr": decibels(found.start_mse)}
+    quality = _quality(originals, data.painter.paint(found.latents)) | {
+        "start_psnr": decibels(float(np.mean(found.start_mse)), FLOAT_PEAK)
+    }
     path = outputs.store_latents("invert", found.latents, examples, data.run.model.height, data.run.model.width)
     report = {
         "of": "test",
@@ -143,7 +145,7 @@ def interpolations(
 ) -> None:
     """Rows of a grid: one between two test pictures, or one for each pair of neighbouring classes (Asadi 2022, 5.7)."""
     if (start_picture is None) != (end_picture is None):
-        raise UserError("an interpolation between two test pictures needs both --from and --to")
+        raise UserError("an interpolation between two test pictures needs both its ends")
     if start_picture is None or end_picture is None:
         ends, report = _class_ends(data, notes)
     else:
@@ -303,4 +305,4 @@ def _quality(originals: Pictures, decoded: Pictures) -> dict[str, Any]:
     """PSNR of the mean squared error over these pictures, and of each, in 8 bits at the model's own size."""
     mean = float(np.mean([mse(a, b) for a, b in zip(decoded, originals, strict=True)]))
     each = [round(psnr(a, b), 2) for a, b in zip(decoded, originals, strict=True)]
-    return {"psnr": 10 * math.log10(PEAK**2 / mean) if mean else math.inf, "psnr_each": each}
+    return {"psnr": decibels(mean), "psnr_each": each}

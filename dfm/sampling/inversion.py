@@ -14,6 +14,7 @@ from jaxtyping import Array, Float
 from dfm import registry
 from dfm.arrays import padded_batches, to_float
 from dfm.errors import UserError
+from dfm.metrics.picture_quality import FLOAT_PEAK, decibels
 from dfm.models import latent_vectors
 from dfm.models.protocol import Model
 from dfm.sampling.painter import Pictures
@@ -127,18 +128,12 @@ def _invert_group(
         learning_rate = LEARNING_RATE * data.latent_scale * 0.5 * (1 + math.cos(math.pi * step / steps))
         state = _step(model, optimizer, variables, state, targets, learning_rate)
         if (step + 1) % REPORT_EVERY == 0 or step + 1 == steps:
-            report(step + 1, decibels(np.asarray(state.best_loss).reshape(-1, count).min(1)))
+            report(step + 1, decibels(float(np.asarray(state.best_loss).reshape(-1, count).min(1).mean()), FLOAT_PEAK))
     state = _finish(model, variables, state, targets)
     losses = np.asarray(state.best_loss).reshape(-1, count)
     best = np.where(np.isfinite(losses), losses, np.inf).argmin(1)
     rows = np.arange(len(pictures))
     return [np.asarray(state.best_z).reshape(len(pictures), count, -1)[rows, best], losses[rows, best], start_mse]
-
-
-def decibels(mse: Float[np.ndarray, " n"]) -> float:
-    """PSNR in dB on the scale [-1, 1], 10 log10(4 / mean MSE)."""
-    mean = float(np.mean(mse))
-    return 10 * math.log10(4 / mean) if mean else math.inf
 
 
 OPTIMIZERS = ("adam", "lbfgs")

@@ -74,7 +74,7 @@ class Outputs:
         if pixels > MAXIMUM_PIXELS:
             raise UserError(
                 f"{count} pictures of {height * scale} x {width * scale} are {pixels / 1e6:,.0f} megapixels, but "
-                f"{MAXIMUM_PIXELS // 10**6} are the most in one file: take a smaller --count, --size or --scale"
+                f"{MAXIMUM_PIXELS // 10**6} are the most in one file: take a smaller count, size or scale"
             )
         return scale
 

@@ -1,7 +1,6 @@
 """Evaluation during training, on pictures that are not trained on: the loss, and how well they are given back."""
 
 import functools
-import math
 from typing import Any
 
 import jax
@@ -10,6 +9,7 @@ import numpy as np
 from dfm.arrays import to_float
 from dfm.data import Batches, Dataset
 from dfm.errors import UserError
+from dfm.metrics.picture_quality import FLOAT_PEAK, decibels
 from dfm.models import latent_vectors
 from dfm.objectives.protocol import Objective
 from dfm.training.sharding import on_this_process
@@ -56,7 +56,7 @@ class HeldOut:
             found.append({**metrics, "squared_error": self._painted(variables, batch["image"], batch["label"])})
         means = {name: float(np.mean([one[name] for one in jax.device_get(found)])) for name in found[0]}
         squared_error = means.pop("squared_error")
-        psnr = 10 * math.log10(4 / max(squared_error, 1e-20))
+        psnr = decibels(max(squared_error, 1e-20), FLOAT_PEAK)
         return {**{f"eval_{name}": value for name, value in means.items()}, "eval_psnr": psnr}
 
     def _metrics(self, params: Any, statistics: Any, how: tuple[str, str], batch: Any) -> dict[str, jax.Array]:

@@ -1,22 +1,23 @@
 """The posterior's moments of every training picture, computed once: for trainings in which the encoder is frozen."""
 
+import dataclasses
 import hashlib
 import json
 from collections.abc import Callable, Generator
 from pathlib import Path
+from typing import Any
 
 import jax
 import numpy as np
 
 from dfm.array_files import hash_parameters
-from dfm.arrays import pad_batch, to_float
+from dfm.arrays import pad_batch, pad_to_stride, to_float
 from dfm.command_line import say
 from dfm.data import Batches, Dataset
 from dfm.data.batches import AHEAD, Batch
 from dfm.data.prefetch import read_ahead
 from dfm.data.prepared import writing
 from dfm.errors import UserError
-from dfm.models.autoencoder_kl import AutoencoderKL, pad_to_stride
 from dfm.objectives.protocol import Params
 from dfm.progress import Progress
 from dfm.training.latent_scale import pictures_at_once
@@ -42,14 +43,17 @@ class CachedBatches:
         return read_ahead(self.at, range(first_step, last_step), AHEAD)
 
 
-def cached(batches: Batches, model: AutoencoderKL, params: Params, folder: Path) -> CachedBatches:
+def cached(batches: Batches, model: Any, encoder: Params, folder: Path) -> CachedBatches:
     """The batches with moments, from `folder`/moments-<hash>.npy where an earlier start has left it.
+
+    Args:
+        model: has a method `moments`, of pictures.
+        encoder: the parameters that it needs (`Objective.frozen_encoder`).
 
     The file is a memory map, [examples, height / f, width / f, 2 latent_channels] float32: a 24th of what pictures
     as float32 would take at f = 8 with four channels. Its name holds a hash of all that the moments depend on:
-    pictures, parameters of the encoder, and the settings that no parameter shows.
+    pictures, parameters of the encoder, and the model's settings.
     """
-    encoder = {name: values for name, values in params.items() if name in ("encoder", "quant_conv")}
     dataset = batches.dataset
     path = folder / f"moments-{_key(dataset, model, encoder)}.npy"
     encode = jax.jit(lambda images: model.apply({"params": encoder}, images, method="moments"))
@@ -67,8 +71,9 @@ def cached(batches: Batches, model: AutoencoderKL, params: Params, folder: Path)
     return CachedBatches(batches, found)
 
 
-def _key(dataset: Dataset, model: AutoencoderKL, encoder: Params) -> str:
-    settings = {name: getattr(model, name) for name in ("norm_num_groups", "act_fn", "padding_mode", "dtype")}
+def _key(dataset: Dataset, model: Any, encoder: Params) -> str:
+    names = [field.name for field in dataclasses.fields(model) if field.name not in ("parent", "name")]
+    settings = {name: getattr(model, name) for name in names}
     parts = (hash_parameters(encoder), json.dumps(dataset.fingerprint(), sort_keys=True), repr(settings))
     return hashlib.sha256("|".join(parts).encode()).hexdigest()[:16]
 

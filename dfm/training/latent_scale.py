@@ -19,7 +19,6 @@ from dfm.data import Batches, load
 from dfm.files import write_atomically
 from dfm.models import latent_vectors
 from dfm.models.autoencoder_kl import AutoencoderKL
-from dfm.models.distributions import DiagonalGaussian
 
 LATENT_SCALE = "latent_scale.json"
 KEYS = ("scaling_factor", "shift_factor", "latents_mean", "latents_std")  # attributes of AutoencoderKL
@@ -28,7 +27,12 @@ PICTURES = 2_000  # that a scale is measured on
 PIXELS_AT_ONCE, MOST_AT_ONCE = 2**20, 64  # 1.5 GiB of what the encoder of the published widths makes of them
 
 
-def latent_scale(model: AutoencoderKL, params: Any, images: UInt8[np.ndarray, "n height width c"]) -> dict[str, Any]:
+def has_scale(model: Any) -> bool:
+    """Whether a model knows a scale of its latents: a diagonal posterior, mean and var, is then what it encodes to."""
+    return all(hasattr(model, key) for key in KEYS)
+
+
+def latent_scale(model: Any, params: Any, images: UInt8[np.ndarray, "n height width c"]) -> dict[str, Any]:
     """Shift and scale that bring samples of the posterior to mean 0 and standard deviation 1: (z - shift) scaling.
 
     Mean and variance are over pictures, positions and channels, Var z = Var mu + E sigma^2 without any draw. Rombach et
@@ -55,10 +59,9 @@ def latent_scale(model: AutoencoderKL, params: Any, images: UInt8[np.ndarray, "n
     }
 
 
-def _moments(model: AutoencoderKL, params: Any, images: jax.Array) -> jax.Array:
+def _moments(model: Any, params: Any, images: jax.Array) -> jax.Array:
     """(E z, E z^2) of samples z of the posterior, by channel."""
-    posterior = latent_vectors.posterior(model, {"params": params}, images)
-    assert isinstance(posterior, DiagonalGaussian)
+    posterior: Any = latent_vectors.posterior(model, {"params": params}, images)
     squares = jnp.square(posterior.mean) + posterior.var
     return jnp.stack([posterior.mean.mean((0, 1, 2)), squares.mean((0, 1, 2))])
 

@@ -10,6 +10,7 @@ import jax
 from dfm import results
 from dfm.errors import UserError
 from dfm.files import write_atomically
+from dfm.metrics.picture_quality import FLOAT_PEAK, decibels
 from dfm.training.run_folder import METRICS
 
 HELD = 64  # steps whose metrics may stay on the device
@@ -114,7 +115,7 @@ class MetricLog:
         line: dict[str, float] = {"step": step}
         line |= {name: total / steps for name, (steps, total) in self._window.items()}
         if "mse" in line:
-            line["psnr"] = 10 * math.log10(4 / max(line["mse"], 1e-20))
+            line["psnr"] = decibels(max(line["mse"], 1e-20), FLOAT_PEAK)
         seconds = max(time.perf_counter() - self._clock, 1e-9)
         steps_per_second = max(1, self._clock_steps) / seconds
         line |= learning_rates | self._held_out

@@ -11,11 +11,10 @@ from dfm.arrays import grid, padded_batches, to_float, to_uint8
 from dfm.data import Batches
 from dfm.metrics.principal_components import principal_components
 from dfm.models import latent_vectors
-from dfm.models.autoencoder_kl import AutoencoderKL
 from dfm.objectives.protocol import Objective
 from dfm.picture_files import save_picture
 from dfm.shapes import typechecked
-from dfm.training.latent_scale import latent_scale, write_latent_scale
+from dfm.training.latent_scale import has_scale, latent_scale, write_latent_scale
 from dfm.training.run_folder import PICTURES
 from dfm.training.sharding import on_this_process
 from dfm.training.state import TrainState, model_statistics
@@ -57,7 +56,7 @@ class Previews:
         elif self._model.encodes:
             some, their_labels = self._some_pictures()
             latents, z = (self._encode_all(variables, *x) for x in ((some, their_labels), (originals, labels)))
-            if self._measures_scale and isinstance(self._model, AutoencoderKL):
+            if self._measures_scale and has_scale(self._model):
                 scale = latent_scale(self._model, variables["params"], some)
                 write_latent_scale(self._folder.parent, step, scale)
         else:  # latents are only drawn

@@ -2,10 +2,10 @@
 
 import jax
 
-from dfm import progress
+from dfm.progress import Progress
 
 
-class Progress(progress.Progress):
+class TrainingProgress(Progress):
     """Steps on standard error; silent on all processes but the first."""
 
     def __init__(self, first_step: int, total_steps: int):

@@ -1,7 +1,6 @@
 """What a training needs before its first step: data, model, objective, optimizer, and the first state."""
 
 import functools
-import math
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -17,16 +16,12 @@ from dfm.data import Batches, load
 from dfm.data.folder import refuse_damaged
 from dfm.errors import UserError
 from dfm.metrics.lpips import LpipsFile
-from dfm.models.autoencoder_kl import AutoencoderKL
 from dfm.models.protocol import Model
 from dfm.objectives.protocol import LATENTS, Objective, Params, group_of
-from dfm.objectives.reconstruction import Reconstruction
 from dfm.training import optimizers, run_folder
-from dfm.training.decoder_start import least_squares_start
 from dfm.training.held_out import HeldOut
 from dfm.training.latent_cache import CachedBatches, cached, is_constant
-from dfm.training.latent_scale import keep_latent_scale
-from dfm.training.latent_start import check_components, principal_components
+from dfm.training.latent_scale import has_scale, keep_latent_scale
 from dfm.training.pretrained import load_groups
 from dfm.training.runs import load_run
 from dfm.training.sharding import check_batch_size, data_mesh, on_this_process
@@ -56,7 +51,7 @@ class Training:
 
     @property
     def encoder_is_frozen(self) -> bool:
-        return not group_of(self.objective, "encoder").learns
+        return bool(self.objective.frozen_encoder)
 
     def with_cache(self, state: TrainState) -> Batches | CachedBatches:
         """The batches; with latents in them where the encoder is frozen and sees the same pictures each epoch."""
@@ -71,8 +66,8 @@ class Training:
             if jax.process_index() == 0:
                 say(f"dfm.train: moments of the frozen encoder are computed in every step: {why}")
             return self.batches
-        assert isinstance(self.model, AutoencoderKL)  # nothing else freezes its encoder
-        return cached(self.batches, self.model, on_this_process(state.params), Path(self.workdir))
+        encoder = {name: state.params[name] for name in self.objective.frozen_encoder if name in state.params}
+        return cached(self.batches, self.model, on_this_process(encoder), Path(self.workdir))
 
     def initial_state(self) -> TrainState:
         examples = len(self.batches.dataset)
@@ -97,7 +92,7 @@ def build(config: ConfigDict, workdir: str, data_dir: str | None, lpips: LpipsFi
         refuse_damaged(dataset.damaged(), len(dataset))
     shape = batches.picture_shape
     model = models.build(config.model, shape)
-    objective = ready_to_train(objectives.build(config.objective, model), shape, config, lpips)
+    objective = ready_to_train(objectives.build(config.objective, model), shape, len(dataset), config, lpips)
     key = jax.random.key(0)
     groups = tuple(name for name in jax.eval_shape(objective.init, key) if group_of(objective, name).learns)
     table = jax.eval_shape(lambda key: objective.init_latents(key, len(dataset)), key)
@@ -108,8 +103,6 @@ def build(config: ConfigDict, workdir: str, data_dir: str | None, lpips: LpipsFi
                 "config: a latent table has one row a picture, whatever its crop: dataset.crop and "
                 "dataset.flip need an encoder"
             )
-        if config.objective.get("latent_start") == "pca":
-            check_components(len(dataset), math.prod(shape), table.shape[1])
     optimizer = optimizers.build(config.optimizer.to_dict(), config.total_steps, groups, tuple(objective.groups))
     if config.pretrained.path and not run_folder.has_begun(workdir):  # noticed before the folder is made
         found, _ = load_groups(config.pretrained, jax.eval_shape(objective.init, key), objective)
@@ -128,14 +121,20 @@ def _held_out(config: ConfigDict, objective: Objective, data_dir: str | None) ->
     return HeldOut(objective, dataset, tuple(data.crop) or None)
 
 
-def ready_to_train(objective: Objective, shape: tuple[int, int, int], config: ConfigDict, lpips: LpipsFile) -> Any:
+def ready_to_train(
+    objective: Objective, shape: tuple[int, int, int], examples: int, config: ConfigDict, lpips: LpipsFile
+) -> Any:
     """The objective with what only a training needs of it; UserError where that is not to be had."""
-    objective.check_pictures(shape)
     painted = (objective.model.height, objective.model.width, objective.model.channels)
     if painted != shape:
         raise UserError(f"config: the model paints {painted} (height, width, channels), the pictures are {shape}")
-    if not group_of(objective, "encoder").learns and not config.pretrained.path:
-        raise UserError("config: objective.freeze_encoder without pretrained.path would freeze random numbers")
+    objective.check_pictures(shape, examples)
+    frozen = [name for name, group in objective.groups.items() if not group.learns]
+    if frozen and not config.pretrained.path:
+        named = ", ".join(frozen)
+        raise UserError(f"config: {named} do not learn: without pretrained.path it would freeze random numbers")
+    if objective.frozen_encoder and not hasattr(objective.model, "moments"):
+        raise UserError(f"config: the model '{config.model.name}' has no `moments`, as a frozen encoder must have")
     if not objective.needs_lpips:
         return objective
     return replace(objective, lpips=lpips.load())  # type: ignore[type-var]  # a dataclass with this field
@@ -153,18 +152,14 @@ def check_frozen(objective: Objective, key: jax.Array, loaded: tuple[str, ...]) 
 
 def start_from_pictures(training: Training, state: TrainState, sharding) -> TrainState:
     """The first state with what the objective wants of it fitted to the pictures: latent table, decoder."""
-    objective, dataset = training.objective, training.batches.dataset
-    if state.latents is None or not isinstance(objective, Reconstruction) or objective.latent_start != "pca":
-        return state
-    size = state.latents.values.shape[1]
-    values = principal_components(dataset, size, objective.latent_variance)
-    state = replace(state, latents=replace(state.latents, values=jax.device_put(values, sharding)))
-    if objective.decoder_start != "least_squares":
-        return state
-    params = least_squares_start(
-        objective.model, state.params, values, dataset, objective.latent_noise, training.config.seed
+    latents = None if state.latents is None else state.latents.values
+    params, values = training.objective.start_from_pictures(
+        state.params, latents, training.batches.dataset, training.config.seed
     )
-    return _with_params(state, jax.device_put(params, sharding))
+    started = state if params is state.params else _with_params(state, jax.device_put(params, sharding))
+    if state.latents is None or values is latents:
+        return started
+    return replace(started, latents=replace(state.latents, values=jax.device_put(values, sharding)))
 
 
 def start_from_pretrained(training: Training, state: TrainState, sharding) -> TrainState:
@@ -180,7 +175,7 @@ def start_from_pretrained(training: Training, state: TrainState, sharding) -> Tr
         state = replace(state, statistics={**state.statistics, **known})
     shapes = jax.eval_shape(lambda: state.params)
     groups, source = load_groups(training.config.pretrained, shapes, training.objective)
-    if training.encoder_is_frozen and jax.process_index() == 0:
+    if training.encoder_is_frozen and has_scale(source) and jax.process_index() == 0:
         keep_latent_scale(training.workdir, source)
     return _with_params(state, jax.device_put(groups, sharding))
 

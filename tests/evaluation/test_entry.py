@@ -73,6 +73,9 @@ def test_arrays_may_be_the_reference(digits):
         (iter([np.zeros((20, 8, 8, 1), np.uint8)]), 30, "gave 20 pictures in place of 30"),
         (iter([np.zeros((5, 8, 8, 1), np.uint8), np.zeros((5, 9, 8, 1), np.uint8)]), 10, "a batch of"),
         (iter([]), None, "no pictures"),
+        (iter([]), 0, "the number of samples must be at least 1, not 0"),
+        (np.zeros((20, 8, 8, 1), np.uint8), 0, "the number of samples must be at least 1, not 0"),
+        (np.zeros((20, 8, 8, 1), np.uint8), -3, "the number of samples must be at least 1, not -3"),
     ],
 )
 def test_what_cannot_be_used_is_explained(samples, count, message):

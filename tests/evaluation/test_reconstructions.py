@@ -56,7 +56,7 @@ def test_an_inversion_of_many_pictures_is_announced(tmp_path, monkeypatch):
     (line,) = evaluate_run(run, ["psnr"], "digits:test", invert_steps=2, options=options)
     assert line["latents_by"] == "inversion" and line["value"] > 0
     assert len(notes) == 1 and "the latents of 10 pictures are optimised for 2 steps each, in about 0:00:" in notes[0]
-    assert "--num_references or --invert_steps make it less" in notes[0]
+    assert "a smaller num_references or invert_steps helps" in notes[0]
 
 
 def test_perfect_reconstructions_say_why_they_have_no_psnr(tmp_path, monkeypatch):

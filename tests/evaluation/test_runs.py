@@ -94,8 +94,8 @@ def test_legacy_protocols(capsys, run, monkeypatch):
     line = evaluated(capsys, *arguments, "--reference=digits:test")[0]
     assert line["protocol"] == "dai-wipf-2019" and line["protocol_note"] == "stretched"
     assert line["samples"]["count"] == 80 and line["reference"]["count"] == 90
-    assert "is against --reference=digits:test" in refused(capsys, *arguments, "--reference=digits:train")
-    assert "fixes 80 pictures" in refused(capsys, *arguments, "--reference=digits:test", "--num_samples=3")
+    assert "is against digits:test" in refused(capsys, *arguments, "--reference=digits:train")
+    assert "fixes 80 samples" in refused(capsys, *arguments, "--reference=digits:test", "--num_samples=3")
     said = refused(capsys, *arguments[:2], "--metrics=psnr", "--reference=digits:test")
     assert "for metrics on samples only" in said
 

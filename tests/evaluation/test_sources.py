@@ -73,7 +73,7 @@ def test_a_class_is_of_a_data_set(tmp_path):
     np.savez(tmp_path / "x.npz", images=random_pictures(3))
     np.savez(tmp_path / "s.npz", mu=np.zeros(4), sigma=np.eye(4))
     for spec in ("pictures", "x.npz", "s.npz"):
-        with pytest.raises(UserError, match="--label chooses a class of a data set"):
+        with pytest.raises(UserError, match="label chooses a class of a data set"):
             open_reference(str(tmp_path / spec), label=3)
 
 
@@ -92,7 +92,7 @@ def test_mixed_sizes_name_both_files(tmp_path):
     folder = write_folder(tmp_path / "mixed", random_pictures(3))
     Image.fromarray(np.zeros((9, 8), np.uint8)).save(folder / "zzz.png")
     said = r"zzz.png: is 9 x 8 x 1 .*000.png is 8 x 8 x 1: pictures of one size are needed"
-    with pytest.raises(UserError, match=said + r" \(or --size=N\)$"):
+    with pytest.raises(UserError, match=said + r" \(or a size to bring them to\)$"):
         all_of(open_source(str(folder)))
     with pytest.raises(UserError, match=said + "$"):  # samples, which --size does not touch
         all_of(open_source(str(folder), may_resize=False))
@@ -111,10 +111,10 @@ def test_a_size_takes_the_central_square(tmp_path):
     assert (first == 200).all() and (second == [0, 90, 0]).all()
     np.savez(tmp_path / "x.npz", images=random_pictures(3))
     for spec, message in [
-        ("digits:test", "--size is for folders"),
+        ("digits:test", "a size is for folders"),
         ("folder:nowhere", "no such folder"),
-        (f"{tmp_path}/x.npz", "with --size"),
-        (f"{tmp_path}/pictures/a.png", "with --size"),
+        (f"{tmp_path}/x.npz", "with a size"),
+        (f"{tmp_path}/pictures/a.png", "with a size"),
     ]:
         with pytest.raises(UserError, match=message):
             open_source(spec, size=8)

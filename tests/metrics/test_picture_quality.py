@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 
-from dfm.metrics.picture_quality import mse, psnr, ssim
+from dfm.metrics.picture_quality import FLOAT_PEAK, decibels, mse, psnr, ssim
 
 
 def scikit_image_ssim(a, b):
@@ -72,6 +72,8 @@ def test_known_values():
     assert mse(black, white) == 255**2
     assert psnr(black, white) == 0
     assert psnr(black, black + np.uint8(1)) == pytest.approx(20 * math.log10(255))
+    assert decibels(255**2 / 100) == pytest.approx(20.0) and decibels(0.0) == math.inf
+    assert decibels(0.04, FLOAT_PEAK) == pytest.approx(20.0)
 
 
 def test_uint8_differences_do_not_wrap():

@@ -7,8 +7,9 @@ import pytest
 from random_autoencoders import random_params
 
 from dfm import models
+from dfm.arrays import crop, pad_to_stride
 from dfm.errors import UserError
-from dfm.models.autoencoder_kl import AutoencoderKL, crop, pad_to_stride
+from dfm.models.autoencoder_kl import AutoencoderKL
 from dfm.models.distributions import DiagonalGaussian
 from dfm.models.published import published_variants
 

@@ -54,7 +54,7 @@ def test_the_hinge_is_flat_where_the_discriminator_is_sure():
 def test_pictures_too_small_to_halve_are_refused():
     objective = Gan(Generator(**{**SIZE, "height": 4}))
     with pytest.raises(UserError, match="halves"):
-        objective.check_pictures((4, 8, 1))
+        objective.check_pictures((4, 8, 1), 10)
 
 
 def test_a_generator_says_that_it_has_no_encoder():

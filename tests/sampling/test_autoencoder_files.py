@@ -79,7 +79,9 @@ def test_mistakes_are_one_line(tmp_path, capsys, folder, photo):
     assert "--vae takes one of" in refused(capsys, "--vae", folder, *to)
     assert "--encode is for --vae" in refused(capsys, "--workdir", folder, "--encode", photo, *to)
     assert "written as .npz" in refused(capsys, "--vae", folder, "--encode", photo, "--output", str(tmp_path / "x.png"))
-    assert "multiple of the model's stride" in refused(capsys, "--vae", folder, "--encode", photo, "--pad_to=3", *to)
+    assert "to a multiple of the model's stride" in refused(
+        capsys, "--vae", folder, "--encode", photo, "--pad_to=3", *to
+    )
     assert "no such file" in refused(capsys, "--vae", str(tmp_path / "none"), "--encode", photo, *to)
     for option in ("--what=morph", "--prior=gmm", "--count=3", "--size=64", "--class=1"):
         assert f"{option.partition('=')[0]} is for --workdir" in refused(
@@ -133,7 +135,7 @@ def test_reconstruction_of_a_folder(tmp_path, monkeypatch, capsys, params, folde
     )
     monkeypatch.delenv("DFM_LPIPS_WEIGHTS", raising=False)
     assert "no samples" in refused(capsys, f"--vae={folder}", "--metrics=fid", reference, command=evaluate)
-    assert "needs --reference" in refused(capsys, f"--vae={folder}", "--metrics=psnr", command=evaluate)
+    assert "an autoencoder needs a reference" in refused(capsys, f"--vae={folder}", "--metrics=psnr", command=evaluate)
 
 
 def test_diagnostics_of_a_folder(tmp_path, capsys, photograph):

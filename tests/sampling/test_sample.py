@@ -58,7 +58,7 @@ def test_json_beside_the_picture_has_command_and_hardware(table, show, tmp_path)
         (["--frames=3"], "--frames is for --workdir and --what=morph"),
         (["--what=traversal", "--prior=gmm"], "--prior is for --workdir and --what=samples,morph"),
         (["--class=3"], "the model 'dfm' has no classes to choose from: train on one class alone"),
-        (["--what=interpolation", "--from=1"], "needs both --from and --to"),
+        (["--what=interpolation", "--from=1"], "needs both its ends"),
         (["--what=reconstructions", "--pictures=1500"], "no picture 1500 in digits, train: 0 to 1499"),
         (["--what=invert", "--pictures=297"], "no picture 297 in digits, test: 0 to 296"),
         (["--count=40000", "--size=64"], "40000 pictures of 64 x 64 are 164 megapixels"),

@@ -12,10 +12,10 @@ from dfm import models, objectives, train
 from dfm.config import resolve
 from dfm.data import load
 from dfm.models import fourier_kernels
+from dfm.objectives.latent_start import principal_components
 from dfm.results import read_lines
 from dfm.training import stopping
 from dfm.training.flags import parse
-from dfm.training.latent_start import principal_components
 from dfm.training.runs import load_run
 from dfm.training.sharding import data_mesh, on_each_device, place_batch
 from dfm.training.step import with_floats

@@ -30,6 +30,7 @@ from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Float, UInt8
 
 from dfm.errors import UserError
+from dfm.metrics.picture_quality import decibels
 from dfm.models.siren import COORDINATES, Siren, parameter_count
 from dfm.shapes import typechecked
 
@@ -161,7 +162,7 @@ def fit(
         steps = min(CHUNK_STEPS, total_steps - first)
         state = _fit_chunk(model, batch_pixels, steps, state, x, y, learning_rate, jax.random.fold_in(key, first + 1))
         if progress is not None:
-            progress(first + steps, -10 * math.log10(max(float(state.best_loss), 1e-12)))
+            progress(first + steps, decibels(max(float(state.best_loss), 1e-12), peak=1))
     return state.best_params
 
 

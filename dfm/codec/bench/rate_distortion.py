@@ -23,7 +23,7 @@ from dfm.codec.bench.plot import numbers
 from dfm.command_line import say
 from dfm.errors import UserError
 from dfm.files import check_writable, write_atomically
-from dfm.metrics.picture_quality import PEAK, mse, psnr, ssim
+from dfm.metrics.picture_quality import decibels, mse, psnr, ssim
 from dfm.picture_files import Picture
 
 CURVE_FIELDS = (
@@ -183,7 +183,7 @@ def _averaged_curve(codec: Codec, rows: Sequence[dict], picture_count: int) -> d
                 "setting": setting,
                 "bpp": mean("bits_per_pixel"),
                 "psnr-rgb": mean("psnr"),
-                "psnr-of-mean-mse": 10 * math.log10(PEAK**2 / mean_mse) if mean_mse else math.inf,
+                "psnr-of-mean-mse": decibels(mean_mse),
                 "ssim": mean("ssim"),
                 "encoding_time": mean("encode_seconds"),
                 "decoding_time": mean("decode_seconds"),

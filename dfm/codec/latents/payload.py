@@ -74,7 +74,8 @@ def pack(content: Content) -> bytes:
         streams.append(encoder.finish())
     coarse, fine = streams
     shape = content.layout[:3]
-    fine += bytes(max(0, container.least_bytes(shape) - container.shared_bytes(shape) - len(coarse) - len(fine)))
+    size = container.shared_bytes(shape) + START_BYTES + len(coarse) + len(fine)
+    fine += bytes(max(0, container.least_bytes(shape) - size))
     start = struct.pack(START, content.layout.grids, len(coarse))
     return start + checksum(content.layout, start, coarse) + coarse + fine
 

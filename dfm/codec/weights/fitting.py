@@ -21,12 +21,14 @@ from dfm.codec.retreats import Retreats
 from dfm.codec.weights.painting import coordinates
 from dfm.codec.weights.recipes import Recipe
 from dfm.errors import UserError
+from dfm.metrics.picture_quality import FLOAT_PEAK, decibels
 from dfm.models.fourier import COEFFICIENT_NAMES, fourier_net, layer_sizes
 from dfm.shapes import typechecked
 
 CHUNK_STEPS = 50
 FEWEST_PIXELS = 256
 FARTHEST_MEAN = 0.98  # that a fit starts at: tanh has little slope beyond
+NEARLY_FLAT = 4.0  # square of the mean's distance from grey, over the variance around it
 Layers = list[dict[str, Array]]  # coefficient arrays [picture, 2^m, n]
 
 
@@ -91,7 +93,7 @@ def start(recipe: Recipe, widths: Sequence[int], pixels: Pixels, basis: str, key
     pictures, _, channels = pixels.values.shape
     layers = initial_layers(recipe, widths, channels, basis, pictures, key)
     if recipe.starts_at_mean:
-        layers[-1] = _with_mean_colour(layers[-1], pixels)
+        layers[-1] = _with_colours(layers[-1], _start_colours(recipe, pixels))
     state = FitState(layers, optax.scale_by_adam(b2=recipe.adam_b2).init(layers), jnp.ones(pictures))
     devices = jax.devices()
     if len(devices) > 1 and pictures % len(devices) == 0:
@@ -102,12 +104,27 @@ def start(recipe: Recipe, widths: Sequence[int], pixels: Pixels, basis: str, key
     return state
 
 
-def _with_mean_colour(last_layer: dict[str, Array], pixels: Pixels) -> dict[str, Array]:
-    """The last layer with each picture's mean colour in its constants, the coefficients of k = 0."""
+def _start_colours(recipe: Recipe, pixels: Pixels) -> Float[np.ndarray, "picture channel"]:
+    """What fresh nets paint, in [-1, 1]: grey, or the mean colour of pictures that are little else.
+
+    A nearly white page gains 3 to 10 dB by it. A photograph, whose pixels differ from their mean as much as that
+    differs from grey, does not: 28.2 dB with it, 28.7 without (china.jpg, 128 pixels, 548 steps, mean of two seeds).
+    """
+    colours = []
+    for own in _own_values(pixels):
+        values = own / np.float32(127.5) - 1
+        mean = values.mean(0)
+        is_nearly_flat = np.square(mean).mean() > NEARLY_FLAT * values.var(0).mean()
+        colours.append(mean if recipe.starts_at_mean and is_nearly_flat else np.zeros_like(mean))
+    return np.stack(colours)
+
+
+def _with_colours(last_layer: dict[str, Array], colours: Float[np.ndarray, "picture channel"]) -> dict[str, Array]:
+    """The last layer with these colours in its constants, the coefficients of k = 0; where they are grey, as it is."""
     name = next(iter(last_layer))  # cos, or cas, which is 1 at k = 0 too
-    means = np.stack([own.reshape(-1, own.shape[-1]).mean(0) for own in _own_values(pixels)])
-    constants = np.arctanh(np.clip(means / 127.5 - 1, -FARTHEST_MEAN, FARTHEST_MEAN)).astype(np.float32)
-    return {**last_layer, name: last_layer[name].at[:, 0].set(constants)}
+    constants = np.arctanh(np.clip(colours, -FARTHEST_MEAN, FARTHEST_MEAN)).astype(np.float32)
+    drawn = last_layer[name][:, 0]
+    return {**last_layer, name: last_layer[name].at[:, 0].set(jnp.where(constants == 0, drawn, constants))}
 
 
 def _own_values(pixels: Pixels) -> list[UInt8[np.ndarray, "pixel channel"]]:
@@ -217,7 +234,8 @@ def train(
                 state = _go_back(state, _select(jnp.array(stuck), incoming, best), jnp.array(bad))
             finite |= bad
         if progress is not None:
-            progress(last, schedule.total, float(np.mean(10 * np.log10(4 / np.maximum(loss, 1e-12)))))
+            each = [decibels(value, FLOAT_PEAK) for value in np.maximum(loss, 1e-12)]
+            progress(last, schedule.total, float(np.mean(each)))
     if not finite.all():
         raise UserError("the fit diverged and did not recover: another seed or net may do")
     return state
@@ -225,11 +243,11 @@ def train(
 
 def _retreats(recipe: Recipe, pixels: Pixels, schedule: Schedule) -> Retreats:
     flat, fresh = [], []
-    for own in _own_values(pixels):
+    for own, colour in zip(_own_values(pixels), _start_colours(recipe, pixels), strict=True):
         values = own / np.float32(127.5) - 1
         flat.append(float(np.var(values, 0).mean()))
         # a fresh net paints about this colour: its loss is known, and a first chunk that ends above it is no progress
-        fresh.append(flat[-1] if recipe.starts_at_mean else float(np.mean(values**2)))
+        fresh.append(float(np.mean(np.square(values - colour))))
     best = 1.05 * np.array(fresh) + 1e-4 if schedule.start == 0 else np.full(len(flat), np.inf)
     return Retreats(np.array(flat), best, schedule.start, schedule.total)
 

@@ -27,7 +27,7 @@ class Recipe:
         quantized_fraction: share of the steps, at the end, in which rounded coefficients are trained.
         retreats: whether a diverging fit goes back to its best state and goes on at half the rate, and what no fit
             does better is one colour.
-        starts_at_mean: whether a fresh net paints the picture's mean colour, not grey.
+        starts_at_mean: whether a fresh net paints the mean colour of a picture that is little else, not grey.
     """
 
     learning_rate: float

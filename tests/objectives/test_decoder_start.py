@@ -8,9 +8,9 @@ import pytest
 from dfm.data import load
 from dfm.models.dfm import DeepFourierMachine, pixel_centres
 from dfm.models.fourier import fourier_layer, split_coefficients
+from dfm.objectives.decoder_start import least_squares_start
+from dfm.objectives.latent_start import principal_components
 from dfm.objectives.reconstruction import Reconstruction
-from dfm.training.decoder_start import least_squares_start
-from dfm.training.latent_start import principal_components
 
 
 @pytest.fixture(scope="module")
