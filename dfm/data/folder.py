@@ -15,6 +15,8 @@ from dfm.picture_files import PICTURE_SUFFIXES, READABLE_FORMATS, load_picture
 PREFIX = "folder:"
 GREY_MODES = ("1", "L", "LA", "La")
 MOST_NAMED = 20  # damaged pictures in one message
+# decoded once before any work, in seconds; of more, `dfm.data.prepare folder:` does
+CHECKED_PICTURES = 20_000
 QUARTER_TURNS = (5, 6, 7, 8)  # EXIF orientations that swap height and width
 
 
@@ -72,7 +74,7 @@ def read_folder(name: str, split: str, data_dir: Path) -> tuple[FolderPictures, 
     numbers = {label: number for number, label in enumerate(names)}
     labels = np.array([numbers[label] for label in classes[split]], np.int32)
     # of all splits: train and test must agree in their channels
-    shapes = {part: _shapes_of(paths) for part, paths in found.items()}
+    shapes = {part: shapes_of(paths) for part, paths in found.items()}
     channels = max(shape[2] for part in shapes.values() for shape in part)
     pictures = FolderPictures(splits[split], found[split], shapes[split], channels)
     return pictures, labels, () if names == [""] else tuple(names)
@@ -105,7 +107,7 @@ def _class_of(path: Path, root: Path) -> str:
     return path.relative_to(root).parts[0] if path.parent != root else ""
 
 
-def _shapes_of(paths: list[Path]) -> list[Shape]:
+def shapes_of(paths: list[Path]) -> list[Shape]:
     """(height, width, channels) of every file; UserError that names all which are no pictures."""
     found = decode_side_by_side(_shape_or_reason, paths)
     refuse_damaged([shape for shape in found if isinstance(shape, str)], len(paths))

@@ -12,7 +12,7 @@ from PIL import Image
 
 from dfm.array_files import open_npz
 from dfm.errors import UserError
-from dfm.picture_files import central_crop, load_picture
+from dfm.picture_files import central_crop
 
 if TYPE_CHECKING:
     from dfm.data import Dataset
@@ -98,48 +98,69 @@ def checked_pictures(images: np.ndarray, name: str) -> np.ndarray:
 class FolderSource:
     """Picture files of a folder and its sub-folders in the order of their names, read when they are needed.
 
+    As in training, grey ones among coloured ones become coloured, and all that are damaged are named at once: here,
+    before any work is done with the others (of more than CHECKED_PICTURES, those whose first bytes show it).
+
     size: bring every picture to size x size: the shorter side to `size` (Pillow's bicubic, which averages where it
     shrinks), then the central window; grey ones become coloured. None: they must be of one size.
     may_resize: whether the user has a way to name a size, which the message about mixed sizes then offers.
     """
 
     def __init__(self, path: str, size: int | None = None, may_resize: bool = True):
-        from dfm.data.folder import picture_paths, split_roots
+        from dfm.data.folder import (
+            CHECKED_PICTURES,
+            FolderPictures,
+            picture_paths,
+            refuse_damaged,
+            shapes_of,
+            split_roots,
+        )
 
         folder = Path(path)
         if split_roots(folder).keys() > {"train"}:
             raise UserError(f"{path}: holds train and test; name one of them, such as {folder / 'test'}")
-        self._paths, self._size, self._may_resize = list(picture_paths(folder)), size, may_resize
-        if not self._paths:
+        paths = list(picture_paths(folder))
+        if not paths:
             raise UserError(f"{path}: no pictures in this folder")
-        self.id, self.count = folder.resolve().name, len(self._paths)
+        shapes = shapes_of(paths)
+        self._size, self._may_resize = size, may_resize
+        self._pictures = FolderPictures(folder, paths, shapes, max(shape[2] for shape in shapes))
+        if size is None:
+            self._check_sizes()
+        if len(paths) <= CHECKED_PICTURES:
+            refuse_damaged(self._pictures.damaged(None), len(paths))
+        self.id, self.count = folder.resolve().name, len(paths)
         self.labels: np.ndarray | None = None
         if size is None:
-            self.shape: Shape = load_picture(self._paths[0]).shape
+            self.shape: Shape = (*shapes[0][:2], self._pictures.channels)
         else:
             self.id += f" at {size}x{size}"
             self.shape = (size, size, 3)
-        lossy = sum(file.suffix.lower() in LOSSY_SUFFIXES for file in self._paths)
+        lossy = sum(file.suffix.lower() in LOSSY_SUFFIXES for file in paths)
         self.warnings = [f"{self.id}: {lossy} JPEG files; their losses move every metric, use PNG"] if lossy else []
+        if size is None and self._pictures.note:
+            self.warnings.append(self._pictures.note)
 
     def batches(self, start: int, stop: int) -> Iterator[np.ndarray]:
         from dfm.data.dataset import decode_side_by_side
 
         for first in range(start, stop, CHUNK):
-            yield np.stack(decode_side_by_side(self._read, self._paths[first : min(first + CHUNK, stop)]))
+            yield np.stack(decode_side_by_side(self._read, list(range(first, min(first + CHUNK, stop)))))
 
-    def _read(self, path: Path) -> np.ndarray:
-        picture = load_picture(path)
-        if self._size is not None:
-            return _central_square(picture, self._size)
-        if picture.shape != self.shape:
-            wanted, found = (" x ".join(map(str, shape)) for shape in (self.shape, picture.shape))
-            hint = " (or a size to bring them to)" if self._may_resize else ""
-            raise UserError(
-                f"{path}: is {found} (height x width x channels), but {self._paths[0].name} is {wanted}: "
-                f"pictures of one size are needed{hint}"
-            )
-        return picture
+    def _read(self, row: int) -> np.ndarray:
+        picture = self._pictures.picture(row)
+        return picture if self._size is None else _central_square(picture, self._size)
+
+    def _check_sizes(self) -> None:
+        first, *others = self._pictures.shapes
+        for path, shape in zip(self._pictures.paths[1:], others, strict=True):
+            if shape[:2] != first[:2]:
+                wanted, found = (" x ".join(map(str, size[:2])) for size in (first, shape))
+                hint = " (or a size to bring them to)" if self._may_resize else ""
+                raise UserError(
+                    f"{path}: is {found} (height x width), but {self._pictures.paths[0].name} is {wanted}: "
+                    f"pictures of one size are needed{hint}"
+                )
 
 
 def _central_square(picture: np.ndarray, size: int) -> np.ndarray:

@@ -13,7 +13,7 @@ from ml_collections import ConfigDict
 from dfm import models, objectives
 from dfm.command_line import say
 from dfm.data import Batches, load
-from dfm.data.folder import refuse_damaged
+from dfm.data.folder import CHECKED_PICTURES, refuse_damaged
 from dfm.errors import UserError
 from dfm.metrics.lpips import LpipsFile
 from dfm.models.protocol import Model
@@ -27,7 +27,6 @@ from dfm.training.runs import load_run
 from dfm.training.sharding import check_batch_size, data_mesh, on_this_process
 from dfm.training.state import TrainState, initial_state
 
-CHECKED_PICTURES = 20_000  # decoded once before the first step, in seconds; of more, `dfm.data.prepare folder:` does
 LPIPS_FILE = LpipsFile()  # where the environment says
 
 

@@ -57,6 +57,8 @@ def recipe_robust() -> str:
     body = []
     for (widths, steps), pictures in found.items():
         gains = [psnr["default"] - psnr["thesis"] for psnr in pictures.values() if len(psnr) == 2]
+        if not gains:
+            continue
         body.append(
             [
                 f"width {widths[0]}, depth {len(widths)}",

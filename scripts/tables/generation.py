@@ -70,11 +70,4 @@ def train_step() -> str:
     return table(["", "ours, one device", "ours, two CPU devices", "PyTorch eager", "ratio"], body)
 
 
-def fid_bench() -> str:
-    found = rows("bench_fid")[-1]["metrics"]
-    speed, ratio = found["pictures_per_second"], found["speed_against"]
-    body = [[name, f"{speed[name]:.2f}", f"{ratio[name]:.2f}x" if name in ratio else ""] for name in speed]
-    return table(["features of FID's Inception", "pictures/s of processor time, one core", "ours against it"], body)
-
-
-GENERATION = (generation, crease, digits_distances, train_step, fid_bench)
+GENERATION = (generation, crease, digits_distances, train_step)

@@ -4,6 +4,7 @@ import importlib.util
 import json
 
 import jax
+import jax.numpy as jnp
 import ml_dtypes
 import numpy as np
 import pytest
@@ -15,6 +16,7 @@ from dfm.conversion import load_pretrained, save_pretrained
 from dfm.conversion.autoencoder_kl_names import canonical_names
 from dfm.errors import UserError
 from dfm.models.autoencoder_kl import AutoencoderKL
+from dfm.models.latent_scaling import scale_latents
 
 
 @pytest.mark.parametrize("rename", [dict, to_old_names, to_ldm_names])
@@ -34,6 +36,18 @@ def test_single_file_without_config(tmp_path, tensors, prefix):
     expected = vectors.with_block_types(CONFIG)
     found = {key: getattr(model, key) for key in expected}
     assert found == expected | {"sample_size": model.sample_size}
+
+
+def test_the_scale_of_a_lone_file_is_not_guessed(tmp_path, tensors, folder):
+    """No shape shows it: the tensors of Stable Diffusion 1 (0.18215) and of SDXL (0.13025) have the same."""
+    assert load_pretrained(folder)[0].scaling_factor == 0.18215  # a config.json without the key: diffusers' default
+    save_file(to_ldm_names(tensors), tmp_path / "file.safetensors")
+    model, _ = load_pretrained(tmp_path / "file.safetensors", norm_num_groups=4)
+    assert model.scaling_factor is None
+    with pytest.raises(ValueError, match="scale of this autoencoder's latents is not known: give scaling_factor"):
+        scale_latents(jnp.zeros((1, 2, 2, 6)), model)
+    model, _ = load_pretrained(tmp_path / "file.safetensors", norm_num_groups=4, scaling_factor=0.13025)
+    np.testing.assert_allclose(scale_latents(jnp.ones((1, 2, 2, 6)), model), 0.13025, rtol=1e-6)
 
 
 def test_shards_and_their_index(tmp_path, tensors, folder):

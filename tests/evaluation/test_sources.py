@@ -91,11 +91,31 @@ def test_data_set_by_name_and_class():
 def test_mixed_sizes_name_both_files(tmp_path):
     folder = write_folder(tmp_path / "mixed", random_pictures(3))
     Image.fromarray(np.zeros((9, 8), np.uint8)).save(folder / "zzz.png")
-    said = r"zzz.png: is 9 x 8 x 1 .*000.png is 8 x 8 x 1: pictures of one size are needed"
+    said = r"zzz.png: is 9 x 8 .*000.png is 8 x 8: pictures of one size are needed"
     with pytest.raises(UserError, match=said + r" \(or a size to bring them to\)$"):
         all_of(open_source(str(folder)))
     with pytest.raises(UserError, match=said + "$"):  # samples, which --size does not touch
         all_of(open_source(str(folder), may_resize=False))
+
+
+def test_grey_among_coloured_becomes_coloured(tmp_path):
+    coloured, grey = random_pictures(2, (8, 8, 3)), random_pictures(1)
+    folder = write_folder(tmp_path / "pictures", [grey[0], *coloured])  # the grey one first: it does not decide
+    source = open_source(str(folder))
+    assert source.shape == (8, 8, 3) and "1 of 3 pictures are grey" in source.warnings[0]
+    np.testing.assert_array_equal(all_of(source), [np.repeat(grey[0], 3, axis=2), *coloured])
+
+
+@pytest.mark.parametrize("size", [None, 4])
+def test_all_damaged_pictures_are_named_before_any_is_used(tmp_path, size):
+    folder = write_folder(tmp_path / "pictures", random_pictures(4, (8, 8, 3)))
+    for name in ("001.png", "003.png"):  # cut within the pixels: the first bytes are sound
+        (folder / name).write_bytes((folder / name).read_bytes()[:90])
+    with pytest.raises(UserError, match=r"2 of 4 pictures cannot be read: .*001.png.*; .*003.png"):
+        open_source(str(folder), size=size)
+    (folder / "000.png").write_bytes(b"no picture")
+    with pytest.raises(UserError, match="000.png"):
+        open_source(str(folder), size=size)
 
 
 def test_a_size_takes_the_central_square(tmp_path):

@@ -52,6 +52,8 @@ def encode(
     if jobs.into_folder:
         check_writable(f"{folder}/.dfm")
         work.journal = Journal(folder, settings, shard)
+    if shard is not None and not jobs.jobs:
+        outcome.note("nothing in this part (--shard={}/{})".format(*shard))
     work.run()
     return outcome.finish(jobs.left_alone)
 

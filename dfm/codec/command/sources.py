@@ -1,7 +1,7 @@
 """From the inputs of a command line to the files that are read and written."""
 
+import hashlib
 import os
-import zlib
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -122,4 +122,6 @@ def _new_names(names: list[str], new_suffix: str) -> dict[str, str]:
 
 def _part(name: str, count: int) -> int:
     # not by place in the list: parts start at different times, and a file that comes or goes would shift the others
-    return zlib.crc32(os.fsencode(name.replace(os.sep, "/"))) % count + 1
+    # and no checksum: CRC-32 is linear, so that numbered names leave whole parts empty
+    digest = hashlib.sha256(os.fsencode(name.replace(os.sep, "/"))).digest()
+    return int.from_bytes(digest[:8], "big") % count + 1

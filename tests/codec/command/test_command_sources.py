@@ -103,6 +103,15 @@ def test_shards_share_a_folder(work):
         assert set(before) ^ set(after) <= {"in/0000.png", "in/zzz.png", "in/7.png"}
 
 
+@pytest.mark.parametrize("form", ["{:04d}.png", "IMG_{:04d}.jpg", "kodim{:02d}.png", "{:d}.png"])
+@pytest.mark.parametrize("first", [0, 1])
+def test_numbered_names_are_spread_over_the_shards(work, form, first):
+    """Of 24 names in 8 parts of 3 on average; CRC-32 put them into half of the parts."""
+    touch(work / "in", *(form.format(number) for number in range(first, first + 24)))
+    sizes = [len(find("in", shard=(part, 8)).jobs) for part in range(1, 9)]
+    assert sum(sizes) == 24 and sizes.count(0) <= 1 and max(sizes) <= 6
+
+
 def test_a_shard_may_be_empty(work):
     touch(work / "in", "a.png")
     assert sorted(len(find("in", shard=(part, 2)).jobs) for part in (1, 2)) == [0, 1]

@@ -138,6 +138,13 @@ def test_shards_make_the_whole(three, encoder, run):
     assert run("encode in -o out --quiet")[0] == 0 and encoder.count == 3
 
 
+def test_an_empty_part_is_told(three, encoder, run):
+    for name in ("b", "c"):
+        Path("in", f"{name}.png").unlink()
+    code, out, err = run("encode in -o out --shard=2/2")
+    assert (code, out, err) == (0, "", "note: nothing in this part (--shard=2/2)\n")
+
+
 @pytest.mark.parametrize("shard", ["0/8", "9/8", "2", "a/b", "1/0", "-1/2"])
 def test_shards_that_are_none(three, encoder, run, shard):
     code, _, err = run(f"encode in -o out --shard={shard}")
