@@ -174,6 +174,7 @@ def test_say_goes_on_where_nobody_reads(monkeypatch):
     monkeypatch.setattr(sys, "stderr", Closed())
     say("note")
     say("another")
+    sys.stderr.close()  # what took its place
 
 
 def test_compiled_programs_are_kept_up_to_a_size(monkeypatch, tmp_path):

@@ -107,7 +107,8 @@ def test_another_config_is_refused_with_its_keys_but_for_cadence(uninterrupted):
 def test_kill_9_during_a_save_loses_at_most_what_came_after_the_last_checkpoint(uninterrupted, tmp_path):
     _, config, whole = uninterrupted
     killed = run_process(tmp_path, {"encodes": False, "kill_in_save": 8, **MOVING})
-    assert killed.wait(timeout=100) == -signal.SIGKILL
+    killed.communicate(timeout=100)
+    assert killed.returncode == -signal.SIGKILL
     assert steps_on_disk(tmp_path)[0] == 4
     with open(tmp_path / "metrics.jsonl", "a") as file:
         file.write('{"step": 9, "lo')  # a line cut short
@@ -125,7 +126,8 @@ def test_two_processes_train_as_one(tmp_path):
     processes = [run_process(tmp_path / "two", {"encodes": False, **sgd}, place, port) for place in (0, 1)]
     assert train.train(tiny_config(False, **sgd), str(tmp_path / "one")) == 0
     for process in processes:
-        assert process.wait(timeout=100) == 0, process.stderr.read()
+        errors = process.communicate(timeout=100)[1]
+        assert process.returncode == 0, errors
     assert metrics_without_times(tmp_path / "two")[0]["loss"] == pytest.approx(
         metrics_without_times(tmp_path / "one")[0]["loss"], rel=1e-6
     )
