@@ -15,7 +15,14 @@ pytestmark = pytest.mark.usefixtures("quick_compilation", "few_steps_and_nets")
 @pytest.mark.parametrize("colour", [(255, 255, 255), (0, 0, 0), (250, 10, 120), (128, 127, 129)])
 @pytest.mark.parametrize(
     "options",
-    [{}, {"target_bytes": 3000}, {"target_bytes": 64}, {"target_psnr": 35}, {"quality": 0}, {"precision": "float16"}],
+    [
+        {},
+        {"target_bytes": 3000},
+        {"target_bytes": 64, "profile": "weights"},
+        {"target_psnr": 35},
+        {"quality": 0},
+        {"precision": "float16"},
+    ],
     ids=str,
 )
 def test_a_flat_colour_returns_as_that_colour(no_fit, colour, options):
@@ -43,8 +50,8 @@ def test_the_smallest_target_is_met(monkeypatch, photo):
     monkeypatch.setattr(fitting, "train", lambda recipe, state, *_, **__: state)
     picture = np.tile(photo, (59, 44, 1))[:700, :700]
     with pytest.raises(UserError, match="too few for 700 x 700 pixels: 64 at least"):
-        codec.encode(picture, target_bytes=63)
-    data = codec.encode(picture, target_bytes=64)
+        codec.encode(picture, target_bytes=63, profile="weights")
+    data = codec.encode(picture, target_bytes=64, profile="weights")
     assert len(data) <= 64
     assert codec.decode(data).shape == picture.shape
 
@@ -58,7 +65,7 @@ def test_what_cannot_be_rounded_into_the_bytes_is_one_colour(monkeypatch, photo)
         return state._replace(layers=layers)
 
     monkeypatch.setattr(fitting, "train", run_away)
-    data = codec.encode(photo, target_bytes=64)
+    data = codec.encode(photo, target_bytes=64, profile="weights")
     mean = np.rint(photo.mean((0, 1))).astype(np.uint8)
     np.testing.assert_array_equal(codec.decode(data), np.broadcast_to(mean, photo.shape))
 

@@ -13,7 +13,7 @@ pytestmark = pytest.mark.usefixtures("quick_compilation")
 
 
 def test_more_work_than_the_limit_is_refused():
-    data = codec.encode(np.full((20, 30, 3), 200, np.uint8))
+    data = codec.encode(np.full((20, 30, 3), 200, np.uint8), profile="weights")
     with pytest.raises(UserError, match=r"takes about 1.4e\+05 multiplications.*--any-work"):
         codec.decode(data, max_work=100_000)
     for limit in (200_000, None):

@@ -154,7 +154,7 @@ def test_latents_of_a_frozen_encoder_keep_their_scale(whole, tmp_path):
     [
         ({"objective.freeze_encoder": True}, "would freeze random numbers"),
         ({"pretrained.path": "nowhere"}, "nowhere: no such file or folder"),
-        ({"model.in_channels": 3, "model.out_channels": 3}, "pictures have 1 channels, model.in_channels is 3"),
+        ({"model.in_channels": 3, "model.out_channels": 3}, r"the pictures are \(8, 8, 1\)"),
         ({"objective.discriminator_layers": 3}, "8x8 are too small for objective.discriminator_layers 3: 24 pixels"),
         ({"objective.perceptual_weight": 1.0}, "the LPIPS weights are missing: give --lpips_weights=FILE"),
         ({"accumulation_steps": 3}, "not divisible into 3 parts"),
