@@ -134,7 +134,7 @@ def test_reconstruction_of_a_folder(tmp_path, monkeypatch, capsys, params, folde
         capsys, f"--vae={folder}", "--size=8", command=evaluate
     )
     monkeypatch.delenv("DFM_LPIPS_WEIGHTS", raising=False)
-    assert "no samples" in refused(capsys, f"--vae={folder}", "--metrics=fid", reference, command=evaluate)
+    assert "no samples" in refused(capsys, f"--vae={folder}", "--metrics=fid", reference, "--size=8", command=evaluate)
     assert "an autoencoder needs a reference" in refused(capsys, f"--vae={folder}", "--metrics=psnr", command=evaluate)
 
 
