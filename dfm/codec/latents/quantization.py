@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from dfm.codec import entropy
-from dfm.codec.latents import shapes
+from dfm.codec.latents import prior, shapes
 from dfm.codec.latents.fixed_point import WEIGHT_BITS, WEIGHT_LIMIT
 from dfm.codec.latents.shapes import Layout
 from dfm.errors import UserError
@@ -40,11 +40,12 @@ Integers = dict[str, Int[np.ndarray, "..."]]
 class Quantized(NamedTuple):
     """Exponents of the groups, and the integers of all arrays: a value is its integer times 2^-exponent.
 
-    Taps of the upsampling are differences from bicubic ones.
+    Values are differences from set `prior` of prior.py.
     """
 
     exponents: dict[str, int]
     integers: Integers
+    prior: int = prior.EMPTY
 
 
 def groups(layout: Layout) -> dict[str, tuple[str, ...]]:
@@ -70,10 +71,11 @@ def group_bits(integers: Integers, names: tuple[str, ...]) -> float:
 def fixed_point(quantized: Quantized, layout: Layout) -> Integers:
     """All arrays with WEIGHT_BITS fractional bits, within the limits that the decoder's arithmetic allows."""
     result = {}
+    known = prior.integers(layout.grids, layout.channels, quantized.prior)
     for group, names in groups(layout).items():
         for name in names:
             scaled = quantized.integers[name] << (WEIGHT_BITS - quantized.exponents[group])
-            result[name] = np.clip(scaled, -WEIGHT_LIMIT, WEIGHT_LIMIT)
+            result[name] = np.clip(known[name] + scaled, -WEIGHT_LIMIT, WEIGHT_LIMIT)
     return result
 
 
@@ -89,8 +91,8 @@ def put(encoder: entropy.Encoder, quantized: Quantized, layout: Layout) -> None:
         scale = best or scale
 
 
-def get(decoder: entropy.Decoder, layout: Layout) -> Quantized:
-    """The networks that `put` appended; integers out of bounds raise UserError."""
+def get(decoder: entropy.Decoder, layout: Layout, number: int) -> Quantized:
+    """The networks that `put` appended, differences from set `number` of prior.py; integers out of bounds raise UserError."""
     known, scale = shapes.array_shapes(layout), FIRST_SCALE
     exponents, integers = {}, {}
     for group, names in groups(layout).items():
@@ -105,7 +107,7 @@ def get(decoder: entropy.Decoder, layout: Layout) -> Quantized:
         for name, part in zip(names, np.split(values, np.cumsum(counts)[:-1]), strict=True):
             integers[name] = part.reshape(known[name])
         scale = best or scale
-    return Quantized(exponents, integers)
+    return Quantized(exponents, integers, number)
 
 
 def bits(quantized: Quantized, layout: Layout) -> float:
