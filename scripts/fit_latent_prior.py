@@ -88,7 +88,7 @@ def joint_fit(pictures: np.ndarray, rate_weight: float, steps: int, seed: int) -
         fit, total = jax.lax.fori_loop(first, first + CHUNK, step, (fit, jnp.zeros(())))
         return fit, total / CHUNK
 
-    fit, value = fitting.from_networks(latents, networks), jnp.nan
+    fit, value = fitting.from_networks(latents, networks, {}), jnp.nan
     for first in range(0, steps, CHUNK):
         fit, value = chunk(fit, first)
     return {name: np.asarray(array) for name, array in fit.networks.items()}, np.asarray(fit.latents), float(value)
@@ -146,7 +146,7 @@ def main() -> None:
         arrays[f"{number}/analysis"] = fit_analysis(pictures, latents)
         print(f"weight {weight:g}: loss {value:.6f} in {time.perf_counter() - start:.0f} s", flush=True)
         buffer = io.BytesIO()
-        np.savez(buffer, **arrays)
+        np.savez(buffer, **arrays)  # type: ignore[arg-type]
         write_atomically(args.output, buffer.getvalue())
 
 

@@ -77,7 +77,7 @@ def integers(grids: int, channels: int, number: int) -> Integers:
 
 
 def _of_grids(name: str, array: np.ndarray, grids: int) -> np.ndarray:
-    """The finest `grids` of GRIDS grids; further ones repeat the coarsest's resampling, and add nothing to the picture."""
+    """The finest `grids` of GRIDS grids; further ones are resampled as the coarsest, and add nothing to the picture."""
     fewer = min(grids, GRIDS)
     missing = grids - fewer
     if name in ("grid_scale", "input_scale"):

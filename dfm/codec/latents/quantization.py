@@ -92,7 +92,7 @@ def put(encoder: entropy.Encoder, quantized: Quantized, layout: Layout) -> None:
 
 
 def get(decoder: entropy.Decoder, layout: Layout, number: int) -> Quantized:
-    """The networks that `put` appended, differences from set `number` of prior.py; integers out of bounds raise UserError."""
+    """The networks that `put` appended, differences from set `number`; integers out of bounds raise UserError."""
     known, scale = shapes.array_shapes(layout), FIRST_SCALE
     exponents, integers = {}, {}
     for group, names in groups(layout).items():
