@@ -3,9 +3,10 @@
     python scripts/fit_latent_prior.py FOLDER --output prior.npz
 
 FOLDER holds photographs that no result is reported on. Of each the shorter side is brought to 256 pixels and the
-centre is cut. All pictures share the networks but the output's bias, and each has latents of its own. The result also
-holds, for each rate weight and grid, a 5x5 filter that predicts the grid's latents from the picture at its resolution,
-by least squares: a start for an encoder, of which a file says nothing.
+centre is cut. All pictures share the networks but the output's bias, and each has latents of its own. The result is
+dfm/codec/latents/prior.npz: integers with 12 fractional bits. --analysis also holds, for each rate weight and grid, a
+5x5 filter that predicts the grid's latents from the picture at its resolution, by least squares: a start for an
+encoder, of which a file says nothing.
 """
 
 import argparse
@@ -19,14 +20,14 @@ import jax.numpy as jnp
 import numpy as np
 from PIL import Image
 
-from dfm.codec.latents import fitting, pieces, shapes
+from dfm.codec.latents import fitting, pieces, prior, shapes
+from dfm.codec.latents.fixed_point import WEIGHT_BITS
 from dfm.codec.latents.shapes import Layout
 from dfm.experiments import run_script
 from dfm.files import write_atomically
 
 SIZE = 256
 RATE_WEIGHTS = (1.6e-2, 4e-3, 1e-3, 2.5e-4)
-OWN = ("bias",)  # arrays that every picture has for itself
 ANALYSIS_TAPS = 5
 CHUNK = 50
 
@@ -54,7 +55,7 @@ def joint_fit(pictures: np.ndarray, rate_weight: float, steps: int, seed: int) -
     means = pictures.reshape(len(pictures), -1, 3).mean(1) / 255
     networks = fitting.initial_networks(layout, means.mean(0), jax.random.key(seed))
     networks["bias"] = jnp.asarray(means, jnp.float32)
-    axes: Any = {name: 0 if name in OWN else None for name in networks}
+    axes: Any = {name: 0 if name in prior.FREE else None for name in networks}
     latents = jnp.zeros((len(pictures), layout.latents))
     gain = fitting.gain(rate_weight)
 
@@ -135,19 +136,33 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=4000)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--output", required=True)
+    parser.add_argument("--analysis", help="output of the filters")
     args = parser.parse_args()
     pictures = load(args.folder, args.pictures)
     weights = [float(word) for word in args.rate_weights.split(",")]
-    arrays: dict[str, np.ndarray] = {"rate_weights": np.array(weights)}
-    for number, weight in enumerate(weights):
+    sets, filters = [], []
+    for weight in weights:
         start = time.perf_counter()
         networks, latents, value = joint_fit(pictures, weight, args.steps, args.seed)
-        arrays |= {f"{number}/{name}": array for name, array in networks.items() if name not in OWN}
-        arrays[f"{number}/analysis"] = fit_analysis(pictures, latents)
+        sets.append({name: whole_numbers(name, array) for name, array in networks.items() if name not in prior.FREE})
+        sets[-1]["rate_weights"] = np.int64(round(weight * 2**40))
         print(f"weight {weight:g}: loss {value:.6f} in {time.perf_counter() - start:.0f} s", flush=True)
-        buffer = io.BytesIO()
-        np.savez(buffer, **arrays)  # type: ignore[arg-type]
-        write_atomically(args.output, buffer.getvalue())
+        if args.analysis:
+            filters.append(fit_analysis(pictures, latents))
+            save(args.analysis, {"rate_weights": np.array(weights[: len(filters)]), "filters": np.stack(filters)})
+        save(args.output, {name: np.stack([one[name] for one in sets]) for name in sets[0]})
+
+
+def whole_numbers(name: str, array: np.ndarray) -> np.ndarray:
+    """With WEIGHT_BITS fractional bits; taps of the upsampling keep two empty: the decoder has no use for them."""
+    step = 4 if name == "upsampling" else 1
+    return (step * np.rint(array * 2**WEIGHT_BITS / step)).astype(np.int32)
+
+
+def save(path: str, arrays: dict[str, np.ndarray]) -> None:
+    buffer = io.BytesIO()
+    np.savez_compressed(buffer, **arrays)  # type: ignore[arg-type]
+    write_atomically(path, buffer.getvalue())
 
 
 if __name__ == "__main__":

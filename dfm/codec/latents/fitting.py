@@ -46,6 +46,7 @@ class Recipe(NamedTuple):
     noise: float = 0.22
     last_noise: float = 0.15
     input_rate: float = 0.1
+    network_rate: float = 1.0
     network_weight: float = 1.0
 
 
@@ -158,7 +159,7 @@ def _chunk(
         (value, parts), gradients = jax.value_and_grad(loss, (0, 1), has_aux=True)(fit.latents, fit.networks)
         decay = recipe.last_rate + (1 - recipe.last_rate) * 0.5 * (1 + jnp.cos(jnp.pi * way))
         rate = jnp.where(hard, recipe.hard_rate, recipe.learning_rate * decay)
-        rates = (jnp.where(hard, 0, rate * gain), jax.tree.map(lambda _: rate, fit.networks))
+        rates = (jnp.where(hard, 0, rate * gain), jax.tree.map(lambda _: recipe.network_rate * rate, fit.networks))
         rates[1]["input_scale"] = recipe.input_rate * rate
         fit = adam(recipe, fit, gradients, rates, number)
         return fit, jax.tree.map(jnp.add, sums, {"loss": value, **parts})
