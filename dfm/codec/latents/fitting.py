@@ -19,6 +19,7 @@ from dfm.codec.latents import model, pieces, quantization, shapes
 from dfm.codec.latents.shapes import Layout
 
 CHUNK_STEPS = 50
+SMALL_PIXELS = 128**2
 NOISE_STEPS = 2**16  # offsets into one long draw of noise: drawing anew costs more than the rest of the rounding
 Progress = Callable[[int, int, float], None]  # steps done, steps in all, PSNR in dB of the latest chunk
 RateControl = Callable[[float, float, float], float]  # share of the steps done, weight, bits per pixel -> next weight
@@ -146,7 +147,7 @@ def _train_chunk(
             y = jnp.where(hard, jnp.round(latents), soft)
             y = jnp.clip(y, -shapes.LATENT_LIMIT, shapes.LATENT_LIMIT - 1)
             value, parts = pieces.loss(networks, split(y, layout), target, rate_weight)
-            bits = recipe.network_weight * network_bits(networks, layout)
+            bits = recipe.network_weight * small_picture_weight(layout) * network_bits(networks, layout)
             return value + rate_weight * bits / (layout.height * layout.width), parts
 
         (value, parts), gradients = jax.value_and_grad(loss, (0, 1), has_aux=True)(fit.latents, fit.networks)
@@ -160,6 +161,12 @@ def _train_chunk(
     sums = {name: jnp.zeros(()) for name in ("loss", "squared_error", "bits_per_pixel")}
     fit, sums = jax.lax.fori_loop(first, last, step, (fit, sums))
     return fit, jax.tree.map(lambda total: total / (last - first), sums)
+
+
+def small_picture_weight(layout: Layout) -> float:
+    """Factor on the networks' bits: 4 at 64x64, 1 from 128x128 on. Few pixels leave most parameters at zero, which
+    the estimate does not see; 4 saved 5 % of the cost of six 64x64 pictures, 2 cost 1 % at 128x128."""
+    return min(max(SMALL_PIXELS / (layout.height * layout.width), 1.0), 4.0)
 
 
 def network_bits(networks: dict[str, Array], layout: Layout) -> Array:

@@ -19,7 +19,7 @@ from dfm.codec.latents.fitting import Fit
 from dfm.codec.latents.quantization import GROUPS, Integers, Quantized
 from dfm.codec.latents.shapes import Layout
 
-CONTEXT_GROUPS = ("context", "context_bias")
+CONTEXT_GROUPS = ("context_hidden", "context_hidden_bias", "context_output")
 PASSES = 2
 
 
@@ -69,7 +69,9 @@ def dequantized(quantized: Quantized, layout: Layout) -> dict[str, np.ndarray]:
 
 
 def quantize(costs: Costs, fit: Fit, rounds: int = 0) -> Quantized:
-    """Integer networks of a fit: a step for each group, then `rounds` passes that move single integers towards 0."""
+    """Integer networks of a fit: a step for each group, then `rounds` passes that move single integers towards 0.
+
+    Small pictures, whose networks weigh most, always get one pass: it takes a fraction of a second there."""
     layout = costs.layout
     arrays = {name: np.asarray(fitting.coded(fit.networks, name), np.float64) for name in fit.networks}
     present = quantization.groups(layout)
@@ -93,7 +95,7 @@ def quantize(costs: Costs, fit: Fit, rounds: int = 0) -> Quantized:
             _, tried, floats = cost(group, exponents[group])
             integers |= tried
     quantized = Quantized(exponents, integers)
-    for _ in range(rounds):
+    for _ in range(max(rounds, layout.height * layout.width <= fitting.SMALL_PIXELS)):
         quantized = shrink(costs, quantized)
     return quantized
 
