@@ -145,7 +145,7 @@ def main() -> None:
         start = time.perf_counter()
         networks, latents, value = joint_fit(pictures, weight, args.steps, args.seed)
         sets.append({name: whole_numbers(name, array) for name, array in networks.items() if name not in prior.FREE})
-        sets[-1]["rate_weights"] = np.int64(round(weight * 2**40))
+        sets[-1]["rate_weights"] = np.array(round(weight * 2**40))
         print(f"weight {weight:g}: loss {value:.6f} in {time.perf_counter() - start:.0f} s", flush=True)
         if args.analysis:
             filters.append(fit_analysis(pictures, latents))

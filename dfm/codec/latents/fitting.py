@@ -19,6 +19,7 @@ from dfm.codec.latents import pieces, prior, quantization, shapes
 from dfm.codec.latents.shapes import Layout
 
 CHUNK_STEPS = 50
+SMALL_PIXELS = 128**2
 NOISE_STEPS = 2**16  # offsets into one long draw of noise: drawing anew costs more than the rest of the rounding
 Progress = Callable[[int, int, float], None]  # steps done, steps in all, PSNR in dB of the latest chunk
 RateControl = Callable[[float, float, float], float]  # share of the steps done, weight, bits per pixel -> next weight
@@ -153,7 +154,7 @@ def _chunk(
             y = jnp.where(hard, jnp.round(latents), soft)
             y = jnp.clip(y, -shapes.LATENT_LIMIT, shapes.LATENT_LIMIT - 1)
             value, parts = pieces.loss(networks, split(y, layout), target, rate_weight)
-            bits = recipe.network_weight * network_bits(networks, fit.base, layout)
+            bits = recipe.network_weight * small_picture_weight(layout) * network_bits(networks, fit.base, layout)
             return value + rate_weight * bits / (layout.height * layout.width), parts
 
         (value, parts), gradients = jax.value_and_grad(loss, (0, 1), has_aux=True)(fit.latents, fit.networks)
@@ -176,6 +177,12 @@ _train_chunk = jax.jit(_chunk, static_argnums=0, donate_argnums=2)
 def _train_chunks(layout: Layout, recipe: Recipe, fits: Fit, targets, rate_weights, gains, *same) -> Any:
     """`_chunk` of several pictures at once; they see the same noise, as they do one after the other."""
     return jax.vmap(lambda *each: _chunk(layout, recipe, *each, *same))(fits, targets, rate_weights, gains)
+
+
+def small_picture_weight(layout: Layout) -> float:
+    """Factor on the networks' bits: 4 at 64x64, 1 from 128x128 on. Few pixels leave most parameters at zero, which
+    the estimate does not see; 4 saved 5 % of the cost of six 64x64 pictures, 2 cost 1 % at 128x128."""
+    return min(max(SMALL_PIXELS / (layout.height * layout.width), 1.0), 4.0)
 
 
 def network_bits(networks: dict[str, Array], base: dict[str, Array], layout: Layout) -> Array:

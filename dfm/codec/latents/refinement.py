@@ -19,7 +19,7 @@ from dfm.codec.latents.fitting import Fit
 from dfm.codec.latents.quantization import GROUPS, Integers, Quantized
 from dfm.codec.latents.shapes import Layout
 
-CONTEXT_GROUPS = ("context", "context_bias")
+CONTEXT_GROUPS = ("context_hidden", "context_hidden_bias", "context_output")
 PASSES = 2
 
 
@@ -69,7 +69,9 @@ def dequantized(quantized: Quantized, layout: Layout) -> dict[str, np.ndarray]:
 
 def quantize(costs: Costs, fit: Fit, number: int = prior.EMPTY, rounds: int = 0) -> Quantized:
     """Integer networks of a fit, as differences from set `number` of prior.py: a step for each group, then `rounds`
-    passes that move single integers towards 0."""
+    passes that move single integers towards 0.
+
+    Small pictures, whose networks weigh most, always get one pass: it takes a fraction of a second there."""
     layout = costs.layout
     base = prior.values(layout.grids, layout.channels, number)
     arrays = {name: np.asarray(array, np.float64) - base[name] for name, array in fit.networks.items()}
@@ -94,7 +96,7 @@ def quantize(costs: Costs, fit: Fit, number: int = prior.EMPTY, rounds: int = 0)
             _, tried, floats = cost(group, exponents[group])
             integers |= tried
     quantized = Quantized(exponents, integers, number)
-    for _ in range(rounds):
+    for _ in range(max(rounds, layout.height * layout.width <= fitting.SMALL_PIXELS)):
         quantized = shrink(costs, quantized)
     return quantized
 
