@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 from dfm.command_line import Meaning, Meanings, Parser, check_seed, checkpoint, run_command, say
 from dfm.errors import UserError
-from dfm.priors import DEFAULT_PRIOR, PRIORS
+from dfm.priors import CODES, DEFAULT_PRIOR, LEARNED, PRIORS
+from dfm.priors import check as check_prior_name
 from dfm.registry import nearest
 
 if TYPE_CHECKING:
@@ -30,6 +31,7 @@ EXAMPLES = """what there is (each a PNG grid or a GIF in the folder, with a JSON
 examples:
   python -m dfm.sample --workdir=runs/digits --what=samples,reconstructions,interpolation --output=pictures
   python -m dfm.sample --workdir=runs/mnist --output=pictures --prior=gmm --seed=3 --count=100 --size=256
+  python -m dfm.sample --workdir=runs/vq --prior=codes:runs/codes --class=3 --output=pictures
   python -m dfm.sample --workdir=runs/mnist --what=interpolation --from=12 --to=40 --output=pictures
   python -m dfm.sample --workdir=runs/mnist --what=invert --pictures=0,7,12 --steps=1000 --output=pictures
   python -m dfm.sample --workdir=runs/mnist --what=morph --count=8 --which=best --output=pictures
@@ -81,7 +83,7 @@ def _run(arguments: Sequence[str] | None) -> None:
     from dfm.training.runs import load_run
 
     run = load_run(args.workdir, args.which)
-    _check_class(args.label, run)
+    _check_class(args.label, run, args.prior)
     height, width = picture_size(args.size, run)
     command = ["python", "-m", "dfm.sample", *(sys.argv[1:] if arguments is None else arguments)]
     outputs = Outputs(args.output, command, {"step": int(run.step)}, args.scale)
@@ -158,7 +160,11 @@ def _parser() -> Parser:
 
     group = parser.add_argument_group("samples, morph")
     group.add_argument(
-        "--prior", default=DEFAULT_PRIOR, choices=PRIORS, help=f"default {DEFAULT_PRIOR}; fitted when needed"
+        "--prior",
+        type=_prior,
+        default=DEFAULT_PRIOR,
+        metavar="PRIOR",
+        help=f"{', '.join(PRIORS)}, fitted when needed; {', '.join(LEARNED)}, learned; default {DEFAULT_PRIOR}",
     )
     group.add_argument("--seed", type=int, default=0, metavar="N", help="sample i depends on seed and i alone")
     count = "samples (64), pictures reconstructed (32) or inverted (16), stations of a morph (6)"
@@ -233,9 +239,12 @@ def _check(args: argparse.Namespace) -> None:
             raise UserError(f"--{name} must be a number from {least:g} on, not {value}")
 
 
-def _check_class(label: int | None, run: "Run") -> None:
-    """A model without classes has none to choose from, but a run of one class paints that class."""
-    if not run.model.classes and label not in (None, run.config["dataset"]["label"]):
+def _check_class(label: int | None, run: "Run", prior: str) -> None:
+    """A model without classes has none to choose from, unless its prior has; but a run of one class paints that."""
+    from dfm.sampling.learned_priors import classes_of_codes
+
+    classes = run.model.classes or (classes_of_codes(prior) if prior.startswith(CODES) else 0)
+    if not classes and label not in (None, run.config["dataset"]["label"]):
         raise UserError(
             f"the model {run.config['model']['name']!r} has no classes to choose from: train on one class alone "
             f"(--config.dataset.label={label})"
@@ -258,6 +267,14 @@ def picture_size(text: str | None, run: "Run") -> tuple[int, int]:
 
 def _whats(text: str) -> tuple[str, ...]:
     return _known(text, WHATS)
+
+
+def _prior(text: str) -> str:
+    try:
+        check_prior_name(text)
+    except UserError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+    return text
 
 
 def _paths(text: str) -> tuple[str, ...]:

@@ -206,7 +206,14 @@ def announce(training: Training, state: TrainState) -> None:
         counts[LATENTS] = state.latents.values.size
     examples = len(training.batches.dataset)
     shape = training.batches.picture_shape
-    facts = {"parameters": counts, "examples": examples, "picture_shape": shape, "data": training.fingerprint}
+    facts: dict[str, Any] = {
+        "parameters": counts,
+        "examples": examples,
+        "picture_shape": shape,
+        "data": training.fingerprint,
+    }
+    if names := training.batches.dataset.label_names:  # which class each label is: folders may be renamed later
+        facts["label_names"] = list(names)
     run_folder.write_folder(training.workdir, config, step, facts)
     print(dump(config.to_dict(), indent=2))
     for note in training.batches.dataset.notes:

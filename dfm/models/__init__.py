@@ -13,6 +13,7 @@ MODELS = {
     "autoencoder": "dfm.models.autoencoder:Autoencoder",
     "hierarchical_vae": "dfm.models.hierarchical_vae:HierarchicalVAE",
     "gan": "dfm.models.gan:Generator",
+    "code_transformer": "dfm.models.code_transformer:CodeTransformer",
 }
 
 

@@ -23,6 +23,20 @@ PRIORS = {
     "flow": "dfm.priors.flow:Flow",
 }
 DEFAULT_PRIOR = "gaussian"  # of every command
+# priors that are learned and not fitted: with their model (model.prior=vamp), or over its codes, by a run of their own
+VAMP, CODES = "vamp", "codes:"
+LEARNED = (VAMP, f"{CODES}RUN")
+
+
+def is_learned(name: str) -> bool:
+    """Whether the name is one of LEARNED."""
+    return name == VAMP or (name.startswith(CODES) and name != CODES)
+
+
+def check(name: str) -> None:
+    """UserError for a name that no prior has, fitted or learned."""
+    if not is_learned(name):
+        registry.check("prior", name, (*PRIORS, *LEARNED))
 
 
 def find(name: str) -> "type[Prior]":

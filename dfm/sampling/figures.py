@@ -15,6 +15,7 @@ from jaxtyping import Float, Int
 from dfm.errors import UserError
 from dfm.metrics.picture_quality import FLOAT_PEAK, decibels, mse, psnr
 from dfm.priors import DEFAULT_PRIOR
+from dfm.priors.prior import Prior
 from dfm.progress import Progress
 from dfm.sampling import interpolation
 from dfm.sampling.fitted_priors import stored_or_fitted
@@ -62,17 +63,19 @@ def samples(
 
     Of a conditional model those of one class, or, without a label, a column for each.
     """
-    count, classes = count or SAMPLES, data.run.model.classes
+    count = count or SAMPLES
     outputs.scale_for(count, painter.height, painter.width)  # before a prior is fitted
+    fitted = stored_or_fitted(data, prior, notes.say, notes.quiet)
+    classes = data.run.model.classes or fitted.classes
     report: dict[str, Any] = {"prior": prior, "seed": seed, "temperature": temperature}
     labels: Labels = label
     if classes:
         labels = np.arange(count) % classes if label is None else label
         report["label"] = "columns" if label is None else label
-    latents = _drawn(data, painter, prior, count, seed, temperature, notes, labels)
+    latents = _drawn(painter, fitted, count, seed, temperature, labels)
     images = _paint(painter, outputs, latents, notes, labels)
     columns = classes if classes and label is None else square_columns(count)
-    outputs.grid(f"samples-{prior}", images, columns, report)
+    outputs.grid(f"samples-{fitted.name}", images, columns, report)
 
 
 def reconstructions(
@@ -212,7 +215,8 @@ def morphs(
     """A looping GIF through samples of the prior, or through test pictures; frames and seconds between two of them."""
     if pictures is None:
         count = count or STATIONS
-        stations = _drawn(data, painter, prior, count, seed, temperature, notes, label)
+        fitted = stored_or_fitted(data, prior, notes.say, notes.quiet)
+        stations = _drawn(painter, fitted, count, seed, temperature, label)
         report: dict[str, Any] = {"prior": prior, "seed": seed, "temperature": temperature, "stations": count}
     else:
         stations = _latents_of_test(data, np.array(pictures), search, notes)
@@ -232,12 +236,9 @@ FIGURES: dict[str, Callable[..., None]] = {
 }
 
 
-def _drawn(
-    data: RunData, painter: Painter, prior: str, count: int, seed: int, temperature: float, notes: Notes, labels: Labels
-) -> Latents:
+def _drawn(painter: Painter, prior: Prior, count: int, seed: int, temperature: float, labels: Labels) -> Latents:
     """Latents of samples 0 ... count - 1."""
-    fitted = stored_or_fitted(data, prior, notes.say, notes.quiet)
-    batches = painter.latent_batches(fitted, seed, 0, count, temperature, labels)
+    batches = painter.latent_batches(prior, seed, 0, count, temperature, labels)
     return np.concatenate([np.asarray(batch) for batch in batches])[:count]
 
 

@@ -12,13 +12,14 @@ from ml_collections import ConfigDict
 
 from dfm import models, objectives
 from dfm.command_line import say
-from dfm.data import Batches, load
+from dfm.data import Batches
 from dfm.data.folder import CHECKED_PICTURES, refuse_damaged
 from dfm.errors import UserError
 from dfm.metrics.lpips import LpipsFile
 from dfm.models.protocol import Model
 from dfm.objectives.protocol import LATENTS, Objective, Params, group_of
 from dfm.training import optimizers, run_folder
+from dfm.training.codes import completed, load_any
 from dfm.training.held_out import HeldOut
 from dfm.training.latent_cache import CachedBatches, cached, is_constant
 from dfm.training.latent_scale import has_scale, keep_latent_scale
@@ -77,7 +78,8 @@ def build(config: ConfigDict, workdir: str, data_dir: str | None, lpips: LpipsFi
     """Data, model, objective and optimizer of a resolved config."""
     mesh, data = data_mesh(), config.dataset
     check_batch_size(config.batch_size, mesh, config.accumulation_steps)
-    dataset = load(data.name, data.split, data_dir, None if data.label < 0 else data.label)
+    dataset = load_any(data.name, data.split, data_dir, data.label)
+    config = completed(config, dataset)
     batches = Batches(
         dataset,
         config.batch_size,
@@ -116,7 +118,7 @@ def _held_out(config: ConfigDict, objective: Objective, data_dir: str | None) ->
         return None
     if "test" in data.split:
         raise UserError("config: evaluate_every_steps is of the test split, which dataset.split trains on")
-    dataset = load(data.name, "test", data_dir, None if data.label < 0 else data.label)
+    dataset = load_any(data.name, "test", data_dir, data.label)
     return HeldOut(objective, dataset, tuple(data.crop) or None)
 
 
