@@ -3,7 +3,6 @@
 import math
 
 import numpy as np
-from jaxtyping import UInt8
 
 from dfm.codec import container
 from dfm.codec.latents import payload, quantization, shapes, tables
@@ -11,6 +10,7 @@ from dfm.codec.latents.payload import Content
 from dfm.codec.latents.quantization import Quantized
 from dfm.codec.latents.shapes import Layout
 from dfm.codec.profiles import Picture, Shape
+from dfm.shapes import UInt8
 
 COLOUR_EXPONENT = 10  # 1.0 is 1024, and levels are hit to an eighth
 

@@ -20,13 +20,13 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-from jaxtyping import Int, UInt8
 
 from dfm.codec import container, entropy
 from dfm.codec.latents import coding, context, painting, quantization, shapes
 from dfm.codec.latents.quantization import Quantized
 from dfm.codec.latents.shapes import Layout
 from dfm.errors import UserError
+from dfm.shapes import Int, UInt8
 
 COARSE_LEVEL = 2  # the coarse section ends behind this grid
 START = "<BI"
