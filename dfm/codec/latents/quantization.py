@@ -11,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 
 from dfm.codec import entropy
-from dfm.codec.latents import shapes
+from dfm.codec.latents import prior, shapes
 from dfm.codec.latents.fixed_point import WEIGHT_BITS, WEIGHT_LIMIT
 from dfm.codec.latents.shapes import Layout
 from dfm.errors import UserError
@@ -46,11 +46,12 @@ Integers = dict[str, Int[np.ndarray, "..."]]
 class Quantized(NamedTuple):
     """Exponents of the groups, and the integers of all arrays: a value is its integer times 2^-exponent.
 
-    Taps of the upsampling are differences from bicubic ones.
+    Values are differences from set `prior` of prior.py.
     """
 
     exponents: dict[str, int]
     integers: Integers
+    prior: int = prior.EMPTY
 
 
 def groups(layout: Layout) -> dict[str, tuple[str, ...]]:
@@ -76,10 +77,11 @@ def group_bits(integers: Integers, names: tuple[str, ...]) -> float:
 def fixed_point(quantized: Quantized, layout: Layout) -> Integers:
     """All arrays with WEIGHT_BITS fractional bits, within the limits that the decoder's arithmetic allows."""
     result = {}
+    known = prior.integers(layout.grids, layout.channels, quantized.prior)
     for group, names in groups(layout).items():
         for name in names:
             scaled = quantized.integers[name] << (WEIGHT_BITS - quantized.exponents[group])
-            result[name] = np.clip(scaled, -WEIGHT_LIMIT, WEIGHT_LIMIT)
+            result[name] = np.clip(known[name] + scaled, -WEIGHT_LIMIT, WEIGHT_LIMIT)
     return result
 
 
@@ -97,8 +99,8 @@ def put(encoder: entropy.Encoder, quantized: Quantized, layout: Layout) -> None:
             scale = best
 
 
-def get(decoder: entropy.Decoder, layout: Layout) -> Quantized:
-    """The networks that `put` appended; integers out of bounds raise UserError."""
+def get(decoder: entropy.Decoder, layout: Layout, number: int) -> Quantized:
+    """The networks that `put` appended, differences from set `number`; integers out of bounds raise UserError."""
     known, scale = shapes.array_shapes(layout), FIRST_SCALE
     exponents, integers = {}, {}
     for group, names in groups(layout).items():
@@ -117,7 +119,7 @@ def get(decoder: entropy.Decoder, layout: Layout) -> Quantized:
             last = first + math.prod(known[name])
             integers[name] = values[first:last].reshape(known[name])
             first = last
-    return Quantized(exponents, integers)
+    return Quantized(exponents, integers, number)
 
 
 def bits(quantized: Quantized, layout: Layout) -> float:
