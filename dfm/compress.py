@@ -5,6 +5,7 @@ import json
 import os
 import sys
 from collections.abc import Callable, Sequence
+from typing import Any
 
 from dfm import __version__
 from dfm.command_line import Meanings, Parser, run_command
@@ -205,8 +206,17 @@ def run_info(args: argparse.Namespace) -> int:
         print(json.dumps(facts))
     else:
         for name, value in facts.items():
-            print(f"{name:16} {value:,.4g}" if isinstance(value, float) else f"{name:16} {value}")
+            print(f"{name:26} {_in_words(value)}")
     return 0
+
+
+def _in_words(value: Any) -> str:
+    """A fact of `dfm info`; sizes as 256 x 256, 128 x 128."""
+    if isinstance(value, list):
+        return ", ".join(" x ".join(map(str, each)) if isinstance(each, list) else _in_words(each) for each in value)
+    if isinstance(value, float):
+        return f"{value:.1f}" if value >= 1000 else f"{value:.4g}"
+    return str(value)
 
 
 def run_compare(args: argparse.Namespace) -> int:
