@@ -24,12 +24,17 @@ def coordinates(index: Array, height: Array, width: Array) -> Float[Array, "*poi
 
 def paint_net(net: Net, height: int, width: int) -> UInt8[np.ndarray, "height width channel"]:
     """The picture of a stored net."""
-    layers = [dequantize(layer) if isinstance(layer, QuantizedLayer) else layer for layer in net.layers]
-    floats = [{name: np.asarray(c, np.float32) for name, c in layer.items()} for layer in layers]
+    floats = float_layers(net)
     constants = _constant_outputs(floats)
     if constants is not None:
         return np.tile(np.asarray(_levels(np, np.tanh(constants))), (height, width, 1))
     return paint(floats, height, width, net.architecture.input_scale)
+
+
+def float_layers(net: Net) -> list[dict[str, np.ndarray]]:
+    """Coefficients in float32, whatever the precision of the file."""
+    layers = [dequantize(layer) if isinstance(layer, QuantizedLayer) else layer for layer in net.layers]
+    return [{name: np.asarray(c, np.float32) for name, c in layer.items()} for layer in layers]
 
 
 def _constant_outputs(layers: Sequence[Mapping[str, np.ndarray]]) -> Float[np.ndarray, " channel"] | None:
