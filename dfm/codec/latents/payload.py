@@ -2,7 +2,7 @@
 
 | bytes | field                                                                                                  |
 |-------|--------------------------------------------------------------------------------------------------------|
-| 1     | number of grids, 1 ... 9                                                                               |
+| 1     | number of grids, 1 ... 9, + 16 * the set of prior.py that the networks are differences from            |
 | 4     | bytes of the coarse section, little-endian, as the CRC below                                           |
 | 4     | CRC32 of the picture's shape, of the fields before, and of the coarse section                          |
 |       | coarse section: one range-coded stream of the networks, then of the coarsest grid down to grid 2       |
@@ -20,13 +20,13 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-from jaxtyping import Int, UInt8
 
 from dfm.codec import container, entropy
-from dfm.codec.latents import coding, context, painting, quantization, shapes
+from dfm.codec.latents import coding, context, painting, prior, quantization, shapes
 from dfm.codec.latents.quantization import Quantized
 from dfm.codec.latents.shapes import Layout
 from dfm.errors import UserError
+from dfm.shapes import Int, UInt8
 
 COARSE_LEVEL = 2  # the coarse section ends behind this grid
 START = "<BI"
@@ -76,21 +76,21 @@ def pack(content: Content) -> bytes:
     shape = content.layout[:3]
     size = container.shared_bytes(shape) + START_BYTES + len(coarse) + len(fine)
     fine += bytes(max(0, container.least_bytes(shape) - size))
-    start = struct.pack(START, content.layout.grids, len(coarse))
+    start = struct.pack(START, content.layout.grids + 16 * content.networks.prior, len(coarse))
     return start + checksum(content.layout, start, coarse) + coarse + fine
 
 
 def unpack(payload: bytes, shape: Shape) -> Content:
     """All of the payload."""
-    layout, *streams = _open(payload, shape)
-    return _content(layout, streams, 0)
+    layout, number, *streams = _open(payload, shape)
+    return _content(layout, number, streams, 0)
 
 
 def unpack_coarse(payload: bytes, shape: Shape, level: int) -> Content:
     """Networks and the grids down to `level` >= COARSE_LEVEL, from a payload that may end behind its coarse section."""
-    layout, coarse, _ = _open(payload, shape)
+    layout, number, coarse, _ = _open(payload, shape)
     _check(COARSE_LEVEL <= level < layout.grids, f"there is no preview at 1/{2**level} of this picture's resolution")
-    return _content(layout, [coarse], level)
+    return _content(layout, number, [coarse], level)
 
 
 def coarse_end(start: bytes) -> int:
@@ -99,10 +99,10 @@ def coarse_end(start: bytes) -> int:
     return START_BYTES + struct.unpack(START, start[: struct.calcsize(START)])[1]
 
 
-def _content(layout: Layout, streams: Sequence[bytes], last_level: int) -> Content:
-    """Networks and grids of the sections, down to `last_level`."""
+def _content(layout: Layout, number: int, streams: Sequence[bytes], last_level: int) -> Content:
+    """Networks (differences from set `number`) and grids of the sections, down to `last_level`."""
     decoders = [entropy.Decoder(stream, mirrored=False) for stream in streams]
-    networks = quantization.get(decoders[0], layout)
+    networks = quantization.get(decoders[0], layout, number)
     model = context.context(quantization.fixed_point(networks, layout))
     grids: dict[int, Grid] = {}
     bits = {}
@@ -146,17 +146,19 @@ def checksum(layout: Layout, start: bytes, coarse: bytes) -> bytes:
     return zlib.crc32(said + start + coarse).to_bytes(4, "little")
 
 
-def _open(payload: bytes, shape: Shape) -> tuple[Layout, bytes, bytes]:
-    """Layout, coarse and fine section, after a check of the coarse one."""
+def _open(payload: bytes, shape: Shape) -> tuple[Layout, int, bytes, bytes]:
+    """Layout, set of networks, coarse and fine section, after a check of the coarse one."""
     end = coarse_end(payload)
     said = payload[: struct.calcsize(START)]
-    grids, most = said[0], shapes.most_grids(*shape[:2])
+    number, grids = divmod(said[0], 16)
+    most = shapes.most_grids(*shape[:2])
     _check(1 <= grids <= most, f"{grids} grids, outside 1 ... {most}")
+    _check(number <= prior.count(), f"set {number} of networks is not known: {prior.count()} are")
     layout, coarse = Layout(*shape, grids), payload[START_BYTES:end]
     _check(len(payload) >= end, "the file ends within its coarse section")
     found = payload[len(said) : START_BYTES]
     _check(found == checksum(layout, said, coarse), "the coarse section's checksum does not match")
-    return layout, coarse, payload[end:]
+    return layout, number, coarse, payload[end:]
 
 
 def _check(condition: bool, message: str) -> None:
