@@ -9,10 +9,12 @@ from dfm.registry import check_offers, construct
 
 MODELS = {
     "dfm": "dfm.models.dfm:DeepFourierMachine",
+    "local_dfm": "dfm.models.local_dfm:LocalFourierMachine",
     "autoencoder_kl": "dfm.models.autoencoder_kl:AutoencoderKL",
     "autoencoder": "dfm.models.autoencoder:Autoencoder",
     "hierarchical_vae": "dfm.models.hierarchical_vae:HierarchicalVAE",
     "gan": "dfm.models.gan:Generator",
+    "fourier_gan": "dfm.models.fourier_gan:FourierGenerator",
 }
 
 
