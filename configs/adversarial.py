@@ -1,6 +1,6 @@
 """Adversarial Deep Fourier Machines, and the SNGAN of equal size and steps that they are measured against.
 
-    python -m dfm.train --config=configs/adversarial.py:cells --workdir=runs/cells         blended Fourier cells of 4x4 pixels
+    python -m dfm.train --config=configs/adversarial.py:cells --workdir=runs/cells         blended Fourier cells
     python -m dfm.train --config=configs/adversarial.py:machine --workdir=runs/machine     one Fourier net a picture
     python -m dfm.train --config=configs/adversarial.py:sngan --workdir=runs/sngan         convolutions to the pixel
     python -m dfm.train --config=configs/adversarial.py:cells:wide --workdir=runs/wide     for an accelerator

@@ -3,8 +3,8 @@
     z -> dense -> a grid of an eighth of the picture -> stages of upsampling and convolution -> 1x1 to the coefficients
     of a cell's Fourier net -> the cells, painted and blended (dfm/models/cells.py)
 
-Up to the coefficients it is the generator of dfm/models/gan.py, with as many stages less; what paints is a composition of
-Fourier layers, so that samples have any resolution.
+Up to the coefficients it is the generator of dfm/models/gan.py, with as many stages less; what paints is a composition
+of Fourier layers, so that samples have any resolution.
 """
 
 import jax.numpy as jnp

@@ -13,6 +13,7 @@ OBJECTIVES = {
     "autoencoding": "dfm.objectives.autoencoding:Autoencoding",
     "elbo": "dfm.objectives.elbo:Elbo",
     "vector_quantized": "dfm.objectives.quantized:VectorQuantized",
+    "flow_matching": "dfm.objectives.flow_matching:FlowMatching",
     "gan": "dfm.objectives.gan:Gan",
 }
 

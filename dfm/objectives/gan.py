@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from dfm.data import Dataset
 from dfm.errors import UserError
 from dfm.models.gan import BATCH_STATISTICS, DISCRIMINATOR, STAGES, SpectralDiscriminator
 from dfm.objectives.elbo import check_size, first_variables, labels_of
@@ -61,6 +62,10 @@ class Gan:
     def needs_lpips(self) -> bool:
         return False
 
+    @property
+    def frozen_encoder(self) -> tuple[str, ...]:
+        return ()
+
     def check_pictures(self, shape: tuple[int, int, int], examples: int) -> None:
         check_size(self.model, shape)
         if min(shape[:2]) < 2**STAGES:
@@ -77,6 +82,9 @@ class Gan:
 
     def init_latents(self, key: Array, examples: int) -> Float[Array, "examples latent"] | None:
         return None
+
+    def start_from_pictures(self, params: Params, latents: Any, dataset: Dataset, seed: int) -> tuple[Params, Any]:
+        return params, latents
 
     def phase(self, step: int) -> str:
         return ""

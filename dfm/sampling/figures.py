@@ -7,6 +7,7 @@ to: `samples(RunData(run), Painter(run), Outputs(folder, command, {}), prior="gm
 import dataclasses
 import math
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -72,7 +73,7 @@ def samples(
     latents = _drawn(data, painter, prior, count, seed, temperature, notes)
     images = _paint(painter, outputs, latents, notes, labels)
     columns = classes if classes and label is None else square_columns(count)
-    outputs.grid(f"samples-{prior}", images, columns, report)
+    outputs.grid(f"samples-{Path(prior).name}", images, columns, report)
 
 
 def reconstructions(

@@ -46,7 +46,7 @@ def test_a_sample_does_not_depend_on_its_batch(after_a_step):
 
 
 def test_both_players_have_gradients_and_their_statistics_move(after_a_step):
-    _, params, statistics, metrics, gradients, moved = after_a_step
+    objective, params, statistics, metrics, gradients, moved = after_a_step
     assert set(gradients) == set(params) == {"decoder", DISCRIMINATOR}
     for group in gradients.values():
         assert max(float(jnp.abs(leaf).max()) for leaf in jax.tree.leaves(group)) > 0
