@@ -41,7 +41,7 @@ from dfm.priors import DEFAULT_PRIOR
 from dfm.progress import Progress
 from dfm.results import provenance
 from dfm.sampling.fitted_priors import check_prior, stored_or_fitted
-from dfm.sampling.trained_priors import prior_label
+from dfm.sampling.flow_priors import prior_label
 
 if TYPE_CHECKING:
     from dfm.priors.prior import Prior
@@ -166,8 +166,8 @@ def prepare_run(
 
     Args:
         run: opened, or its folder, whose checkpoint `which` is opened: "latest", "best" or a step.
-        priors: names of `dfm.priors.PRIORS`, fitted to the training's latents where they are not yet; or folders of
-            trained ones.
+        priors: names of `dfm.priors.PRIORS`, fitted to the training's latents where they are not yet; or of
+            `dfm.priors.LEARNED`.
         num_samples: of each prior and seed; None: what the protocol says, or 10,000.
         seed: sample i depends on it and on i alone.
         repeats: seeds `seed`, `seed` + 1, ...: mean and spread over them.

@@ -7,7 +7,6 @@ Sampling and densities are JAX; a stored prior is an .npz file of its arrays wit
 Names are listed here once, without importing JAX: command lines are parsed before it is loaded.
 """
 
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dfm import registry
@@ -21,18 +20,20 @@ PRIORS = {
     "gmm": "dfm.priors.mixture:Mixture",
 }
 DEFAULT_PRIOR = "gaussian"  # of every command
+# priors that are learned and not fitted: a flow of the latents, by a run of its own
+LATENTS = "latents:"
+LEARNED = (f"{LATENTS}RUN",)
 
 
-def is_trained(name: str) -> bool:
-    """Whether this is no name of a family but the folder of a run of dfm.train that made a prior."""
-    return name not in PRIORS and Path(name).expanduser().is_dir()
+def is_learned(name: str) -> bool:
+    """Whether the name is one of LEARNED."""
+    return name.startswith(LATENTS) and name != LATENTS
 
 
-def check_name(name: str) -> str:
-    """The name of a family or the folder of a trained prior; UserError for anything else."""
-    if not is_trained(name):
-        registry.check("prior", name, PRIORS)
-    return name
+def check(name: str) -> None:
+    """UserError for a name that no prior has, fitted or learned."""
+    if not is_learned(name):
+        registry.check("prior", name, (*PRIORS, *LEARNED))
 
 
 def find(name: str) -> "type[Prior]":

@@ -15,7 +15,7 @@ CLASS_DRAW = 2**31  # folded into a sample's key: the draw of its class is none 
 
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
-class TrainedFlow(Prior):
+class LatentFlowPrior(Prior):
     """Latents mean + deviation flow(noise), flattened.
 
     Attributes:
@@ -24,7 +24,7 @@ class TrainedFlow(Prior):
         mean, deviation: of each channel of the latents.
     """
 
-    name: ClassVar[str] = "trained"
+    name: ClassVar[str] = "latents"
     model: Any = dataclasses.field(metadata={"static": True})
     variables: dict[str, Any]
     mean: Float[Array, " channels"]
@@ -63,7 +63,7 @@ class TrainedFlow(Prior):
         return self._of_keys(keys, temperature, labels)
 
     def log_prob(self, z: Float[ArrayLike, "n d"], labels: Any = None) -> Float[Array, " n"]:
-        raise UserError("the density of a trained flow is not computed")
+        raise UserError("the density of a flow of latents is not computed")
 
     def _of_keys(self, keys: Array, temperature: Any, labels: Any) -> Float[Array, "n d"]:
         noise = jax.vmap(lambda own: jax.random.normal(own, self.model.latent_shape))(keys)
