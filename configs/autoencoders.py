@@ -4,8 +4,9 @@
     python -m dfm.train --config=configs/autoencoders.py:vq_vae,dataset=mnist --workdir=runs/vq
     python -m dfm.train --config=configs/autoencoders.py:gan:quick,dataset=cifar10 --workdir=runs/quick
 
-Words: linear_ae (spans what PCA spans), ae, rae (L2), wae (MMD), vae (one learned sigma), beta_vae (beta 4),
-sigma_vae (optimal sigma), bernoulli_vae, conditional_vae, hierarchical_vae, vq_vae, gan. `:quick` takes 60 steps.
+Words: pca (closed form: one pass, one step), linear_ae (spans what PCA spans), ae, rae (L2), wae (MMD), vae (one
+learned sigma), beta_vae (beta 4), sigma_vae (optimal sigma), bernoulli_vae, conditional_vae, hierarchical_vae, vq_vae,
+gan. `:quick` takes 60 steps.
 
 Trunk: dense 64-128-128 for the digits; 64 and 128 channels at f = 4 and a dense layer of 1,024 for the others (Ghosh et
 al. 2020 in small). Latents: 8 numbers for digits, 16 for MNIST, 64 for CIFAR-10. Cost and outcome: not measured at
@@ -23,6 +24,7 @@ LATENTS = {"digits": 8, "mnist": 16, "cifar10": 64}
 STEPS = {"digits": 5_000, "mnist": 3_700, "cifar10": 3_700}
 WORDS = (
     "vae",
+    "pca",
     "linear_ae",
     "ae",
     "rae",
@@ -54,6 +56,8 @@ def get_config(arg: str = "") -> ConfigDict:
     if "quick" in modifiers:
         config.total_steps, config.optimizer.warmup_steps = 60, 0
         config.log_every_steps, config.checkpoint_every_steps, config.sample_every_steps = 20, 30, 60
+    if word == "pca":
+        config.total_steps, config.ema_decay = 1, 0.0
     return config
 
 
@@ -68,6 +72,7 @@ def model_and_objective(word: str, dataset: str) -> tuple[dict[str, Any], dict[s
     elbo = {"name": "elbo", "sigma": "learned", "sigma_value": 0.5}
     grid = {"grid": True} if dataset != "digits" else {}
     return {
+        "pca": ({**point, "trunk": "dense", "widths": ()}, {"name": "principal_components"}),
         "linear_ae": ({**point, "trunk": "dense", "widths": ()}, {"name": "autoencoding"}),
         "ae": (point, {"name": "autoencoding"}),
         "rae": (point, {"name": "autoencoding", "code_penalty": 1e-3, "decoder_penalty": 1e-6}),

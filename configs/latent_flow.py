@@ -2,8 +2,8 @@
 
     python -m dfm.train --config=configs/latent_flow.py --config.dataset.name=latents:runs/local --workdir=runs/flow
     python -m dfm.train --config=configs/latent_flow.py:wide,classes=10 ...                           by class
-    python -m dfm.sample --workdir=runs/local --prior=runs/flow --output=pictures
-    python -m dfm.evaluate --workdir=runs/local --prior=runs/flow --reference=cifar10:train --protocol=fid-10k
+    python -m dfm.sample --workdir=runs/local --prior=latents:runs/flow --output=pictures
+    python -m dfm.evaluate --workdir=runs/local --prior=latents:runs/flow --reference=cifar10:train
 
 Words: small (width 256, depth 6), wide (width 512, depth 12, for an accelerator), quick (does it run?). `classes` is
 the number of labels that it is conditioned on, `patch` the side of the square of places that make a token. The model of

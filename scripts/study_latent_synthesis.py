@@ -22,7 +22,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from dfm.codec.bench.command import load_pictures
-from dfm.codec.latents import coding, context, fitting, model, pieces, quantization, refinement, shapes
+from dfm.codec.latents import coding, context, fitting, model, pieces, prior, quantization, refinement, shapes
 from dfm.models.fourier import fourier_layer
 from dfm.models.fourier_kernels import cos_sin_pi
 from dfm.results import record
@@ -165,23 +165,28 @@ def in_place(synthesis: Synthesis) -> Iterator[None]:
         refinement.GROUPS = groups
         pieces.mix = lambda networks, features: mixed(pieces.subset(networks, names), features)
         jax.clear_caches()
+        prior.integers.cache_clear()
         yield
     finally:
         shapes.array_shapes, quantization.GROUPS, fitting.initial_networks = own_shapes, own_groups, own_start
         refinement.GROUPS = own_groups
         pieces.mix = own_mix
         jax.clear_caches()
+        prior.integers.cache_clear()
 
 
-def fit(picture: np.ndarray, rate_weight: float, steps: int, seed: int) -> dict:
-    """Cost, squared error, rate, and the networks' share of it."""
-    layout = shapes.layout_of(picture.shape)
-    start = time.perf_counter()
-    state = fitting.start(picture, layout.grids, seed)
-    state, _ = fitting.train(picture, state, layout.grids, rate_weight, steps, seed)
-    latents = refinement.latents_vector(state)
-    costs = refinement.Costs(picture, layout, latents, rate_weight)
-    networks = refinement.quantize(costs, state)
+def fit(pictures: list[np.ndarray], rate_weight: float, steps: int, seed: int) -> list[dict]:
+    """Of each picture: cost, squared error, rate, and the networks' share of it."""
+    layout = shapes.layout_of(pictures[0].shape)
+    fits = [fitting.start(picture, layout.grids, seed) for picture in pictures]
+    weights = [rate_weight] * len(pictures)
+    fits, _ = fitting.train_together(pictures, fits, layout.grids, weights, steps, seed)
+    return [measure(picture, one, layout, rate_weight) for picture, one in zip(pictures, fits, strict=True)]
+
+
+def measure(picture: np.ndarray, fitted: fitting.Fit, layout: shapes.Layout, rate_weight: float) -> dict:
+    latents = refinement.latents_vector(fitted)
+    networks = refinement.quantize(refinement.Costs(picture, layout, latents, rate_weight), fitted)
     grids = fitting.split(latents.astype(np.int64), layout)
     coder = context.context(quantization.fixed_point(networks, layout))
     bits = sum(
@@ -201,7 +206,6 @@ def fit(picture: np.ndarray, rate_weight: float, steps: int, seed: int) -> dict:
         "bits_per_pixel": rate,
         "network_bits_per_pixel": network_bits / (layout.height * layout.width),
         "parameters": shapes.parameter_count(layout),
-        "fit_seconds": time.perf_counter() - start,
     }
 
 
@@ -222,14 +226,24 @@ def main() -> None:
     for name in args.syntheses.split(","):
         with in_place(SYNTHESES[name]):
             for weight in map(float, args.rate_weights.split(",")):
-                for picture_name, picture in pictures:
-                    config = {"synthesis": name, "picture": picture_name, "rate_weight": weight, "steps": args.steps}
-                    config |= {"seed": args.seed}
-                    if json.dumps(config) in done:
-                        continue
-                    start = time.perf_counter()
-                    metrics = fit(picture, weight, args.steps, args.seed)
-                    seconds = time.perf_counter() - start
+                configs = {
+                    picture_name: {
+                        "synthesis": name,
+                        "picture": picture_name,
+                        "rate_weight": weight,
+                        "steps": args.steps,
+                        "seed": args.seed,
+                    }
+                    for picture_name, _ in pictures
+                }
+                missing = [(n, picture) for n, picture in pictures if json.dumps(configs[n]) not in done]
+                if not missing:
+                    continue
+                start = time.perf_counter()
+                found = fit([picture for _, picture in missing], weight, args.steps, args.seed)
+                seconds = (time.perf_counter() - start) / len(missing)
+                for (picture_name, _), metrics in zip(missing, found, strict=True):
+                    config = configs[picture_name]
                     record(
                         args.output,
                         "study_latent_synthesis",

@@ -64,9 +64,15 @@ def test_few_latents_are_noted(fit, tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--prior=flow"], "invalid choice: 'flow'"),
-        (["--prior=gaussian", "--components=3"], "--components is for --prior=gmm"),
-        (["--seed=3"], "--seed is for --prior=gmm"),
+        (["--prior=flows"], "invalid choice: 'flows'"),
+        (["--prior=gaussian", "--components=3"], "the prior gaussian has no option 'components': it has none"),
+        (["--seed=3"], "the prior gaussian has no option 'seed': it has none"),
+        (
+            ["--prior=flow", "--components=3"],
+            "the prior flow has no option 'components': it has couplings, width, steps",
+        ),
+        (["--prior=flow", "--option=couplings=0"], "a flow needs at least one coupling"),
+        (["--prior=two_stage", "--option=steps=0"], "steps and batch_size must be at least 1"),
         (["--prior=gmm", "--components=0"], "0 components for 1500 latents: take 1 to 1500"),
         (["--prior=gmm", "--components=2000"], "2000 components for 1500 latents: take 1 to 1500"),
         (["--prior=gmm", "--option=parts=3"], "the prior gmm has no option 'parts': it has components, seed"),

@@ -145,6 +145,13 @@ def test_help_shows_examples_and_flags(capsys):
 # the configs of the repository, with the models that they name
 
 PREPARED = {"mnist": (28, 28, 1), "cifar10": (32, 32, 3), "imagenet2012": (72, 80, 3)}
+TWO_LEVELS = (
+    "--config.model.block_out_channels=(8, 16)",
+    "--config.model.decoder_block_out_channels=(8, 16)",
+    f"--config.model.down_block_types={('DownEncoderBlock2D',) * 2}",
+    f"--config.model.up_block_types={('UpDecoderBlock2D',) * 2}",
+    "--config.objective.discriminator_layers=1",
+)
 OF_RUNS = ("latent_flow",)  # whose data is another run: tests/training/test_run_latents.py
 CONFIGS = [path for path in sorted((HERE.parent / "configs").glob("*.py")) if path.stem not in OF_RUNS]
 
@@ -165,10 +172,12 @@ def noise_as_data(tmp_path_factory):
 @pytest.mark.parametrize("path", CONFIGS, ids=[path.stem for path in CONFIGS])
 def test_every_config_takes_two_steps_at_its_quick_setting(path, noise_as_data, tmp_path, monkeypatch):
     monkeypatch.undo()  # the real models
-    argument, not_adversarial = "quick", path.stem != "adversarial"
-    if "autoencoder_kl" in path.stem:  # a hundred convolutions, whose compilation is all that takes time
-        argument = "quick,size=32"
+    argument, smaller, not_adversarial = "quick", (), path.stem != "adversarial"
+    if "autoencoder_kl" in path.stem:  # compiling takes all of the time: two levels of convolutions
+        argument, smaller = "cifar10:quick", TWO_LEVELS
         start_from_numpy(monkeypatch)
+    elif "cifar10" in path.stem:  # and of the ten equal layers three
+        smaller = ("--config.model.net_depth=3",)
     code = train.main(
         [
             f"--config={path}:{argument}",
@@ -177,6 +186,7 @@ def test_every_config_takes_two_steps_at_its_quick_setting(path, noise_as_data, 
             "--config.total_steps=2",
             "--config.batch_size=8",
             "--config.sample_every_steps=2",
+            *smaller,
         ]
     )
     assert code == 0

@@ -11,6 +11,7 @@ OBJECTIVES = {
     "reconstruction": "dfm.objectives.reconstruction:Reconstruction",
     "autoencoder": "dfm.objectives.autoencoder:Autoencoder",
     "autoencoding": "dfm.objectives.autoencoding:Autoencoding",
+    "principal_components": "dfm.objectives.principal:PrincipalComponents",
     "elbo": "dfm.objectives.elbo:Elbo",
     "vector_quantized": "dfm.objectives.quantized:VectorQuantized",
     "flow_matching": "dfm.objectives.flow_matching:FlowMatching",

@@ -26,12 +26,14 @@ class Group:
         player: groups of one player share gradient norm and clipping; also the prefix of these metrics' names.
         averaged: its moving average is kept where config.ema_decay asks for one.
         kept: it outlives the training: it is in loaded runs and can be started from.
+        fitted: `start_from_pictures` computes it whole: it need not learn.
     """
 
     learns: bool = True
     player: str = ""
     averaged: bool = True
     kept: bool = True
+    fitted: bool = False
 
 
 class Objective(Protocol):

@@ -1,4 +1,5 @@
-"""Densities on latents, fitted after training: N(0, I), a Gaussian with full covariance, a mixture of Gaussians.
+"""Densities on latents, fitted after training: N(0, I), a Gaussian with full covariance, a mixture of Gaussians, a
+second VAE, a normalising flow.
 
     prior = find("gmm").fit(latents, components=10)
     z = prior.sample(jax.random.key(0), 64)
@@ -18,6 +19,8 @@ PRIORS = {
     "normal": "dfm.priors.gaussian:Normal",
     "gaussian": "dfm.priors.gaussian:Gaussian",
     "gmm": "dfm.priors.mixture:Mixture",
+    "two_stage": "dfm.priors.two_stage:TwoStage",
+    "flow": "dfm.priors.flow:Flow",
 }
 DEFAULT_PRIOR = "gaussian"  # of every command
 # priors that are learned and not fitted: a flow of the latents, by a run of its own

@@ -12,6 +12,7 @@ from dfm.array_files import open_npz
 from dfm.errors import UserError
 from dfm.files import write_atomically
 from dfm.priors import find
+from dfm.priors.by_class import restored
 from dfm.priors.prior import Prior
 from dfm.results import dump
 
@@ -36,7 +37,7 @@ def load(path: str | os.PathLike) -> tuple[Prior, dict[str, Any]]:
             contents = dict(file)
         family = find(str(contents.pop("prior")))
         facts = json.loads(str(contents.pop("facts")))
-        return family.from_arrays(contents), facts
+        return restored(family, contents), facts
     except FileNotFoundError:
         raise UserError(f"{path}: no such file") from None
     except (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile, UserError) as error:

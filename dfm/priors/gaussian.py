@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, ArrayLike, Float, PRNGKeyArray
 
-from dfm.priors.prior import RIDGE, Prior, checked_latents, gaussian_log_prob, location_and_scale
+from dfm.priors.prior import RIDGE, Labels, Prior, checked_latents, gaussian_log_prob, location_and_scale
 from dfm.shapes import typechecked
 
 
@@ -40,7 +40,7 @@ class Normal(Prior):
 
     @jax.jit
     @typechecked
-    def log_prob(self, z: Float[ArrayLike, "n d"]) -> Float[Array, " n"]:
+    def log_prob(self, z: Float[ArrayLike, "n d"], labels: Labels = None) -> Float[Array, " n"]:
         z = jnp.asarray(z)
         return -0.5 * (jnp.square(z).sum(1) + self.dimension * jnp.log(2 * jnp.pi))
 
@@ -79,5 +79,5 @@ class Gaussian(Prior):
 
     @jax.jit
     @typechecked
-    def log_prob(self, z: Float[ArrayLike, "n d"]) -> Float[Array, " n"]:
+    def log_prob(self, z: Float[ArrayLike, "n d"], labels: Labels = None) -> Float[Array, " n"]:
         return gaussian_log_prob(jnp.asarray(z), self.mean, self.scale_tril)

@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import Array, ArrayLike, Float, PRNGKeyArray
 
 from dfm.errors import UserError
-from dfm.priors.prior import RIDGE, Prior, Progress, checked_latents, gaussian_log_prob, location_and_scale
+from dfm.priors.prior import RIDGE, Labels, Prior, Progress, checked_latents, gaussian_log_prob, location_and_scale
 from dfm.shapes import typechecked
 
 COMPONENTS = 10
@@ -74,7 +74,7 @@ class Mixture(Prior):
 
     @jax.jit
     @typechecked
-    def log_prob(self, z: Float[ArrayLike, "n d"]) -> Float[Array, " n"]:
+    def log_prob(self, z: Float[ArrayLike, "n d"], labels: Labels = None) -> Float[Array, " n"]:
         by_component = jax.vmap(gaussian_log_prob, (None, 0, 0))(jnp.asarray(z), self.means, self.scale_trils)
         return jax.scipy.special.logsumexp(self.log_weights[:, None] + by_component, axis=0)
 

@@ -12,7 +12,7 @@ from typing import Any, ClassVar, Self
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, ArrayLike, Float, PRNGKeyArray, UInt32
+from jaxtyping import Array, ArrayLike, Float, Int, PRNGKeyArray, UInt32
 
 from dfm.errors import UserError
 
@@ -21,13 +21,25 @@ from dfm.errors import UserError
 RIDGE = 1e-6
 CHUNK = 4096
 Progress = Callable[[int, int], None]  # rounds of a fit that are done, and how many there are at most
+Labels = Int[ArrayLike, " n"] | None
 
 
 class Prior(abc.ABC):
-    """A density on latents z in R^d."""
+    """A density on latents z in R^d; p(z|y) where there are `classes`, or p(z), their mixture, without labels.
+
+    Attributes:
+        options: of `fit`, with their defaults, whose types --option of dfm.fit_prior takes.
+        is_bound: `log_prob` is a lower bound.
+    """
 
     name: ClassVar[str]
-    options: ClassVar[dict[str, Any]] = {}  # of `fit`, with their defaults, whose types --option of dfm.fit_prior takes
+    options: ClassVar[dict[str, Any]] = {}
+    is_bound: ClassVar[bool] = False
+
+    @property
+    def classes(self) -> int:
+        """Number of labels 0, 1, ... that it is conditioned on; 0: labels have no effect (see by_class.py)."""
+        return 0
 
     @property
     @abc.abstractmethod
@@ -51,7 +63,7 @@ class Prior(abc.ABC):
         """One latent; temperature as in `sample`."""
 
     @abc.abstractmethod
-    def log_prob(self, z: Float[ArrayLike, "n d"]) -> Float[Array, " n"]:
+    def log_prob(self, z: Float[ArrayLike, "n d"], labels: Labels = None) -> Float[Array, " n"]:
         """Natural logarithm of the density at each z, at temperature 1."""
 
     def moments(self) -> tuple[Float[np.ndarray, " d"], Float[np.ndarray, "d d"]] | None:
@@ -59,20 +71,26 @@ class Prior(abc.ABC):
         return None
 
     def sample(
-        self, key: PRNGKeyArray, n: int, start: int = 0, temperature: float | Array = 1.0
+        self, key: PRNGKeyArray, n: int, start: int = 0, temperature: float | Array = 1.0, labels: Labels = None
     ) -> Float[Array, "n d"]:
         """Samples start, ..., start + n - 1 of the endless list that belongs to this key.
 
-        Sample i depends on (key, i) alone, so a list can be drawn in pieces of any size, on any number of devices.
+        Sample i depends on (key, i) alone, and its label where there are some, so a list can be drawn in pieces of any
+        size, on any number of devices.
 
         Args:
             temperature: factor of the standard deviation around the mean (of the chosen component, in a mixture).
+            labels: classes of these samples; None: drawn as often as the latents had them.
         """
-        return self.sample_at(key, np.arange(n, dtype=np.uint32) + np.uint32(start), temperature)
+        return self.sample_at(key, np.arange(n, dtype=np.uint32) + np.uint32(start), temperature, labels)
 
     @jax.jit
     def sample_at(
-        self, key: PRNGKeyArray, indices: UInt32[ArrayLike, " n"], temperature: float | Array = 1.0
+        self,
+        key: PRNGKeyArray,
+        indices: UInt32[ArrayLike, " n"],
+        temperature: float | Array = 1.0,
+        labels: Labels = None,
     ) -> Float[Array, "n d"]:
         """The samples with these numbers of the list that `sample` draws from."""
         keys = jax.vmap(lambda index: jax.random.fold_in(key, index))(indices)
@@ -116,8 +134,12 @@ def gaussian_log_prob(z: Array, mean: Array, scale_tril: Array) -> Float[Array, 
     return -0.5 * jnp.square(white).sum(0) - log_volume - 0.5 * z.shape[1] * jnp.log(2 * jnp.pi)
 
 
-def mean_log_likelihood(prior: Prior, latents: Float[ArrayLike, "n d"]) -> float:
-    """Mean of log_prob over the latents, in nats a picture, computed in pieces."""
+def mean_log_likelihood(prior: Prior, latents: Float[ArrayLike, "n d"], labels: Labels = None) -> float:
+    """Mean of log_prob over the latents, in nats a picture, computed in pieces; the labels are for one with classes."""
     latents = np.asarray(latents, np.float32)
-    pieces = [np.asarray(prior.log_prob(latents[i : i + CHUNK]), np.float64) for i in range(0, len(latents), CHUNK)]
-    return float(np.mean(np.concatenate(pieces)))
+    labels = np.asarray(labels, np.int32) if prior.classes and labels is not None else None
+    pieces = [
+        prior.log_prob(latents[i : i + CHUNK], None if labels is None else labels[i : i + CHUNK])
+        for i in range(0, len(latents), CHUNK)
+    ]
+    return float(np.mean(np.concatenate([np.asarray(piece, np.float64) for piece in pieces])))

@@ -7,7 +7,6 @@ to: `samples(RunData(run), Painter(run), Outputs(folder, command, {}), prior="gm
 import dataclasses
 import math
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -70,10 +69,10 @@ def samples(
     if classes:
         labels = np.arange(count) % classes if label is None else label
         report["label"] = "columns" if label is None else label
-    latents = _drawn(data, painter, prior, count, seed, temperature, notes)
+    latents = _drawn(data, painter, prior, count, seed, temperature, notes, labels)
     images = _paint(painter, outputs, latents, notes, labels)
     columns = classes if classes and label is None else square_columns(count)
-    outputs.grid(f"samples-{Path(prior).name}", images, columns, report)
+    outputs.grid(f"samples-{prior.partition(':')[0]}", images, columns, report)
 
 
 def reconstructions(
@@ -213,7 +212,7 @@ def morphs(
     """A looping GIF through samples of the prior, or through test pictures; frames and seconds between two of them."""
     if pictures is None:
         count = count or STATIONS
-        stations = _drawn(data, painter, prior, count, seed, temperature, notes)
+        stations = _drawn(data, painter, prior, count, seed, temperature, notes, label)
         report: dict[str, Any] = {"prior": prior, "seed": seed, "temperature": temperature, "stations": count}
     else:
         stations = _latents_of_test(data, np.array(pictures), search, notes)
@@ -234,11 +233,11 @@ FIGURES: dict[str, Callable[..., None]] = {
 
 
 def _drawn(
-    data: RunData, painter: Painter, prior: str, count: int, seed: int, temperature: float, notes: Notes
+    data: RunData, painter: Painter, prior: str, count: int, seed: int, temperature: float, notes: Notes, labels: Labels
 ) -> Latents:
     """Latents of samples 0 ... count - 1."""
     fitted = stored_or_fitted(data, prior, notes.say, notes.quiet)
-    batches = painter.latent_batches(fitted, seed, 0, count, temperature)
+    batches = painter.latent_batches(fitted, seed, 0, count, temperature, labels)
     return np.concatenate([np.asarray(batch) for batch in batches])[:count]
 
 

@@ -13,11 +13,12 @@ from dfm import priors
 from dfm.errors import UserError
 from dfm.models.latent_vectors import latent_size
 from dfm.priors import files
+from dfm.priors.by_class import fit_by_class
 from dfm.priors.gaussian import Normal
 from dfm.priors.prior import Prior, mean_log_likelihood
 from dfm.progress import Progress
-from dfm.sampling.run_data import INVERSION, RunData
 from dfm.sampling.flow_priors import check_flow, load_flow
+from dfm.sampling.run_data import INVERSION, RunData
 
 if TYPE_CHECKING:
     from dfm.training.runs import Run
@@ -28,7 +29,7 @@ def prior_path(run: "Run", name: str) -> Path:
 
 
 def fit_prior(data: RunData, name: str, quiet: bool = True, **options: Any) -> tuple[Prior, dict[str, Any]]:
-    """Fits a prior to the training latents of a run; `store_prior` keeps it.
+    """Fits a prior to the training latents of a run, class by class of a conditional model; `store_prior` keeps it.
 
     Args:
         quiet: no progress bar.
@@ -43,16 +44,22 @@ def fit_prior(data: RunData, name: str, quiet: bool = True, **options: Any) -> t
         if option not in family.options:
             raise UserError(f"the prior {name} has no option {option!r}{_known(family.options)}")
     options = family.options | options
-    latents = data.training_latents
+    latents, classes = data.training_latents, run.model.classes if family is not Normal else 0
+    labels = data.train.labels if classes else None
     with Progress(None, f"fitting {name}", "round", quiet=quiet, keep=False) as progress:
-        prior = family.fit(latents, **options, progress=progress.reach)
+        if labels is None:
+            prior = family.fit(latents, **options, progress=progress.reach)
+        else:
+            prior = fit_by_class(family, latents, labels, classes, **options, progress=progress.reach)
     facts = {
         "step": int(run.step),
         "checksum": run.sha256,
         "count": len(latents),
         "dimension": prior.dimension,
         **options,
-        "train_log_likelihood": mean_log_likelihood(prior, latents),
+        "classes": classes,
+        "likelihood_is_bound": prior.is_bound,
+        "train_log_likelihood": mean_log_likelihood(prior, latents, labels),
         "test_log_likelihood": _test_log_likelihood(data, prior),
     }
     return prior, facts
@@ -94,10 +101,13 @@ def stored_or_fitted(
     options: dict[str, Any] = {}
     if path.exists():
         prior, facts = files.load(path)
-        if prior.name == name and facts.get("checksum") == run.sha256:
+        # by class, or fitted by an earlier version that did not tell classes apart
+        as_now = prior.classes == run.model.classes
+        if prior.name == name and facts.get("checksum") == run.sha256 and as_now:
             return prior
         options = {option: facts[option] for option in family.options if option in facts}
-        note(f"prior {name} belongs to another checkpoint (step {facts.get('step')}): fitting it again")
+        whose = f"belongs to another checkpoint (step {facts.get('step')})" if as_now else "does not tell classes apart"
+        note(f"prior {name} {whose}: fitting it again")
     else:
         note(f"prior {name} is not fitted yet: fitting it to the training latents of step {run.step}")
     prior, facts = fit_prior(data, name, quiet, **options)
@@ -120,4 +130,4 @@ def _test_log_likelihood(data: RunData, prior: Prior) -> float | None:
         test = data.test
     except UserError:  # a folder of pictures need not have a test split
         return None
-    return mean_log_likelihood(prior, data.encode(test))
+    return mean_log_likelihood(prior, data.encode(test), test.labels)

@@ -1,4 +1,4 @@
-"""Flows of latents, `latents:RUN` of a run of dfm.train on the data set latents:...: each belongs to its latents alone."""
+"""Flows of latents, `latents:RUN` of a run of dfm.train on such a data set: each belongs to its latents alone."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Any

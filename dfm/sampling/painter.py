@@ -49,7 +49,7 @@ def draw(
     Args:
         batch_size: pictures at once; compiled for this size only, so the last batch is padded and then cut.
         temperature: factor of the latents' deviations, see `Prior.sample`.
-        labels: classes of these samples, of a model that is conditioned on one: one for all, or one each.
+        labels: classes of these samples, of a model or a prior that is conditioned on one: one for all, or one each.
         height, width: of the pictures; None: the model's own.
         devices: None: all of this process; as many of them take part as divide the batch size.
 
@@ -59,7 +59,7 @@ def draw(
     if count < 0 or start < 0 or start + count > MAXIMUM_SAMPLES:
         raise UserError(f"samples {start} to {start + count} are outside 0 to {MAXIMUM_SAMPLES}")
     painter = Painter(run, height, width, batch_size, devices)
-    latents = painter.latent_batches(prior, seed, start, count, temperature)
+    latents = painter.latent_batches(prior, seed, start, count, temperature, labels)
     return painter.paint_batches(latents, count, painter.label_batches(labels, count))
 
 
@@ -91,14 +91,19 @@ class Painter:
         self._variables = jax.device_put(run.variables, self._everywhere)
 
     def latent_batches(
-        self, prior: Prior, seed: int, start: int, count: int, temperature: float = 1.0
+        self, prior: Prior, seed: int, start: int, count: int, temperature: float = 1.0, labels: Labels = None
     ) -> Iterator[Float[Array, "batch d"]]:
-        """Padded batches of samples start, ..., start + count - 1 of the prior's list for this seed."""
+        """Padded batches of samples start, ..., start + count - 1 of the prior's list for this seed.
+
+        The labels are for a prior that has classes; without them it draws its own.
+        """
         prior, key = jax.device_put((prior, jax.random.key(seed)), self._everywhere)
-        for first in range(0, count, self.batch_size):
+        wanted = labels if prior.classes else None
+        batches = itertools.repeat(None) if wanted is None else self._labels(wanted, count, prior.classes)
+        for first, own in zip(range(0, count, self.batch_size), batches, strict=False):
             # uint64, then wrapped: the padding of the very last batch may run past the last number
             indices = (start + first + np.arange(self.batch_size, dtype=np.uint64)).astype(np.uint32)
-            yield prior.sample_at(key, jax.device_put(indices, self._batched), temperature)
+            yield prior.sample_at(key, jax.device_put(indices, self._batched), temperature, own)
 
     def paint_batches(
         self, latents: Iterable[Array], count: int, labels: Iterable[Array | None] = itertools.repeat(None)
@@ -143,6 +148,10 @@ class Painter:
             return itertools.repeat(None)
         if labels is None:
             raise UserError(f"the model of this run is conditioned on a class: name one of 0 to {classes - 1}")
+        return self._labels(labels, count, classes)
+
+    def _labels(self, labels: Labels, count: int, classes: int) -> Iterable[Array]:
+        """Padded batches; UserError where there are others than 0 to classes - 1."""
         labels = np.broadcast_to(np.asarray(labels, np.int32), count)
         if count and not 0 <= labels.min() <= labels.max() < classes:
             raise UserError(f"the model has classes 0 to {classes - 1}, not {labels.min()} to {labels.max()}")

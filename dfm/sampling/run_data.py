@@ -28,7 +28,7 @@ def check_paints(run: "Run") -> None:
     name = run.config["dataset"]["name"]
     if names_latents(name):
         whose = name.removeprefix(PREFIX)
-        raise UserError(f"{run.workdir}: is a prior of {whose}; say --workdir={whose} --prior={run.workdir}")
+        raise UserError(f"{run.workdir}: is a prior of {whose}; say --workdir={whose} --prior={PREFIX}{run.workdir}")
 
 
 class RunData:

@@ -141,7 +141,7 @@ def ready_to_train(
     if painted != shape:
         raise UserError(f"config: the model paints {painted} (height, width, channels), the pictures are {shape}")
     objective.check_pictures(shape, examples)
-    frozen = [name for name, group in objective.groups.items() if not group.learns]
+    frozen = [name for name, group in objective.groups.items() if not (group.learns or group.fitted)]
     if frozen and not config.pretrained.path:
         named = ", ".join(frozen)
         raise UserError(f"config: {named} do not learn: without pretrained.path it would freeze random numbers")
@@ -155,7 +155,8 @@ def ready_to_train(
 def check_frozen(objective: Objective, key: jax.Array, loaded: tuple[str, ...]) -> None:
     """UserError where a group of parameters that does not learn would stay at random numbers."""
     for name in jax.eval_shape(objective.init, key):
-        if not group_of(objective, name).learns and name not in loaded:
+        group = group_of(objective, name)
+        if not (group.learns or group.fitted) and name not in loaded:
             raise UserError(
                 f"config: {name} does not learn and would stay random: pretrained.groups must have it, beside what "
                 f"they have ({', '.join(loaded)})"

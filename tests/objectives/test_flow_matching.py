@@ -9,7 +9,7 @@ import pytest
 from dfm.models.latent_flow import LatentFlow
 from dfm.objectives.flow_matching import FlowMatching
 
-STEPS, COUNT = 1_500, 4_000
+STEPS, COUNT = 800, 4_000
 MEANS, DEVIATIONS = jnp.array([[1.2, 0.6], [-1.2, -0.6]]), jnp.array([[0.2, 0.4], [0.4, 0.2]])
 
 

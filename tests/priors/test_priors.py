@@ -16,6 +16,12 @@ from dfm.priors.prior import RIDGE, mean_log_likelihood
 DIMENSION = 4
 OURS = ("normal", "gaussian", "gmm")  # whose moments and centres stand here in closed form; laws are of all PRIORS
 
+OPTIONS = {  # quick to fit; laws hold for any net
+    "gmm": {"components": 3},
+    "two_stage": {"width": 16, "steps": 300, "learning_rate": 3e-3},
+    "flow": {"couplings": 4, "width": 16, "steps": 300, "learning_rate": 3e-3},
+}
+
 
 @pytest.fixture(scope="module", autouse=True)
 def quick_compilation():
@@ -37,7 +43,7 @@ def latents():
 
 @pytest.fixture(scope="module")
 def fitted(latents):
-    return {name: find(name).fit(latents, components=3) for name in priors.PRIORS}
+    return {name: find(name).fit(latents, **OPTIONS.get(name, {})) for name in priors.PRIORS}
 
 
 def test_normal_is_the_standard_normal_density(latents):
@@ -92,11 +98,14 @@ def test_mixture_of_separate_clouds_is_likelier_than_one_gaussian(fitted, latent
 @pytest.mark.parametrize("name", priors.PRIORS)
 def test_density_integrates_to_one(name):
     latents = np.random.default_rng(2).normal(size=(100, 2)) @ np.array([[1.0, 0.4], [0, 0.5]])
-    prior = find(name).fit(latents, components=2)
-    axis = np.linspace(-8, 8, 401)
+    prior = find(name).fit(latents, **{**OPTIONS.get(name, {}), **({"components": 2} if name == "gmm" else {})})
+    axis = np.linspace(-8, 8, 201)
     grid = np.stack(np.meshgrid(axis, axis), -1).reshape(-1, 2).astype(np.float32)
     total = np.exp(np.asarray(prior.log_prob(grid), np.float64)).sum() * (axis[1] - axis[0]) ** 2
-    assert total == pytest.approx(1, abs=1e-3)
+    if prior.is_bound:  # of 64 draws: nearly tight
+        assert 0.9 < total < 1.01
+    else:
+        assert total == pytest.approx(1, abs=1e-3)
 
 
 @pytest.mark.parametrize("name", priors.PRIORS)
@@ -186,13 +195,13 @@ class TestDegenerateLatents:
         broken = latents.copy()
         broken[3, 1], broken[9, 0] = np.nan, np.inf
         with pytest.raises(UserError, match="2 of 600 latents are not finite"):
-            find(name).fit(broken)
+            find(name).fit(broken, **OPTIONS.get(name, {}))
 
-    @pytest.mark.parametrize("name", ["gaussian", "gmm"])
+    @pytest.mark.parametrize("name", [name for name in priors.PRIORS if name != "normal"])
     @pytest.mark.parametrize("count", [1, 20])
     def test_equal_latents_are_refused(self, name, count):
         with pytest.raises(UserError, match="equal"):
-            find(name).fit(np.full((count, 3), 0.1, np.float32), components=1)
+            find(name).fit(np.full((count, 3), 0.1, np.float32), **({"components": 1} if name == "gmm" else {}))
 
     @pytest.mark.parametrize("components", [0, 601])
     def test_impossible_components_are_refused(self, components, latents):

@@ -28,7 +28,8 @@ def encoder(tmp_path_factory):
 
 @pytest.mark.parametrize("name", priors.PRIORS)
 def test_fit_is_stored_with_the_step_and_likelihoods(table, name):
-    prior, facts = fit_prior(RunData(table), name, **({"seed": 1} if name == "gmm" else {}))
+    options = {"two_stage": {"steps": 40, "width": 8}, "flow": {"steps": 40, "width": 8}, "gmm": {"seed": 1}}
+    prior, facts = fit_prior(RunData(table), name, **options.get(name, {}))
     store_prior(table, prior, facts)
     stored, stored_facts = files.load(prior_path(table, name))
     assert stored.name == name and stored_facts == facts

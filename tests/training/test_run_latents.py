@@ -12,9 +12,9 @@ from run_helpers import assert_same_state, metrics_without_times, saved_state, s
 from dfm import evaluate, sample, train
 from dfm.config import config_module, resolve
 from dfm.errors import UserError
-from dfm.priors.trained import TrainedFlow
+from dfm.priors.latent_flow import LatentFlowPrior
 from dfm.sampling import RunData, draw, stored_or_fitted
-from dfm.sampling.trained_priors import load_trained_prior, prior_label
+from dfm.sampling.flow_priors import load_flow, prior_label
 from dfm.training import run_latents
 from dfm.training.runs import load_run
 
@@ -73,8 +73,8 @@ def test_a_stopped_and_resumed_prior_equals_the_uninterrupted_one_bit_for_bit(ru
 
 def test_samples_depend_on_seed_and_number_alone(runs):
     run = load_run(runs / "ae")
-    prior = stored_or_fitted(RunData(run), str(runs / "flow"))
-    assert isinstance(prior, TrainedFlow) and prior.dimension == 8 and prior.classes == 10
+    prior = stored_or_fitted(RunData(run), f"latents:{runs / 'flow'}")
+    assert isinstance(prior, LatentFlowPrior) and prior.dimension == 8 and prior.classes == 10
     whole = prior.sample(jax.random.key(3), 5)
     np.testing.assert_allclose(prior.sample(jax.random.key(3), 2, start=3), whole[3:], atol=1e-5)
     facts = json.loads((runs / "flow" / "latents.json").read_text())
@@ -88,13 +88,13 @@ def test_samples_depend_on_seed_and_number_alone(runs):
 def test_a_prior_of_other_latents_is_refused(runs, tmp_path):
     train_pictures(tmp_path / "other", seed=1)
     with pytest.raises(UserError, match="is a prior of the latents of ae at step 2, not of .*other"):
-        load_trained_prior(load_run(tmp_path / "other"), runs / "flow")
-    with pytest.raises(UserError, match="is no prior"):
-        load_trained_prior(load_run(runs / "ae"), runs / "ae")
+        load_flow(load_run(tmp_path / "other"), f"latents:{runs / 'flow'}")
+    with pytest.raises(UserError, match="is no prior of latents"):
+        load_flow(load_run(runs / "ae"), f"latents:{runs / 'ae'}")
     shutil.copytree(runs / "flow", tmp_path / "flow")
     (tmp_path / "flow" / "latents.json").unlink()
     with pytest.raises(UserError, match="latents.json is missing"):
-        load_trained_prior(load_run(runs / "ae"), tmp_path / "flow")
+        load_flow(load_run(runs / "ae"), f"latents:{tmp_path / 'flow'}")
 
 
 def test_a_prior_goes_on_with_its_latents_alone(runs, tmp_path):
@@ -120,14 +120,14 @@ def test_what_latents_cannot_be_is_refused(runs, tmp_path, settings, said):
 
 
 def test_the_commands_take_the_folder_of_a_prior(runs, tmp_path, capsys):
-    flow, where = str(runs / "flow"), [f"--workdir={runs / 'ae'}"]
+    flow, where = f"latents:{runs / 'flow'}", [f"--workdir={runs / 'ae'}"]
     assert sample.main([*where, f"--prior={flow}", "--count=4", f"--output={tmp_path}", "--quiet"]) == 0
-    assert (tmp_path / "samples-flow.png").exists()
+    assert (tmp_path / "samples-latents.png").exists()
     arguments = [f"--prior={flow}", "--metrics=fd-digits", "--reference=digits:test", "--num_samples=300", "--quiet"]
     assert evaluate.main([*where, *arguments]) == 0
     line = json.loads(capsys.readouterr().out.strip().splitlines()[-1])
-    assert line["prior"] == prior_label(flow) and line["prior"].startswith("flow@6-")
-    assert sample.main([f"--workdir={flow}", "--prior=normal", f"--output={tmp_path}"]) == 2
+    assert line["prior"] == prior_label(flow) and line["prior"].startswith("latents:flow@6-")
+    assert sample.main([f"--workdir={runs / 'flow'}", "--prior=normal", f"--output={tmp_path}"]) == 2
     assert f"say --workdir={runs / 'ae'} --prior={flow}" in capsys.readouterr().err
     assert sample.main([*where, "--prior=gausian", f"--output={tmp_path}"]) == 2
     assert "did you mean 'gaussian'" in capsys.readouterr().err

@@ -4,7 +4,8 @@ Both give the same integers; the tests compare them. A number x with n fractiona
 """
 
 import numpy as np
-from jaxtyping import Num
+
+from dfm.shapes import Num
 
 WEIGHT_BITS = 12  # fractional bits of networks' weights and biases
 WEIGHT_LIMIT = 2**16 - 1  # 16 in value: larger ones saturate

@@ -17,8 +17,6 @@ from dfm.shapes import typechecked
 
 Networks = Mapping[str, Array]
 LOG2_SCALE_RANGE = (-5.0, 5.0)  # of the Laplace distribution's scale
-BICUBIC = (-0.03515625, 0.26171875, 0.87890625, -0.10546875)  # half a step up, Keys' kernel with a = -3/4
-BILINEAR = (0.0, 0.25, 0.75, 0.0)
 
 
 def upsample(grids: Sequence[Array], taps: Array | None) -> Float[Array, "grids height width"]:

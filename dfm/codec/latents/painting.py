@@ -10,14 +10,13 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
-from jaxtyping import Int, UInt8
 
 from dfm.codec.latents import shapes
 from dfm.codec.latents.fixed_point import WEIGHT_BITS, Numbers, clip, round_shift
+from dfm.shapes import Int, UInt8
 
 FEATURE_BITS, FEATURE_LIMIT = 8, 2**15
 TAP_BITS, TAP_LIMIT = 10, 2**11  # 4 taps of 2 on features of 128: below 2^31
-BICUBIC = (-36, 268, 900, -108)  # model.BICUBIC with TAP_BITS fractional bits
 TURN_BITS, SINE_BITS = 12, 12  # entries of the table of sines a turn, and fractional bits of each
 HIDDEN_LIMIT = 2**21  # of ReLU units, 12 fractional bits
 COLOUR_BITS, COLOUR_LIMIT = 16, 2**21
@@ -87,8 +86,8 @@ def upsample(grids: Sequence[np.ndarray], taps: Int[np.ndarray, "levels 4"]) -> 
 
 
 def tap_integers(upsampling: Int[np.ndarray, "levels 4"]) -> Int[np.ndarray, "levels 4"]:
-    """Taps with TAP_BITS fractional bits, from their differences to bicubic ones with WEIGHT_BITS."""
-    return np.clip((upsampling >> (WEIGHT_BITS - TAP_BITS)) + np.array(BICUBIC), -TAP_LIMIT, TAP_LIMIT)
+    """Taps with TAP_BITS fractional bits, from those with WEIGHT_BITS."""
+    return np.clip(upsampling >> (WEIGHT_BITS - TAP_BITS), -TAP_LIMIT, TAP_LIMIT)
 
 
 class Mixing(NamedTuple):

@@ -2,14 +2,16 @@
 
 | bytes | field                                                                                                  |
 |-------|--------------------------------------------------------------------------------------------------------|
-| 1     | number of grids, 1 ... 9                                                                               |
+| 1     | number of grids, 1 ... 9, + 16 * the set of prior.py that the networks are differences from            |
 | 4     | bytes of the coarse section, little-endian, as the CRC below                                           |
 | 4     | CRC32 of the picture's shape, of the fields before, and of the coarse section                          |
 |       | coarse section: one range-coded stream of the networks, then of the coarsest grid down to grid 2       |
 | rest  | fine section: one range-coded stream of grid 1, then of grid 0                                         |
 
 A preview at 1 / 2^k of the resolution, k >= 2, needs no more than the coarse section. Streams may end in zeros, which
-say nothing: a file of few bytes and many pixels is filled up with them. All errors are UserError.
+say nothing: a file of few bytes and many latents, or of many steps to decode them one after the other, is filled up
+with them (`least_bytes`), so that the time of a decode and of a preview is in proportion to what was read. All errors
+are UserError.
 """
 
 import functools
@@ -20,14 +22,16 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-from jaxtyping import Int, UInt8
 
 from dfm.codec import container, entropy
-from dfm.codec.latents import coding, context, painting, quantization, shapes
+from dfm.codec.latents import coding, context, painting, prior, quantization, shapes
 from dfm.codec.latents.quantization import Quantized
 from dfm.codec.latents.shapes import Layout
 from dfm.errors import UserError
+from dfm.shapes import Int, UInt8
 
+MOST_STEPS = 2**20  # half a minute of one core
+FREE_STEPS, STEPS_A_BYTE = 2**16, 64
 COARSE_LEVEL = 2  # the coarse section ends behind this grid
 START = "<BI"
 START_BYTES = struct.calcsize(START) + 4  # and the checksum
@@ -72,25 +76,41 @@ def pack(content: Content) -> bytes:
         for level in levels:
             coding.encode_grid(encoder, model, level, content.grids[level], content.grids.get(level + 1))
         streams.append(encoder.finish())
-    coarse, fine = streams
-    shape = content.layout[:3]
-    size = container.shared_bytes(shape) + START_BYTES + len(coarse) + len(fine)
-    fine += bytes(max(0, container.least_bytes(shape) - size))
-    start = struct.pack(START, content.layout.grids, len(coarse))
+    layout, (coarse, fine) = content.layout, streams
+    coarse = coarse.ljust(least_bytes(layout, COARSE_LEVEL), b"\0")
+    fine = fine.ljust(least_bytes(layout) - len(coarse), b"\0")
+    start = struct.pack(START, content.layout.grids + 16 * content.networks.prior, len(coarse))
     return start + checksum(content.layout, start, coarse) + coarse + fine
+
+
+def least_bytes(layout: Layout, last_level: int = 0) -> int:
+    """Of the streams of the grids down to `last_level`."""
+    grids = layout.grid_shapes[min(last_level, layout.grids - 1) :]
+    latents = sum(rows * columns for rows, columns in grids)
+    steps = sum(shapes.sequential_steps(*shape) for shape in grids)
+    least = max(
+        -(-(latents - container.FREE_PIXELS) // container.MAX_PIXELS_PER_BYTE),
+        -(-(steps - FREE_STEPS) // STEPS_A_BYTE),
+        0,
+    )
+    if last_level:
+        return least
+    shape = layout[:3]
+    return max(least, container.least_bytes(shape) - container.shared_bytes(shape) - START_BYTES)
 
 
 def unpack(payload: bytes, shape: Shape) -> Content:
     """All of the payload."""
-    layout, *streams = _open(payload, shape)
-    return _content(layout, streams, 0)
+    layout, number, *streams = _open(payload, shape)
+    _check(sum(map(len, streams)) >= least_bytes(layout), "too few bytes for so many latents")
+    return _content(layout, number, streams, 0)
 
 
 def unpack_coarse(payload: bytes, shape: Shape, level: int) -> Content:
     """Networks and the grids down to `level` >= COARSE_LEVEL, from a payload that may end behind its coarse section."""
-    layout, coarse, _ = _open(payload, shape)
+    layout, number, coarse, _ = _open(payload, shape)
     _check(COARSE_LEVEL <= level < layout.grids, f"there is no preview at 1/{2**level} of this picture's resolution")
-    return _content(layout, [coarse], level)
+    return _content(layout, number, [coarse], level)
 
 
 def coarse_end(start: bytes) -> int:
@@ -99,10 +119,10 @@ def coarse_end(start: bytes) -> int:
     return START_BYTES + struct.unpack(START, start[: struct.calcsize(START)])[1]
 
 
-def _content(layout: Layout, streams: Sequence[bytes], last_level: int) -> Content:
-    """Networks and grids of the sections, down to `last_level`."""
+def _content(layout: Layout, number: int, streams: Sequence[bytes], last_level: int) -> Content:
+    """Networks (differences from set `number`) and grids of the sections, down to `last_level`."""
     decoders = [entropy.Decoder(stream, mirrored=False) for stream in streams]
-    networks = quantization.get(decoders[0], layout)
+    networks = quantization.get(decoders[0], layout, number)
     model = context.context(quantization.fixed_point(networks, layout))
     grids: dict[int, Grid] = {}
     bits = {}
@@ -121,10 +141,15 @@ def paint(content: Content, first: int = 0) -> UInt8[np.ndarray, "height width c
 
 
 def describe(content: Content) -> dict[str, Any]:
-    """Facts for `dfm info` of a content that was read; the parts' bytes are code lengths, and sum to the sections'."""
+    """Facts for `dfm info` of a content that was read. The bytes of header, networks and grids sum to the file's.
+
+    Those of networks and grids are code lengths; what is left of the streams, and zeros, count as header."""
+    coded = quantization.bits(content.networks, content.layout) / 8 + sum(content.grid_bits.values()) / 8
+    fixed = container.shared_bytes(content.layout[:3]) + START_BYTES
     return {
         "parameters": shapes.parameter_count(content.layout),
         "grids": [list(shape) for shape in content.layout.grid_shapes],
+        "header_bytes": round(fixed + sum(content.section_bytes) - coded, 1),
         "network_bytes": round(quantization.bits(content.networks, content.layout) / 8, 1),
         "grid_bytes": [round(content.grid_bits[level] / 8, 1) for level in range(content.layout.grids)],
         "multiplications_per_pixel": round(shapes.multiplications_per_pixel(content.layout)),
@@ -146,17 +171,21 @@ def checksum(layout: Layout, start: bytes, coarse: bytes) -> bytes:
     return zlib.crc32(said + start + coarse).to_bytes(4, "little")
 
 
-def _open(payload: bytes, shape: Shape) -> tuple[Layout, bytes, bytes]:
-    """Layout, coarse and fine section, after a check of the coarse one."""
+def _open(payload: bytes, shape: Shape) -> tuple[Layout, int, bytes, bytes]:
+    """Layout, set of networks, coarse and fine section, after a check of the coarse one."""
     end = coarse_end(payload)
     said = payload[: struct.calcsize(START)]
-    grids, most = said[0], shapes.most_grids(*shape[:2])
+    number, grids = divmod(said[0], 16)
+    most = shapes.most_grids(*shape[:2])
     _check(1 <= grids <= most, f"{grids} grids, outside 1 ... {most}")
+    _check(number <= prior.count(), f"set {number} of networks is not known: {prior.count()} are")
     layout, coarse = Layout(*shape, grids), payload[START_BYTES:end]
+    _check(layout.steps <= MOST_STEPS, f"{shape[1]} x {shape[0]} pixels take too many steps")
+    _check(len(coarse) >= least_bytes(layout, COARSE_LEVEL), "too few bytes for so many latents")
     _check(len(payload) >= end, "the file ends within its coarse section")
     found = payload[len(said) : START_BYTES]
     _check(found == checksum(layout, said, coarse), "the coarse section's checksum does not match")
-    return layout, coarse, payload[end:]
+    return layout, number, coarse, payload[end:]
 
 
 def _check(condition: bool, message: str) -> None:

@@ -1,13 +1,14 @@
 """A picture to the content of a file: fit, integers, and the weight of the rate that meets a size."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
+import jax
 import numpy as np
 
 from dfm.codec import container
-from dfm.codec.latents import fitting, flat, payload, refinement, shapes
+from dfm.codec.latents import fitting, flat, payload, prior, refinement, shapes
 from dfm.codec.latents.choices import Choice, Settings
 from dfm.codec.latents.fitting import AGAIN, DEFAULT, Fit, Progress
 from dfm.codec.latents.payload import Content
@@ -21,6 +22,7 @@ MOST_AGAIN = 6
 USUAL_SLOPE = -0.55  # of log bytes over log weight: about the root
 MOST_STEP = 8.0  # factor on the weight
 MARGIN = 0.99
+BATCH_PIXELS = 2**23  # on an accelerator: 21 pictures of 768x512
 MOST_WEIGHT_RATIO = 4.0  # between fits of which the second goes on where the first ended
 
 
@@ -32,45 +34,84 @@ class Try(NamedTuple):
 
 
 class State(NamedTuple):
-    """Where a later fit of the same picture goes on."""
+    """Where a later fit of the same picture goes on: a fit under this weight, from set `number` of prior.py."""
 
     fit: Fit
     rate_weight: float
+    number: int
 
 
-def fit_picture(
-    picture: Picture, choice: Choice, settings: Settings, state: State | None, progress: Progress | None
-) -> tuple[Content, State]:
-    """Content of a file, within `choice.target_bytes` where they are given; and a state to go on from."""
-    grids = shapes.usual_grids(*picture.shape[:2])
-    steps, seed, shrinking = settings
-    target = choice.target_bytes
-    if state is None or not 1 / MOST_WEIGHT_RATIO <= choice.rate_weight / state.rate_weight <= MOST_WEIGHT_RATIO:
+def fit_pictures(
+    pictures: Sequence[Picture],
+    choices: Sequence[Choice],
+    settings: Settings,
+    states: Sequence[State | None],
+    progress: Progress | None,
+) -> Iterator[tuple[Content, State]]:
+    """For each picture, all of one shape: content of a file, within `target_bytes` where they are given; and a state
+    to go on from.
+
+    Fits go on from their states where they are near; all others start together.
+    """
+    going_on = [
+        state is not None and 1 / MOST_WEIGHT_RATIO <= choice.rate_weight / state.rate_weight <= MOST_WEIGHT_RATIO
+        for choice, state in zip(choices, states, strict=True)
+    ]
+    fresh = [i for i, goes_on in enumerate(going_on) if not goes_on]
+    begun = dict[int, State]()
+    if fresh:
         if progress is not None:
-            progress(0, steps, np.nan)  # compiling takes seconds, in which nothing else can be said
-        control = None if target is None else _control(picture, target, choice.network_bytes)
-        fit = fitting.start(picture, grids, seed)
-        fit, weight = fitting.train(picture, fit, grids, choice.rate_weight, steps, seed, DEFAULT, progress, control)
-    else:
-        weight = choice.rate_weight
-        fit = _again(picture, state.fit, grids, weight, steps, seed, progress)
-    content = _content(picture, fit, grids, weight, shrinking)
+            progress(0, settings.steps, np.nan)  # compiling takes seconds, in which nothing else can be said
+        begun_states = _begin([pictures[i] for i in fresh], [choices[i] for i in fresh], settings, progress)
+        begun = dict(zip(fresh, begun_states, strict=True))
+    for i, (picture, choice, state) in enumerate(zip(pictures, choices, states, strict=True)):
+        if i in begun:
+            state = begun[i]
+        else:
+            assert state is not None
+            state = _again(picture, state, choice.rate_weight, settings, progress)
+        yield _within_target(picture, choice, settings, state)
+
+
+def pixels_together() -> int:
+    """Pixels that are fitted as one batch: on a CPU each picture by itself, which is as fast and ready earlier."""
+    return 1 if jax.default_backend() == "cpu" else BATCH_PIXELS
+
+
+def _begin(
+    pictures: Sequence[Picture], choices: Sequence[Choice], settings: Settings, progress: Progress | None
+) -> list[State]:
+    """Fits from the start."""
+    grids = shapes.usual_grids(*pictures[0].shape[:2])
+    numbers = [prior.nearest(choice.rate_weight) for choice in choices]
+    fits = [fitting.start(picture, grids, settings.seed, n) for picture, n in zip(pictures, numbers, strict=True)]
+    weights = [choice.rate_weight for choice in choices]
+    controls = [_control(*each) for each in zip(pictures, choices, strict=True)]
+    fits, weights = fitting.train_together(
+        pictures, fits, grids, weights, settings.steps, settings.seed, DEFAULT, progress, controls
+    )
+    return [State(*each) for each in zip(fits, weights, numbers, strict=True)]
+
+
+def _within_target(picture: Picture, choice: Choice, settings: Settings, state: State) -> tuple[Content, State]:
+    """The content of a file, after further fits at other weights where its bytes are asked for."""
+    content = _content(picture, state, settings)
+    target = choice.target_bytes
     if target is None:
-        return content, State(fit, weight)
+        return content, state
     best, tried = None, list[Try]()
     for attempt in range(MOST_AGAIN + 1):
         if attempt:
-            weight = next_weight(tried, MARGIN * target)
-            fit = _again(picture, fit, grids, weight, steps, seed, None)
-            content = _content(picture, fit, grids, weight, shrinking)
+            state = _again(picture, state, next_weight(tried, MARGIN * target), settings, None)
+            content = _content(picture, state, settings)
         size = file_bytes(content, picture)
-        tried.append(Try(weight, size))
+        tried.append(Try(state.rate_weight, size))
         if size <= target and (best is None or size > best[0]):
             best = size, content
             if size >= CLOSE_ENOUGH * target:
                 break
     # one colour always keeps the bytes: the plan has seen to that
-    return (best[1] if best else flat.flat_content(picture)), State(fit, weight)
+    return (best[1] if best else flat.flat_content(picture)), state
 
 
 def next_weight(tried: Sequence[Try], wanted_bytes: float) -> float:
@@ -93,10 +134,13 @@ def file_bytes(content: Content, picture: Picture) -> int:
     return container.shared_bytes(picture.shape) + len(payload.pack(content))
 
 
-def _control(picture: Picture, target_bytes: int, network_bytes: float) -> fitting.RateControl:
-    """Leads the rate to the target's in the middle of the fit."""
+def _control(picture: Picture, choice: Choice) -> fitting.RateControl:
+    """Leads the rate to the target's, if there is one, in the middle of the fit."""
+    if choice.target_bytes is None:
+        return lambda done, rate_weight, rate: rate_weight
     pixels = picture.shape[0] * picture.shape[1]
-    wanted = 8 * max(target_bytes - network_bytes, 0.4 * target_bytes) / pixels
+    target = choice.target_bytes
+    wanted = 8 * max(target - choice.network_bytes, 0.4 * target) / pixels
 
     def control(done: float, rate_weight: float, rate: float) -> float:
         if not CONTROLLED[0] <= done <= CONTROLLED[1]:
@@ -107,16 +151,18 @@ def _control(picture: Picture, target_bytes: int, network_bytes: float) -> fitti
     return control
 
 
-def _again(
-    picture: Picture, fit: Fit, grids: int, rate_weight: float, steps: int, seed: int, progress: Progress | None
-) -> Fit:
-    steps = max(FEWEST_STEPS, round(AGAIN_SHARE * steps))
-    fresh = fitting.from_networks(fit.latents, fit.networks)
-    return fitting.train(picture, fresh, grids, rate_weight, steps, seed, AGAIN, progress)[0]
+def _again(picture: Picture, state: State, rate_weight: float, settings: Settings, progress: Progress | None) -> State:
+    """Goes on at another weight, for fewer steps."""
+    grids = shapes.usual_grids(*picture.shape[:2])
+    steps = max(FEWEST_STEPS, round(AGAIN_SHARE * settings.steps))
+    fresh = fitting.from_networks(state.fit.latents, state.fit.networks, state.fit.base)
+    fit, _ = fitting.train(picture, fresh, grids, rate_weight, steps, settings.seed, AGAIN, progress)
+    return State(fit, rate_weight, state.number)
 
 
-def _content(picture: Picture, fit: Fit, grids: int, rate_weight: float, shrinking: int) -> Content:
-    layout = shapes.layout_of(picture.shape, grids)
-    latents = refinement.latents_vector(fit)
-    networks = refinement.quantize(refinement.Costs(picture, layout, latents, rate_weight), fit, shrinking)
+def _content(picture: Picture, state: State, settings: Settings) -> Content:
+    layout = shapes.layout_of(picture.shape)
+    latents = refinement.latents_vector(state.fit)
+    costs = refinement.Costs(picture, layout, latents, state.rate_weight)
+    networks = refinement.quantize(costs, state.fit, state.number, settings.shrinking)
     return Content(layout, networks, dict(enumerate(fitting.split(latents.astype(np.int64), layout))))

@@ -16,10 +16,15 @@ from jaxtyping import Array, ArrayLike, Float
 from dfm.codec.latents import model
 from dfm.models.fourier_kernels import cos_sin_pi
 
-POINTS = 2048  # a piece; see scripts/bench_latent_codec.py
+POINTS = 2048  # a piece on a CPU; see scripts/bench_latent_codec.py
 CONTEXT_NAMES = tuple(f"context_{kind}_{layer}" for kind in ("weights", "bias") for layer in (1, 2, 3))
 RAMP_NAMES = ("linear", "hidden_weights", "hidden_bias", "output_weights", "input_scale")
 FILTER_NAMES = ("filter_1", "filter_2", "filter_bias", "bias")
+
+
+def at_once() -> int:
+    """Points of a piece: an accelerator takes them all, as it pays by the launch."""
+    return POINTS if jax.default_backend() == "cpu" else 2**30
 
 
 # Sums over points are written as products of matrices wherever they can be: XLA adds floats in the order of the loop on
@@ -70,6 +75,7 @@ def subset(networks: model.Networks, names: tuple[str, ...]) -> dict[str, Array]
 def _in_pieces(one_piece: Callable, networks: dict, columns: tuple[Array, ...], points: int) -> Any:
     """Scan over pieces of the columns' last axis: (sum of first results, joined second results)."""
     count = columns[0].shape[-1]
+    points = min(count, points)
     pieces = -(-count // points)
     pad = pieces * points - count
     padded = [jnp.pad(column, [(0, 0)] * (column.ndim - 1) + [(0, pad)]) for column in columns]
@@ -94,7 +100,7 @@ def context_bits(networks: dict, inputs: Array, grid_scale: Array, y: Array) -> 
     """Bits of the latents y under the context model; see model.rate."""
     # the padding of the last piece weighs nothing
     columns = (inputs, grid_scale, y, jnp.ones_like(y))
-    return _in_pieces(lambda *piece: (_piece_bits(*piece), ()), networks, columns, POINTS)[0]
+    return _in_pieces(lambda *piece: (_piece_bits(*piece), ()), networks, columns, at_once())[0]
 
 
 def _context_forward(networks: dict, inputs: Array, grid_scale: Array, y: Array) -> tuple[Array, Any]:
@@ -103,7 +109,7 @@ def _context_forward(networks: dict, inputs: Array, grid_scale: Array, y: Array)
         return (value, gradients[0]), gradients[1:]
 
     columns = (inputs, grid_scale, y, jnp.ones_like(y))
-    (value, for_networks), others = _in_pieces(one_piece, networks, columns, POINTS)
+    (value, for_networks), others = _in_pieces(one_piece, networks, columns, at_once())
     return value, (for_networks, *others)
 
 
@@ -120,14 +126,14 @@ def piecewise(function: Callable[[dict, Array], Array]) -> Callable[[dict, Array
     The backward pass computes a piece anew rather than keep what it needs of it."""
 
     def forward(networks: dict, features: Array) -> tuple[Array, Any]:
-        _, y = _in_pieces(lambda networks, f: ((), function(networks, f)), networks, (features,), POINTS)
+        _, y = _in_pieces(lambda networks, f: ((), function(networks, f)), networks, (features,), at_once())
         return y, (networks, features)
 
     def one_backward(networks: dict, features: Array, cotangent: Array) -> Any:
         return jax.vjp(function, networks, features)[1](cotangent)
 
     def backward(saved: Any, cotangent: Array) -> Any:
-        return _in_pieces(one_backward, saved[0], (saved[1], cotangent), POINTS)
+        return _in_pieces(one_backward, saved[0], (saved[1], cotangent), at_once())
 
     whole = jax.custom_vjp(lambda networks, features: forward(networks, features)[0])
     whole.defvjp(forward, backward)
@@ -171,7 +177,7 @@ class _Blocks(NamedTuple):
 
 def _blocks(y: Array, target: Array) -> _Blocks:
     _, rows, columns = y.shape
-    block = max(1, min(rows, POINTS // columns))
+    block = max(1, min(rows, at_once() // columns))
     missing = -rows % block
     padded = jnp.pad(y, ((0, 0), (HALO, HALO + missing), (0, 0)), mode="edge")
     return _Blocks(padded, jnp.pad(target, ((0, 0), (0, missing), (0, 0))), rows, block)

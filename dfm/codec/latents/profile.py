@@ -62,6 +62,7 @@ class LatentsProfile:
 
     def plan(self, shape: Shape, quality: float | None, target_bytes: int | None) -> Plan:
         """Quality fixes the weight of the rate, from 2e-2 to 1e-4; bytes are found while fitting."""
+        check_steps(shape)
         if target_bytes is None:
             quality = DEFAULT_QUALITY if quality is None else quality
             if not 0 <= quality <= 100:
@@ -77,6 +78,7 @@ class LatentsProfile:
 
     def ladder(self, shape: Shape) -> list[Plan]:
         """Weights of the rate, four an octave."""
+        check_steps(shape)
         first, last = LADDER_WEIGHTS
         count = round(LADDER_STEPS_AN_OCTAVE * math.log2(first / last))
         return [self._plan(shape, first * 2.0 ** (-step / LADDER_STEPS_AN_OCTAVE)) for step in range(count + 1)]
@@ -87,22 +89,25 @@ class LatentsProfile:
     def fit(
         self, pictures: Sequence[Picture], plans: Sequence[Plan], progress: ProgressReport | None
     ) -> Iterator[Fitted]:
-        """One picture after the other; those of one size share their compiled programs."""
-        from dfm.codec.latents.picture_fit import fit_picture
+        """Pictures of one shape are one batch on an accelerator; elsewhere they share their compiled programs."""
+        from dfm.codec.latents.picture_fit import fit_pictures, pixels_together
 
-        total = len(pictures) * self.total_steps
-        for number, (picture, plan) in enumerate(zip(pictures, plans, strict=True)):
-            if (picture == picture[0, 0]).all():
-                yield self._better(number, picture, None)
-                continue
-            report = progress and _offset(progress, number * self.total_steps, total)
-            digest = hashlib.sha256(picture.tobytes()).digest()
-            state = self.latest.get(digest)
-            settings = Settings(self.total_steps, self.seed, self.shrinking)
-            content, state = fit_picture(picture, plan.choice, settings, state, report)
+        flat_ones = [number for number, picture in enumerate(pictures) if (picture == picture[0, 0]).all()]
+        for number in flat_ones:
+            yield self._better(number, pictures[number], None)
+        others = {n: pictures[n].shape for n in range(len(pictures)) if n not in flat_ones}
+        groups = _groups(others, pixels_together())
+        for done, group in enumerate(groups):
+            report = progress and _offset(progress, done * self.total_steps, len(groups) * self.total_steps)
+            chosen = [pictures[number] for number in group]
+            digests = [hashlib.sha256(picture.tobytes()).digest() for picture in chosen]
+            states = [self.latest.get(digest) for digest in digests]
             self.latest.clear()
-            self.latest[digest] = state
-            yield self._better(number, picture, content)
+            settings = Settings(self.total_steps, self.seed, self.shrinking)
+            fits = fit_pictures(chosen, [plans[number].choice for number in group], settings, states, report)
+            for number, digest, picture, (content, state) in zip(group, digests, chosen, fits, strict=True):
+                self.latest[digest] = state
+                yield self._better(number, picture, content)
 
     def _better(self, number: int, picture: Picture, content: Content | None) -> Fitted:
         """The fit, or one colour where that is no worse or nothing was fitted."""
@@ -134,6 +139,13 @@ class LatentsProfile:
         return payload.describe(content)
 
 
+def check_steps(shape: Shape) -> None:
+    """UserError for pictures that are too long and thin: latents are decoded wave after wave."""
+    if shapes.layout_of(shape).steps > payload.MOST_STEPS:
+        height, width, _ = shape
+        raise UserError(f"{width} x {height} pixels are too many steps for the profile latents; use --profile=weights")
+
+
 def usual_network_bytes(shape: Shape) -> float:
     """Of the networks of a picture of this shape: with fewer pixels to share them, a fit prunes them."""
     return NETWORK_BYTES * min(1.0, (shape[0] * shape[1] / NETWORK_PIXELS) ** NETWORK_EXPONENT)
@@ -151,6 +163,16 @@ def usual_weight(shape: Shape, target_bytes: float) -> float:
     pixels = shape[0] * shape[1]
     rate = 8 * max(target_bytes - usual_network_bytes(shape), target_bytes / 3) / pixels
     return min(max(USUAL_WEIGHT * (USUAL_RATE / rate) ** 2, LADDER_WEIGHTS[1]), LADDER_WEIGHTS[0])
+
+
+def _groups(shapes_of: dict[int, Shape], most_pixels: int) -> list[list[int]]:
+    """Numbers of pictures of one shape, and of so many pixels together; each alone where they are larger."""
+    groups: list[list[int]] = []
+    for shape in dict.fromkeys(shapes_of.values()):
+        same = [number for number, other in shapes_of.items() if other == shape]
+        most = max(1, most_pixels // (shape[0] * shape[1]))
+        groups += [same[i : i + most] for i in range(0, len(same), most)]
+    return groups
 
 
 def _error(one: Picture, other: Picture) -> float:

@@ -1,33 +1,39 @@
 """The networks as integers: which arrays share a step, what they mean in fixed point, and their code.
 
-A group of arrays shares a step 2^-a, a = 0 ... 12, and one of the static Laplace tables of dfm/codec/entropy.py.
+A group of arrays shares a step 2^-a, a = 0 ... 12, and one of the static Laplace tables of dfm/codec/entropy.py. In
+the stream a group is one bit that says whether anything but zeros follows, then its step, its table and its integers.
 """
 
+import math
 from collections.abc import Mapping
 from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Float, Int
 
 from dfm.codec import entropy
-from dfm.codec.latents import shapes
+from dfm.codec.latents import prior, shapes
 from dfm.codec.latents.fixed_point import WEIGHT_BITS, WEIGHT_LIMIT
 from dfm.codec.latents.shapes import Layout
 from dfm.errors import UserError
+from dfm.shapes import Float, Int
 
 # group: (its arrays, the usual exponent a of its step 2^-a)
 GROUPS: dict[str, tuple[tuple[str, ...], int]] = {
-    "context": (("context_weights_1", "context_weights_2", "context_weights_3"), 5),
-    "context_bias": (("context_bias_1", "context_bias_2", "context_bias_3", "grid_scale"), 5),
+    # small pictures leave the hidden layers of the context model at zero, which then cost nothing
+    "context_hidden": (("context_weights_1", "context_weights_2"), 5),
+    "context_hidden_bias": (("context_bias_1", "context_bias_2"), 5),
+    "context_output": (("context_weights_3", "context_bias_3", "grid_scale"), 5),
     "upsampling": (("upsampling",), 7),
     "bias": (("bias", "filter_bias"), 8),
     "hidden": (("hidden_weights", "hidden_bias"), 5),
     "colour": (("linear", "output_weights"), 8),
     "input_scale": (("input_scale",), 9),
     "fourier": (("single", "pair_cos", "pair_sin"), 8),
-    "filter": (("filter_1", "filter_2"), 7),
+    "filter_1": (("filter_1",), 7),
+    "filter_2": (("filter_2",), 7),
 }
 MOST_EXPONENT = WEIGHT_BITS
+ANYTHING = np.full((1, 2), entropy.TOTAL // 2 - 1.0)  # the table of one bit
 STEP_TABLE = ("laplace", 19)  # of differences from the usual exponent: a standard deviation of 1.4
 SCALE_TABLE = ("laplace", 25)  # of differences of scale indices from the group before
 FIRST_SCALE = 27
@@ -40,11 +46,12 @@ Integers = dict[str, Int[np.ndarray, "..."]]
 class Quantized(NamedTuple):
     """Exponents of the groups, and the integers of all arrays: a value is its integer times 2^-exponent.
 
-    Taps of the upsampling are differences from bicubic ones.
+    Values are differences from set `prior` of prior.py.
     """
 
     exponents: dict[str, int]
     integers: Integers
+    prior: int = prior.EMPTY
 
 
 def groups(layout: Layout) -> dict[str, tuple[str, ...]]:
@@ -70,10 +77,11 @@ def group_bits(integers: Integers, names: tuple[str, ...]) -> float:
 def fixed_point(quantized: Quantized, layout: Layout) -> Integers:
     """All arrays with WEIGHT_BITS fractional bits, within the limits that the decoder's arithmetic allows."""
     result = {}
+    known = prior.integers(layout.grids, layout.channels, quantized.prior)
     for group, names in groups(layout).items():
         for name in names:
             scaled = quantized.integers[name] << (WEIGHT_BITS - quantized.exponents[group])
-            result[name] = np.clip(scaled, -WEIGHT_LIMIT, WEIGHT_LIMIT)
+            result[name] = np.clip(known[name] + scaled, -WEIGHT_LIMIT, WEIGHT_LIMIT)
     return result
 
 
@@ -83,29 +91,35 @@ def put(encoder: entropy.Encoder, quantized: Quantized, layout: Layout) -> None:
     for group, names in groups(layout).items():
         values = np.concatenate([quantized.integers[name].ravel() for name in names])
         best = entropy.best_scale(values)
-        encoder.put([quantized.exponents[group] - GROUPS[group][1]], *STEP_TABLE)
-        encoder.put([best - scale], *SCALE_TABLE)
-        encoder.put(values, "laplace", best)
-        scale = best or scale
+        encoder.put_each(np.array([best > 0]), ANYTHING)
+        if best:
+            encoder.put([quantized.exponents[group] - GROUPS[group][1]], *STEP_TABLE)
+            encoder.put([best - scale], *SCALE_TABLE)
+            encoder.put(values, "laplace", best)
+            scale = best
 
 
-def get(decoder: entropy.Decoder, layout: Layout) -> Quantized:
-    """The networks that `put` appended; integers out of bounds raise UserError."""
+def get(decoder: entropy.Decoder, layout: Layout, number: int) -> Quantized:
+    """The networks that `put` appended, differences from set `number`; integers out of bounds raise UserError."""
     known, scale = shapes.array_shapes(layout), FIRST_SCALE
     exponents, integers = {}, {}
     for group, names in groups(layout).items():
-        exponents[group] = GROUPS[group][1] + int(decoder.get(1, *STEP_TABLE)[0])
-        if not 0 <= exponents[group] <= COARSEST.get(group, MOST_EXPONENT):
-            raise UserError("the step of a network is out of bounds")
-        best = scale + int(decoder.get(1, *SCALE_TABLE)[0])
-        if not 0 <= best < entropy.SCALES:
-            raise UserError("the table of a network is out of bounds")
-        counts = [int(np.prod(known[name])) for name in names]
-        values = decoder.get(sum(counts), "laplace", best).astype(np.int64)
-        for name, part in zip(names, np.split(values, np.cumsum(counts)[:-1]), strict=True):
-            integers[name] = part.reshape(known[name])
-        scale = best or scale
-    return Quantized(exponents, integers)
+        exponents[group] = GROUPS[group][1]
+        values = np.zeros(sum(math.prod(known[name]) for name in names), np.int64)
+        if decoder.get_each(ANYTHING)[0]:
+            exponents[group] += int(decoder.get(1, *STEP_TABLE)[0])
+            if not 0 <= exponents[group] <= COARSEST.get(group, MOST_EXPONENT):
+                raise UserError("the step of a network is out of bounds")
+            scale += int(decoder.get(1, *SCALE_TABLE)[0])
+            if not 1 <= scale < entropy.SCALES:
+                raise UserError("the table of a network is out of bounds")
+            values[:] = decoder.get(len(values), "laplace", scale)
+        first = 0
+        for name in names:
+            last = first + math.prod(known[name])
+            integers[name] = values[first:last].reshape(known[name])
+            first = last
+    return Quantized(exponents, integers, number)
 
 
 def bits(quantized: Quantized, layout: Layout) -> float:
@@ -114,8 +128,10 @@ def bits(quantized: Quantized, layout: Layout) -> float:
     for group, names in groups(layout).items():
         values = np.concatenate([quantized.integers[name].ravel() for name in names])
         best = entropy.best_scale(values)
-        total += entropy.code_length_bits([quantized.exponents[group] - GROUPS[group][1]], *STEP_TABLE)
-        total += entropy.code_length_bits([best - scale], *SCALE_TABLE)
-        total += entropy.code_length_bits(values, "laplace", best)
-        scale = best or scale
+        total += 1
+        if best:
+            total += entropy.code_length_bits([quantized.exponents[group] - GROUPS[group][1]], *STEP_TABLE)
+            total += entropy.code_length_bits([best - scale], *SCALE_TABLE)
+            total += entropy.code_length_bits(values, "laplace", best)
+            scale = best
     return total

@@ -14,12 +14,12 @@ import numpy as np
 from jaxtyping import Array, UInt8
 
 from dfm.codec import entropy
-from dfm.codec.latents import fitting, model, pieces, quantization, shapes
+from dfm.codec.latents import fitting, model, pieces, prior, quantization, shapes
 from dfm.codec.latents.fitting import Fit
 from dfm.codec.latents.quantization import GROUPS, Integers, Quantized
 from dfm.codec.latents.shapes import Layout
 
-CONTEXT_GROUPS = ("context", "context_bias")
+CONTEXT_GROUPS = ("context_hidden", "context_hidden_bias", "context_output")
 PASSES = 2
 
 
@@ -59,30 +59,33 @@ class Costs:
 
 def dequantized(quantized: Quantized, layout: Layout) -> dict[str, np.ndarray]:
     """float32 networks, as model.py takes them."""
-    arrays = {}
+    arrays = prior.values(layout.grids, layout.channels, quantized.prior)
     for group, names in quantization.groups(layout).items():
         for name in names:
-            arrays[name] = (quantized.integers[name] * 2.0 ** -quantized.exponents[group]).astype(np.float32)
-    if "upsampling" in arrays:
-        arrays["upsampling"] = arrays["upsampling"] + np.array(model.BICUBIC, np.float32)
+            scaled = quantized.integers[name] * 2.0 ** -quantized.exponents[group]
+            arrays[name] = (arrays[name] + scaled).astype(np.float32)
     return arrays
 
 
-def quantize(costs: Costs, fit: Fit, rounds: int = 0) -> Quantized:
-    """Integer networks of a fit: a step for each group, then `rounds` passes that move single integers towards 0."""
+def quantize(costs: Costs, fit: Fit, number: int = prior.EMPTY, rounds: int = 0) -> Quantized:
+    """Integer networks of a fit, as differences from set `number` of prior.py: a step for each group, then `rounds`
+    passes that move single integers towards 0.
+
+    Small pictures, whose networks weigh most, always get one pass: it takes a fraction of a second there."""
     layout = costs.layout
-    arrays = {name: np.asarray(fitting.coded(fit.networks, name), np.float64) for name in fit.networks}
+    base = prior.values(layout.grids, layout.channels, number)
+    arrays = {name: np.asarray(array, np.float64) - base[name] for name, array in fit.networks.items()}
     present = quantization.groups(layout)
     exponents = {group: GROUPS[group][1] for group in present}
     integers: Integers = {}
     for group, names in present.items():
         integers |= quantization.quantize_group(arrays, names, exponents[group])
-    floats = dequantized(Quantized(exponents, integers), layout)
+    floats = dequantized(Quantized(exponents, integers, number), layout)
 
     def cost(group: str, exponent: int) -> tuple[float, Integers, dict]:
         names = present[group]
         tried = quantization.quantize_group(arrays, names, exponent)
-        part = Quantized(exponents | {group: exponent}, integers | tried)
+        part = Quantized(exponents | {group: exponent}, integers | tried, number)
         networks = floats | {name: dequantized(part, layout)[name] for name in names}
         return costs.of_group(group, networks) + costs.bit * quantization.group_bits(tried, names), tried, networks
 
@@ -92,8 +95,8 @@ def quantize(costs: Costs, fit: Fit, rounds: int = 0) -> Quantized:
             exponents[group] = _descend(lambda exponent: cost(group, exponent)[0], exponents[group], finest)  # noqa: B023
             _, tried, floats = cost(group, exponents[group])
             integers |= tried
-    quantized = Quantized(exponents, integers)
-    for _ in range(rounds):
+    quantized = Quantized(exponents, integers, number)
+    for _ in range(max(rounds, layout.height * layout.width <= fitting.SMALL_PIXELS)):
         quantized = shrink(costs, quantized)
     return quantized
 
@@ -129,7 +132,7 @@ def shrink(costs: Costs, quantized: Quantized) -> Quantized:
                     integers[name][place], now = nearer, tried
                 else:
                     networks[name][place] += np.sign(value) * step
-    return Quantized(quantized.exponents, integers)
+    return Quantized(quantized.exponents, integers, quantized.prior)
 
 
 def latents_vector(fit: Fit) -> np.ndarray:

@@ -92,7 +92,9 @@ def test_latents_stay_where_the_hard_part_finds_them(picture):
     fit, _ = fitting.train(picture, fitting.start(picture, grids, 0), grids, 1e-3, 50, 0)
     before = np.array(fit.latents)
     hard = fitting.AGAIN._replace(hard_fraction=1.0)
-    after, _ = fitting.train(picture, fitting.from_networks(fit.latents, fit.networks), grids, 1e-3, 50, 0, hard)
+    after, _ = fitting.train(
+        picture, fitting.from_networks(fit.latents, fit.networks, fit.base), grids, 1e-3, 50, 0, hard
+    )
     np.testing.assert_array_equal(before, np.array(after.latents))
 
 
