@@ -20,6 +20,7 @@ from dfm.training.checkpoints import Checkpoints
 from dfm.training.metric_log import MetricLog, NotFinite
 from dfm.training.previews import Previews
 from dfm.training.progress import TrainingProgress
+from dfm.training.run_latents import RunLatents, write_facts
 from dfm.training.setting_up import LPIPS_FILE, Training, build, start_from_pictures, start_from_pretrained
 from dfm.training.sharding import on_each_device, place_batch
 from dfm.training.state import TrainState
@@ -208,6 +209,8 @@ def announce(training: Training, state: TrainState) -> None:
     shape = training.batches.picture_shape
     facts = {"parameters": counts, "examples": examples, "picture_shape": shape, "data": training.fingerprint}
     run_folder.write_folder(training.workdir, config, step, facts)
+    if isinstance(training.batches.dataset, RunLatents):
+        write_facts(training.workdir, training.batches.dataset)
     print(dump(config.to_dict(), indent=2))
     for note in training.batches.dataset.notes:
         print(f"note: {note}")
