@@ -12,7 +12,7 @@ from pathlib import Path
 from dfm import registry, results
 from dfm.codec.bench.codecs import COIN_STEPS, DFM_CODECS, known_codecs, make_codecs
 from dfm.codec.bench.plot import numbers, plot
-from dfm.codec.bench.rate_distortion import PROTOCOLS, run
+from dfm.codec.bench.rate_distortion import KODAK_8, PROTOCOLS, run
 from dfm.command_line import Parser
 from dfm.errors import UserError
 from dfm.files import check_writable, refuse_same_file
@@ -40,7 +40,7 @@ def add_arguments(parser: Parser) -> None:
         choices=PROTOCOLS,
         help="; ".join(f"{name}: {text}" for name, text in PROTOCOLS.items()),
     )
-    parser.add_argument("--rates", default=",".join(map(str, RATES)), help="bits per pixel for our codecs and coin")
+    parser.add_argument("--rates", default=",".join(map(str, RATES)), help="bits per pixel for dfm-weights and coin")
     parser.add_argument("--effort", type=int, default=3, help="effort of our codecs, 1 to 9")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--pictures", metavar="NAME,NAME", help="only these of the folder")
@@ -54,10 +54,7 @@ def add_arguments(parser: Parser) -> None:
     parser.add_argument("--json", action="store_true", help="print the summary without its rows as one JSON object")
     parser.meanings = {
         "effort": ("--codecs with dfm-latents or dfm-weights", lambda args: set(DFM_CODECS) & set(_words(args.codecs))),
-        "rates": (
-            "--codecs with dfm-latents, dfm-weights or coin",
-            lambda args: {*DFM_CODECS, "coin"} & set(_words(args.codecs)),
-        ),
+        "rates": ("--codecs with dfm-weights or coin", lambda args: {"dfm-weights", "coin"} & set(_words(args.codecs))),
         "seed": (
             "--codecs with dfm-latents, dfm-weights or coin",
             lambda args: {*DFM_CODECS, "coin"} & set(_words(args.codecs)),
@@ -147,6 +144,8 @@ def load_pictures(folder, protocol: str, names: Sequence[str] | None = None) -> 
         raise UserError(f"{folder}: holds no pictures ({', '.join(PICTURE_SUFFIXES)})")
     stems = [path.stem for path in paths]
     by_name = {path.stem if stems.count(path.stem) == 1 else path.name: path for path in paths}
+    if names is None and protocol == "kodak-8":
+        names = KODAK_8
     if names is not None:
         by_name = {name: registry.find("picture", name, by_name) for name in names}
     pictures = [(name, load_picture(path)) for name, path in by_name.items()]
@@ -158,7 +157,9 @@ def load_pictures(folder, protocol: str, names: Sequence[str] | None = None) -> 
                 f"{by_name[name]}: not one of the 24 Kodak pictures (kodim01 ... kodim24, 768x512), "
                 f"which protocol {protocol} is about; protocol as-is takes any"
             )
-    return pictures if protocol == "kodak" else [(name, central_crop(image, 256)) for name, image in pictures]
+    if protocol != "kodak-256":
+        return pictures
+    return [(name, central_crop(image, 256)) for name, image in pictures]
 
 
 def _picture_paths(folder: Path) -> list[Path]:
