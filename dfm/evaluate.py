@@ -20,6 +20,7 @@ EXAMPLES = """metrics on samples (against --reference, but for is):
   fid, fid_infinity, kid, is, precision_recall, density_coverage, mmd, mind    features of FID's Inception
   fd-digits, kd-digits, precision_recall-digits, ...; -mnist; -lpips           features of other networks
 metrics on a model:
+  elbo, iwae; both: likelihood                         nats a picture of --reference, bits/dim over 256 levels; of a VAE
   psnr, ssim, ms_ssim, lpips, rfid, rfd-digits, ...   reconstructions of --reference; the first five: reconstruction
   memorisation, latents, smoothness; all: diagnostics  nearest training pictures; latents against the prior; the
                                                        stretch of the decoder (local Lipschitz constant)
@@ -45,6 +46,7 @@ MEANINGS: Meanings = {
     "repeats": OF_A_RUN,
     "temperature": OF_A_RUN,
     "invert_steps": OF_A_RUN,
+    "importance_samples": OF_A_RUN,
     "num_samples": ("samples (--workdir, --samples)", lambda args: args.workdir or args.samples),
     "seed": OF_EVALUATIONS,
     "reference": OF_EVALUATIONS,
@@ -141,6 +143,7 @@ def _prepared(args: argparse.Namespace, options: "Options") -> "Evaluation":
         repeats=args.repeats,
         temperature=args.temperature,
         invert_steps=args.invert_steps,
+        importance_samples=args.importance_samples,
         options=options,
     )
 
@@ -189,6 +192,7 @@ def _parser() -> Parser:
     group.add_argument("--repeats", type=int, default=1, metavar="R", help="seeds N, N+1, ...: mean and spread")
     group.add_argument("--temperature", type=float, default=1.0, metavar="T", help="factor of the latents' deviations")
     group.add_argument("--invert_steps", type=int, default=300, metavar="N", help="for pictures outside of a table")
+    group.add_argument("--importance_samples", type=int, default=50, metavar="K", help="of iwae; default 50")
 
     group = parser.add_argument_group("weights (never downloaded)", f"FID's: {INCEPTION_SOURCE}.")
     group.add_argument("--inception_weights", metavar="FILE", help="default $DFM_INCEPTION_WEIGHTS")
@@ -206,8 +210,8 @@ def _parser() -> Parser:
 
 def _check(args: argparse.Namespace) -> None:
     """What argparse cannot say, before anything is loaded."""
-    least_values = {"num_samples": 1, "num_references": 1, "size": 1, "batch_size": 1, "repeats": 1, "invert_steps": 0}
-    for name, least in least_values.items():
+    positive = ("num_samples", "num_references", "size", "batch_size", "repeats", "importance_samples")
+    for name, least in {**dict.fromkeys(positive, 1), "invert_steps": 0}.items():
         value = getattr(args, name)
         if value is not None and value < least:
             raise UserError(f"--{name} must be at least {least}, not {value}")

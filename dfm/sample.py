@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from dfm.command_line import Meaning, Meanings, Parser, check_seed, checkpoint, run_command, say
 from dfm.errors import UserError
-from dfm.priors import CODES, DEFAULT_PRIOR, LEARNED, PRIORS
+from dfm.priors import DEFAULT_PRIOR, LEARNED, PRIORS
 from dfm.priors import check as check_prior_name
 from dfm.registry import nearest
 
@@ -161,7 +161,6 @@ def _parser() -> Parser:
     group = parser.add_argument_group("samples, morph")
     group.add_argument(
         "--prior",
-        type=_prior,
         default=DEFAULT_PRIOR,
         metavar="PRIOR",
         help=f"{', '.join(PRIORS)}, fitted when needed; {', '.join(LEARNED)}, learned; default {DEFAULT_PRIOR}",
@@ -233,6 +232,7 @@ def _check(args: argparse.Namespace) -> None:
     if args.steps < 0:
         raise UserError(f"--steps must be at least 0, not {args.steps}")
     check_seed(args.seed)
+    check_prior_name(args.prior)
     for name, least in (("temperature", 0.0), ("span", 0.0), ("seconds", 0.01)):
         value = getattr(args, name)
         if not least <= value < math.inf:
@@ -241,10 +241,9 @@ def _check(args: argparse.Namespace) -> None:
 
 def _check_class(label: int | None, run: "Run", prior: str) -> None:
     """A model without classes has none to choose from, unless its prior has; but a run of one class paints that."""
-    from dfm.sampling.learned_priors import classes_of_codes
+    from dfm.sampling.learned_priors import classes_of
 
-    classes = run.model.classes or (classes_of_codes(prior) if prior.startswith(CODES) else 0)
-    if not classes and label not in (None, run.config["dataset"]["label"]):
+    if not (run.model.classes or classes_of(prior)) and label not in (None, run.config["dataset"]["label"]):
         raise UserError(
             f"the model {run.config['model']['name']!r} has no classes to choose from: train on one class alone "
             f"(--config.dataset.label={label})"
@@ -267,14 +266,6 @@ def picture_size(text: str | None, run: "Run") -> tuple[int, int]:
 
 def _whats(text: str) -> tuple[str, ...]:
     return _known(text, WHATS)
-
-
-def _prior(text: str) -> str:
-    try:
-        check_prior_name(text)
-    except UserError as error:
-        raise argparse.ArgumentTypeError(str(error)) from None
-    return text
 
 
 def _paths(text: str) -> tuple[str, ...]:

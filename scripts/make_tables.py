@@ -18,6 +18,7 @@ from pathlib import Path
 
 from tables.autoencoder import AUTOENCODER
 from tables.codec import CODEC
+from tables.family import FAMILY
 from tables.generation import GENERATION
 from tables.headline import headline
 from tables.lines import RESULTS
@@ -27,7 +28,8 @@ from dfm.registry import find
 
 ROOT = Path(__file__).resolve().parents[1]
 MARKED = re.compile(r"(<!-- table (\w+) -->\n).*?(<!-- /table -->)", re.DOTALL)
-TABLES: dict[str, Callable[[], str]] = {made.__name__: made for made in (headline, *CODEC, *GENERATION, *AUTOENCODER)}
+MADE = (headline, *CODEC, *GENERATION, *FAMILY, *AUTOENCODER)
+TABLES: dict[str, Callable[[], str]] = {made.__name__: made for made in MADE}
 
 
 def main() -> int:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from dfm.errors import UserError
 from dfm.evaluation.evaluation import Evaluation, Sampler
 from dfm.evaluation.given import Given, as_source, check_count
+from dfm.evaluation.likelihood_metrics import why_no_likelihood
 from dfm.evaluation.measure import Measured, measure
 from dfm.evaluation.metric import RECONSTRUCTIONS
 from dfm.evaluation.models import open_autoencoder, open_run
@@ -41,6 +42,7 @@ from dfm.priors import DEFAULT_PRIOR
 from dfm.progress import Progress
 from dfm.results import provenance
 from dfm.sampling.fitted_priors import check_prior, stored_or_fitted
+from dfm.sampling.flow_priors import prior_label
 
 if TYPE_CHECKING:
     from dfm.priors.prior import Prior
@@ -48,6 +50,7 @@ if TYPE_CHECKING:
     from dfm.training.runs import Run
 
 DEFAULT_COUNT = 10_000
+IMPORTANCE_SAMPLES = 50
 Metrics = str | Sequence[str]
 
 
@@ -159,21 +162,25 @@ def prepare_run(
     repeats: int = 1,
     temperature: float = 1.0,
     invert_steps: int = 300,
+    importance_samples: int = IMPORTANCE_SAMPLES,
     options: Options | None = None,
 ) -> Evaluation:
     """See `evaluate_run`.
 
     Args:
         run: opened, or its folder, whose checkpoint `which` is opened: "latest", "best" or a step.
-        priors: names of `dfm.priors.PRIORS`; fitted to the training's latents where they are not yet.
+        priors: names of `dfm.priors.PRIORS`, fitted to the training's latents where they are not yet; or of
+            `dfm.priors.LEARNED`.
         num_samples: of each prior and seed; None: what the protocol says, or 10,000.
         seed: sample i depends on it and on i alone.
         repeats: seeds `seed`, `seed` + 1, ...: mean and spread over them.
         temperature: factor of the latents' deviations.
         invert_steps: for reconstructions of pictures that have no latents in a table.
+        importance_samples: k of the bound `iwae`.
     """
     options = options or Options()
     check_count("repeats", repeats)
+    check_count("importance_samples", importance_samples)
     protocol = protocol_of(options)
     data = open_run(run, which, options.data_dir)
     count = fixed_count("samples", num_samples, protocol.samples, options) or DEFAULT_COUNT
@@ -191,6 +198,7 @@ def prepare_run(
         options,
         seeds=range(seed, seed + repeats),
         invert_steps=invert_steps,
+        importance_samples=importance_samples,
         folder=Path(data.run.workdir) / "evaluation",
     )
 
@@ -248,6 +256,7 @@ def _prepared(
         probe.shape,
         options.weights,
         latents=data is None or data.training_has_latents,
+        why_no_likelihood=None if data is None else why_no_likelihood(data.run),
         why_no_reconstructions=_why_no_reconstructions(requests, data, reference),
     )
     plan = make_plan(requests, resources)
@@ -298,4 +307,4 @@ def _run_sampler(
     def sources(seed: int) -> Source:
         return changed_samples(SampleSource(data, prior, seed, count, temperature, label), protocol)
 
-    return Sampler(sources, name, prior, temperature)
+    return Sampler(sources, prior_label(name), prior, temperature)

@@ -62,6 +62,7 @@ class Evaluation:
     quiet: bool = True  # no progress bars
     note: Callable[[str], None] = lambda line: None
     invert_steps: int = 300
+    importance_samples: int = 1
     folder: Path | None = None
     _references: dict[str, Measured] = field(default_factory=dict)
     _extractors: dict[str, Extractor] = field(default_factory=dict)
@@ -105,8 +106,7 @@ class Evaluation:
             if request.network is not None or sampler.sources is None:
                 continue
             begin, sources = time.perf_counter(), [sampler.sources(seed) for seed in self.seeds]
-            originals = self.reference if request.entry.reference else None
-            assert not isinstance(originals, Statistics)
+            originals = self._pictures_of_reference() if request.entry.reference else None
             shown = [*sources, *([originals] if originals else [])]
             facts = self._sampler_facts(sampler) | {
                 "samples": {"id": sources[0].id, "count": sources[0].count, "sha256": None},
@@ -131,12 +131,20 @@ class Evaluation:
                 prior=sampler.prior() if entry.prior and sampler.prior else None,
                 prior_name=sampler.prior_name,
                 samples=sampler.sources(seed) if entry.draws and sampler.sources else None,
+                originals=self._pictures_of_reference() if entry.reference else None,
+                draws=self.importance_samples,
                 folder=self.folder,
                 note=self.note,
             )
             whose = sampler if entry.prior else Sampler()
             facts = self._sampler_facts(whose) | {"seeds": [seed], "warnings": list(self.warnings)}
+            if inputs.originals is not None:
+                facts["reference"] = _described(inputs.originals)
             yield from self._lines(request, [inputs], facts, begin)
+
+    def _pictures_of_reference(self) -> Source | None:
+        assert not isinstance(self.reference, Statistics)  # the plan saw to it
+        return self.reference
 
     def _reconstruction_lines(self) -> Iterator[Line]:
         """PSNR and its kin, and the distance of reconstructions: the floor under the distance of samples."""

@@ -63,7 +63,8 @@ class Inputs:
         data, prior: the model with its pictures and latents; the density that its latents are drawn from.
         samples: the pictures themselves, for a metric on samples without features; drawn from the model, for one of
             the model that wants some.
-        originals: pictures of the reference, for a metric on samples without features.
+        originals: pictures of the reference, for a metric on samples without features or on the model.
+        draws: of latents a picture, for importance-weighted bounds.
         folder: for pictures that belong to a result; None: nowhere.
     """
 
@@ -78,6 +79,7 @@ class Inputs:
     prior_name: str | None = None
     samples: Source | None = None
     originals: Source | None = None
+    draws: int = 1
     folder: Path | None = None
     note: Callable[[str], None] = lambda line: None
 
@@ -100,6 +102,7 @@ class Metric:
         prior: depends on the prior; without it one line serves all priors.
         draws: needs samples of the model.
         latents: needs latents of the training pictures.
+        likelihood: needs a model that was trained for a bound on log p(x).
     """
 
     compute: Callable[[Inputs], dict[str, Value]]
@@ -116,3 +119,4 @@ class Metric:
     prior: bool = False
     draws: bool = False
     latents: bool = False
+    likelihood: bool = False

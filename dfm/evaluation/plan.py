@@ -21,6 +21,7 @@ class Resources:
         count: of the samples, 0 without any.
         shape: of samples or reconstructions.
         latents: whether the pictures of the model's training have latents.
+        why_no_likelihood: of a model that bounds no log p(x).
         why_no_reconstructions: of the reference, where the model is beside it and cannot make them.
     """
 
@@ -31,6 +32,7 @@ class Resources:
     shape: Shape
     files: WeightFiles = field(default_factory=WeightFiles)
     latents: bool = True
+    why_no_likelihood: str | None = None
     why_no_reconstructions: str | None = None
 
 
@@ -97,6 +99,8 @@ class _Planner:
             return "an autoencoder alone makes reconstructions and no samples"
         if entry.latents and not resources.latents:
             return "the pictures of this training have no latents (no encoder, no table)"
+        if entry.likelihood and resources.why_no_likelihood:
+            return resources.why_no_likelihood
         return resources.why_no_reconstructions if entry.of == RECONSTRUCTIONS else None
 
     def _reference(self, request: Request) -> str | None:

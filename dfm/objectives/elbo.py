@@ -28,7 +28,8 @@ class Elbo(PerExample):
 
     Attributes:
         model: a Gaussian bottleneck, or anything whose `encode` has a `kl`.
-        likelihood: "gaussian" (squared error), "laplace" (absolute error) or "bernoulli" (cross entropy of logits).
+        likelihood: "gaussian" (squared error), "laplace" (absolute error), "bernoulli" (cross entropy of logits) or
+            "discretised_gaussian" (the mass on each of 256 levels: what bits/dim of 8-bit pictures means).
         sigma: of p(x|z): "fixed" at `sigma_value`; one "learned" number; or "optimal", the batch's root mean squared
             error itself (Rybkin et al. 2021), without a parameter. The lecture's C is 1 / (2 sigma_value^2).
         beta: weight of the KL (Higgins et al. 2017). A regulariser beta sum(mu^2 + sigma^2 - log sigma^2 - 1) lacks the
@@ -37,7 +38,7 @@ class Elbo(PerExample):
     """
 
     model: Any
-    likelihood: Literal["gaussian", "laplace", "bernoulli"] = "gaussian"
+    likelihood: Literal["gaussian", "laplace", "bernoulli", "discretised_gaussian"] = "gaussian"
     sigma: Literal["fixed", "learned", "optimal"] = "fixed"
     sigma_value: float = 1.0
     beta: float = 1.0

@@ -6,6 +6,7 @@
 
 import math
 from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -107,7 +108,7 @@ def optimal_log_sigma(predicted: Images, images: Images) -> Float[Array, ""]:
     return jnp.maximum(0.5 * jnp.log(mean + 1e-20), SMALLEST_LOG_SIGMA)
 
 
-def bits_per_dim(nats: Array, shape: tuple[int, ...]) -> Array:
+def bits_per_dim(nats: Any, shape: tuple[int, ...]) -> Any:
     """nats / (D log 2) for an example of this shape."""
     return nats / (math.prod(shape) * math.log(2.0))
 
@@ -122,4 +123,5 @@ LIKELIHOODS: dict[str, Callable[[Array, Array, Array], Array]] = {
     "gaussian": gaussian_nats,
     "laplace": laplace_nats,
     "bernoulli": bernoulli_nats,
+    "discretised_gaussian": discretised_gaussian_nats,
 }

@@ -75,7 +75,7 @@ def samples(
     latents = _drawn(painter, fitted, count, seed, temperature, labels)
     images = _paint(painter, outputs, latents, notes, labels)
     columns = classes if classes and label is None else square_columns(count)
-    outputs.grid(f"samples-{fitted.name}", images, columns, report)
+    outputs.grid(f"samples-{prior.partition(':')[0]}", images, columns, report)
 
 
 def reconstructions(

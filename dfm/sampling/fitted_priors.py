@@ -87,14 +87,14 @@ def check_prior(data: RunData, name: str) -> None:
 def stored_or_fitted(
     data: RunData, name: str, note: Callable[[str], None] = lambda line: None, quiet: bool = True
 ) -> Prior:
-    """The stored prior of this checkpoint; fitted first, and said so in a note, where there is none; or a learned one.
+    """The stored prior of this checkpoint; fitted first, and said so in a note, where there is none. Or a learned one.
 
     The file is a convenience: of a run that cannot be written to, the prior is fitted again each time.
     """
+    check_prior(data, name)
     if priors.is_learned(name):
         return learned_prior(data, name)
     run, family = data.run, priors.find(name)
-    check_prior(data, name)
     if family is Normal:
         return Normal(latent_size(run.model))  # nothing to fit
     path = prior_path(run, name)

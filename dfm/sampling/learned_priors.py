@@ -1,4 +1,4 @@
-"""The priors that a run has learned: its VAE's own (`vamp`), or that of another run over its codes (`codes:RUN`)."""
+"""Priors that are learned: with their VAE (`vamp`), or by runs over codes (`codes:RUN`) or latents (`latents:RUN`)."""
 
 from typing import TYPE_CHECKING, Any
 
@@ -6,10 +6,11 @@ import jax.numpy as jnp
 
 from dfm.errors import UserError
 from dfm.models.latent_vectors import flatten
-from dfm.priors import CODES, VAMP
+from dfm.priors import CODES, LATENTS, VAMP
 from dfm.priors.by_class import class_log_weights
 from dfm.priors.learned import OverCodes, Vamp
 from dfm.priors.prior import Prior
+from dfm.sampling.flow_priors import check_flow, load_flow
 from dfm.training.codes import CODES_OF, MODEL, check_quantizes
 from dfm.training.run_folder import read_config, read_facts
 from dfm.training.runs import load_run
@@ -25,6 +26,9 @@ def check_learned(run: "Run", name: str) -> None:
         if getattr(run.model, "prior", None) != VAMP:
             raise UserError(f"{run.workdir}: its model has learned no VampPrior (model.prior={VAMP})")
         return
+    if name.startswith(LATENTS):
+        check_flow(run, name)
+        return
     workdir = name.removeprefix(CODES)
     check_quantizes(run)
     if read_config(workdir).model.name != MODEL:
@@ -34,9 +38,10 @@ def check_learned(run: "Run", name: str) -> None:
         raise UserError(f"{workdir}: was trained on the codes of {why} step {run.step} of {run.workdir}")
 
 
-def classes_of_codes(name: str) -> int:
-    """Number of classes that a prior codes:RUN is told."""
-    return read_config(name.removeprefix(CODES)).model.get("classes", 0)
+def classes_of(name: str) -> int:
+    """Number of classes that a prior codes:RUN or latents:RUN is told; 0 for others."""
+    _, colon, workdir = name.partition(":")
+    return read_config(workdir).model.get("classes", 0) if colon else 0
 
 
 def learned_prior(data: "RunData", name: str) -> Prior:
@@ -46,6 +51,8 @@ def learned_prior(data: "RunData", name: str) -> Prior:
         UserError: this run has no such prior.
     """
     run = data.run
+    if name.startswith(LATENTS):
+        return load_flow(run, name)
     check_learned(run, name)
     if name == VAMP:
         components: Any = run.model.apply(run.variables, method="prior_components")

@@ -1,0 +1,1 @@
+"""What scripts/table_autoencoders.py is made of: rows, training and measurement, jobs, pictures."""

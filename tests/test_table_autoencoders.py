@@ -1,0 +1,82 @@
+"""The table of generators: two tiny rows are trained, measured, found again and drawn; a row that fails says so."""
+
+import runpy
+import sys
+from pathlib import Path
+
+import pytest
+
+from dfm.results import read_lines
+
+SCRIPTS = Path(__file__).parents[1] / "scripts"
+
+
+@pytest.fixture(autouse=True)
+def _script_folder(monkeypatch):
+    monkeypatch.syspath_prepend(str(SCRIPTS))
+
+
+@pytest.fixture
+def script(monkeypatch, tmp_path):
+    """The script on the digits with a budget of a few steps, in this process."""
+    from family import measure, rows
+
+    monkeypatch.setitem(rows.BUDGETS["quick"], "digits", 3e8)
+    monkeypatch.setattr(measure, "IMPORTANCE_SAMPLES", {"quick": 2})
+
+    def run(*arguments: str) -> int:
+        words = ["--dataset=digits", "--budget=quick", f"--workdir={tmp_path}", f"--output={tmp_path / 'rows.jsonl'}"]
+        monkeypatch.setattr(sys, "argv", ["table_autoencoders.py", *words, *arguments])
+        with pytest.raises(SystemExit) as end:
+            runpy.run_path(str(SCRIPTS / "table_autoencoders.py"), run_name="__main__")
+        return end.value.code or 0
+
+    return run
+
+
+def test_two_rows_are_measured_once_and_drawn(script, tmp_path, capsys):
+    assert script("--task=reference:main") == script("--task=ae:main") == script("--task=vae:main") == 0
+    ae, vae = (line["metrics"] for line in read_lines(tmp_path / "rows.jsonl"))
+    assert set(ae["by_prior"]) >= {"normal", "gaussian", "gmm"}
+    assert ae["operations"] <= 3e8 < ae["operations"] + 1.5 * ae["operations_a_step"]
+    assert ae["psnr"] > 8 and "likelihood" not in ae
+    bounds = vae["likelihood"]
+    assert bounds["elbo_nats"] == pytest.approx(-bounds["distortion_nats"] - bounds["rate_nats"])
+    assert 0 < bounds["elbo_bits_per_dim"] < 9
+
+    assert script("--rows=ae,vae") == 0  # neither is made again: no process is started
+    assert len(read_lines(tmp_path / "rows.jsonl")) == 2
+    assert "table_autoencoders_digits.png: ae, vae" in capsys.readouterr().out
+    assert (tmp_path / "table_autoencoders_digits.png").stat().st_size < 2**20
+
+
+def test_diverged_rows_say_so_and_stay(script, tmp_path, monkeypatch):
+    from family import rows
+
+    broken = rows.Row("autoencoders.py:ae,dataset={dataset}", {"optimizer.learning_rate": 1e30})
+    monkeypatch.setitem(rows.ROWS, "ae", broken)
+    assert script("--task=reference:main") == script("--task=ae:main") == 0
+    (line,) = read_lines(tmp_path / "rows.jsonl")
+    assert "training stopped" in line["metrics"]["failed"]
+    assert line["metrics"]["diverged"]
+    assert script("--rows=ae") == 0 and len(read_lines(tmp_path / "rows.jsonl")) == 1
+
+
+def test_rows_that_are_unknown_are_one_line(script, capsys):
+    assert script("--rows=vea") == 2
+    assert "did you mean" in capsys.readouterr().err
+
+
+def test_task_that_fails_says_why_and_the_rest_go_on(tmp_path):
+    from family.jobs import Task, run_tasks
+
+    tasks = [Task("nonsense:main", tmp_path / "log.txt")]
+    failed = run_tasks(tasks, ["--dataset=digits", f"--workdir={tmp_path}", f"--output={tmp_path / 'rows.jsonl'}"], 1)
+    assert list(failed) == ["nonsense:main"] and "nonsense" in failed["nonsense:main"]
+
+
+def test_published_values_are_of_rows_that_exist():
+    from family.rows import ROWS
+    from tables.family import PUBLISHED
+
+    assert all(row in ROWS for rows in PUBLISHED.values() for row in rows)
