@@ -9,24 +9,24 @@ the joint fits by least squares, were tried as a start too: after 1,000 steps th
 """
 
 import argparse
+import functools
 import io
 import time
 from pathlib import Path
-from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from PIL import Image
 
-from dfm.codec.latents import fitting, pieces, prior, shapes
+from dfm.codec.latents import fitting, model, pieces, prior, shapes
 from dfm.codec.latents.fixed_point import WEIGHT_BITS
 from dfm.experiments import run_script
 from dfm.files import write_atomically
 
 SIZE = 256
 RATE_WEIGHTS = (1e-2, 3e-3, 1e-3, 3e-4)
-CHUNK = 50
+CHUNK = 20
 
 
 def load(folder: str, count: int, first: int = 0) -> np.ndarray:
@@ -44,57 +44,57 @@ def load(folder: str, count: int, first: int = 0) -> np.ndarray:
     return np.stack(pictures)
 
 
-def joint_fits(pictures: np.ndarray, rate_weights: list[float], steps: int, seed: int) -> list[tuple[dict, float]]:
-    """Of each rate weight: networks, and the mean loss of the last steps. All at once."""
+def joint_fit(
+    pictures: np.ndarray, rate_weight: float, steps: int, seed: int, learning_rate: float, number: int
+) -> tuple[dict, float]:
+    """Networks, from those of set `number`, and the mean loss of the last steps."""
     layout = shapes.layout_of(pictures.shape[1:])
     recipe = fitting.DEFAULT
     targets = jnp.asarray(np.moveaxis(pictures, -1, 1) / np.float32(255))
-    means = pictures.reshape(len(pictures), -1, 3).mean(1) / 255
-    networks = fitting.initial_networks(layout, means.mean(0), jax.random.key(seed))
-    networks["bias"] = jnp.asarray(means, jnp.float32)
-    axes: Any = {name: 0 if name in prior.FREE else None for name in networks}
+    fits = [fitting.start(picture, layout.grids, seed, number) for picture in pictures]
+    networks = fits[0].networks | {name: jnp.stack([fit.networks[name] for fit in fits]) for name in prior.FREE}
 
-    def one_loss(latents, networks, target, noise, temperature, rate_weight):
+    def one_loss(latents, own, shared, target, noise, temperature):
         y = fitting.soft_round(fitting.soft_round(latents, temperature) + noise, temperature)
         y = jnp.clip(y, -shapes.LATENT_LIMIT, shapes.LATENT_LIMIT - 1)
-        return pieces.loss(networks, fitting.split(y, layout), target, rate_weight)[0]
+        return pieces.loss(shared | own, fitting.split(y, layout), target, rate_weight)[0]
 
-    def loss(parameters, key, way, rate_weight):
+    def losses(parameters, key, way):
         temperature = recipe.temperature + (recipe.last_temperature - recipe.temperature) * way
         deviation = recipe.noise + (recipe.last_noise - recipe.noise) * way
         latents, networks = parameters
         noise = deviation * jax.random.normal(key, latents.shape)
-        each = jax.vmap(one_loss, (0, axes, 0, 0, None, None))
-        losses = each(latents, networks, targets, noise, temperature, rate_weight)
+        own = {name: networks[name] for name in prior.FREE}
+        shared = {name: array for name, array in networks.items() if name not in prior.FREE}
+        each = lambda one: one_loss(one[0], one[1], shared, one[2], one[3], temperature)  # noqa: E731
+        batch = (latents, own, targets, noise)
+        found = jax.vmap(each)(batch) if model.together() else jax.lax.map(each, batch)
         # latents and biases see their own picture's gradient
-        return losses.sum(), losses.mean()
+        return found.sum(), found.mean()
 
-    def chunk(fit, rate_weight, gain, first):
-        def step(number, carry):
+    @functools.partial(jax.jit, donate_argnums=0)
+    def chunk(fit, first):
+        def step(at, carry):
             fit, total = carry
-            way = number / steps
-            key = jax.random.fold_in(jax.random.key(seed + 1), number)
-            gradient = jax.value_and_grad(loss, has_aux=True)
-            (_, value), gradients = gradient((fit.latents, fit.networks), key, way, rate_weight)
-            rate = recipe.learning_rate * (0.01 + 0.99 * 0.5 * (1 + jnp.cos(jnp.pi * way)))
+            way = at / steps
+            key = jax.random.fold_in(jax.random.key(seed + 1), at)
+            gradient = jax.value_and_grad(losses, has_aux=True)
+            (_, value), gradients = gradient((fit.latents, fit.networks), key, way)
+            rate = learning_rate * (0.01 + 0.99 * 0.5 * (1 + jnp.cos(jnp.pi * way)))
+            gain = fitting.gain(rate_weight) * recipe.learning_rate / learning_rate
             rates = (rate * gain, jax.tree.map(lambda _: rate, fit.networks))
             rates[1]["input_scale"] = recipe.input_rate * rate
-            return fitting.adam(recipe, fit, gradients, rates, number), total + value
+            return fitting.adam(recipe, fit, gradients, rates, at), total + value
 
         fit, total = jax.lax.fori_loop(first, first + CHUNK, step, (fit, jnp.zeros(())))
         return fit, total / CHUNK
 
-    chunks = jax.jit(jax.vmap(chunk, (0, 0, 0, None)), donate_argnums=0)
-    fit = fitting.from_networks(jnp.zeros((len(pictures), layout.latents)), networks, {})
-    count = len(rate_weights)
-    fits = jax.tree.map(lambda leaf: jnp.repeat(leaf[None], count, 0), fit)
-    gains = jnp.array([fitting.gain(weight) for weight in rate_weights])
-    values = np.full(count, np.nan)
+    fit, value = fitting.from_networks(jnp.stack([fit.latents for fit in fits]), networks, {}), jnp.nan
+    begun = time.perf_counter()
     for first in range(0, steps, CHUNK):
-        fits, values = chunks(fits, jnp.array(rate_weights), gains, first)
-        print(f"{first + CHUNK} of {steps}: losses {np.asarray(values)}", flush=True)
-    networks = jax.tree.map(np.asarray, fits.networks)
-    return [({name: array[i] for name, array in networks.items()}, float(values[i])) for i in range(count)]
+        fit, value = chunk(fit, first)
+        print(f"{first + CHUNK} of {steps} steps, {time.perf_counter() - begun:.0f} s: loss {value:.6f}", flush=True)
+    return {name: np.asarray(array) for name, array in fit.networks.items()}, float(value)
 
 
 def main() -> None:
@@ -104,18 +104,20 @@ def main() -> None:
     parser.add_argument("--rate-weights", default=",".join(map(str, RATE_WEIGHTS)))
     parser.add_argument("--steps", type=int, default=4000)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--output", required=True)
+    parser.add_argument("--learning-rate", type=float, default=fitting.DEFAULT.learning_rate, help="of the networks")
+    parser.add_argument("--start", help="file of sets of which the nearest is the start")
+    parser.add_argument("--output", required=True, help="sets of other rate weights in it stay")
     args = parser.parse_args()
     pictures = load(args.folder, args.pictures)
     weights = [float(word) for word in args.rate_weights.split(",")]
-    sets = []
-    start = time.perf_counter()
-    for weight, (networks, value) in zip(weights, joint_fits(pictures, weights, args.steps, args.seed), strict=True):
-        sets.append({name: whole_numbers(name, array) for name, array in networks.items() if name not in prior.FREE})
-        sets[-1]["rate_weights"] = np.array(round(weight * 2**40))
-        print(f"weight {weight:g}: loss {value:.6f}")
-    save(args.output, {name: np.stack([one[name] for one in sets]) for name in sets[0]})
-    print(f"{time.perf_counter() - start:.0f} s")
+    if args.start:
+        prior.FILE = Path(args.start)
+    for weight in weights:
+        number = prior.nearest(weight)
+        networks, value = joint_fit(pictures, weight, args.steps, args.seed, args.learning_rate, number)
+        fitted = {name: whole_numbers(name, array) for name, array in networks.items() if name not in prior.FREE}
+        add(args.output, fitted | {"rate_weights": np.array(round(weight * 2**40))})
+        print(f"weight {weight:g}: loss {value:.6f}", flush=True)
 
 
 def whole_numbers(name: str, array: np.ndarray) -> np.ndarray:
@@ -124,9 +126,17 @@ def whole_numbers(name: str, array: np.ndarray) -> np.ndarray:
     return (step * np.rint(array * 2**WEIGHT_BITS / step)).astype(np.int32)
 
 
-def save(path: str, arrays: dict[str, np.ndarray]) -> None:
+def add(path: str, fitted: dict[str, np.ndarray]) -> None:
+    """Puts a set into the file, by falling rate weight, in place of one of the same weight."""
+    sets = [fitted]
+    if Path(path).exists():
+        with np.load(path) as file:
+            arrays = {name: file[name] for name in file.files}
+        there = [{name: a[i] for name, a in arrays.items()} for i in range(len(arrays["rate_weights"]))]
+        sets += [one for one in there if one["rate_weights"] != fitted["rate_weights"]]
+    sets.sort(key=lambda one: -int(one["rate_weights"]))
     buffer = io.BytesIO()
-    np.savez_compressed(buffer, **arrays)  # type: ignore[arg-type]
+    np.savez_compressed(buffer, **{name: np.stack([one[name] for one in sets]) for name in fitted})  # type: ignore[arg-type]
     write_atomically(path, buffer.getvalue())
 
 
