@@ -1,10 +1,12 @@
 """Fits the networks that files of the latents profile start from: jointly over many pictures, one set a rate weight.
 
-    python scripts/fit_latent_prior.py FOLDER --output prior.npz
+    python scripts/fit_latent_prior.py FOLDER --pictures 64 --steps 2500 --sets 2 --output prior.npy
+    python scripts/fit_latent_prior.py FOLDER --pictures 24 --steps 400 --sets 1,3 --start 2 --learning-rate 4e-3 \\
+        --output prior.npy
 
 FOLDER holds photographs that no result is reported on. Of each the shorter side is brought to 256 pixels and the
 centre is cut. All pictures share the networks but the output's bias, and each has latents of its own. The result is
-dfm/codec/latents/prior.npz: integers with 12 fractional bits. (Latents predicted by 5x5 filters, fitted to those of
+dfm/codec/latents/prior.npy: integers with 12 fractional bits. (Latents predicted by 5x5 filters, fitted to those of
 the joint fits by least squares, were tried as a start too: after 1,000 steps they were no better than zeros.)
 """
 
@@ -25,7 +27,6 @@ from dfm.experiments import run_script
 from dfm.files import write_atomically
 
 SIZE = 256
-RATE_WEIGHTS = (1e-2, 3e-3, 1e-3, 3e-4)
 CHUNK = 20
 
 
@@ -101,42 +102,37 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", help="of photographs")
     parser.add_argument("--pictures", type=int, default=48)
-    parser.add_argument("--rate-weights", default=",".join(map(str, RATE_WEIGHTS)))
+    parser.add_argument("--sets", default="1,2,3", help="which ones; the rest of OUTPUT stays")
+    parser.add_argument(
+        "--start", type=int, default=prior.EMPTY, help="the set whose networks are the start; 0: random ones"
+    )
     parser.add_argument("--steps", type=int, default=4000)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--learning-rate", type=float, default=fitting.DEFAULT.learning_rate, help="of the networks")
-    parser.add_argument("--start", help="file of sets of which the nearest is the start")
-    parser.add_argument("--output", required=True, help="sets of other rate weights in it stay")
+    parser.add_argument("--output", required=True, help="prior.npy")
     args = parser.parse_args()
     pictures = load(args.folder, args.pictures)
-    weights = [float(word) for word in args.rate_weights.split(",")]
-    if args.start:
-        prior.FILE = Path(args.start)
-    for weight in weights:
-        number = prior.nearest(weight)
-        networks, value = joint_fit(pictures, weight, args.steps, args.seed, args.learning_rate, number)
-        fitted = {name: whole_numbers(name, array) for name, array in networks.items() if name not in prior.FREE}
-        add(args.output, fitted | {"rate_weights": np.array(round(weight * 2**40))})
-        print(f"weight {weight:g}: loss {value:.6f}", flush=True)
+    for number in map(int, args.sets.split(",")):
+        weight = prior.RATE_WEIGHTS[number - 1]
+        networks, value = joint_fit(pictures, weight, args.steps, args.seed, args.learning_rate, args.start)
+        add(
+            args.output, number, np.concatenate([whole_numbers(name, networks[name]) for name in prior.fitted_shapes()])
+        )
+        print(f"set {number}, rate weight {weight:g}: loss {value:.6f}", flush=True)
 
 
 def whole_numbers(name: str, array: np.ndarray) -> np.ndarray:
     """With WEIGHT_BITS fractional bits; taps of the upsampling keep two empty: the decoder has no use for them."""
     step = 4 if name == "upsampling" else 1
-    return (step * np.rint(array * 2**WEIGHT_BITS / step)).astype(np.int32)
+    return (step * np.rint(array.ravel() * 2**WEIGHT_BITS / step)).astype(np.int16)
 
 
-def add(path: str, fitted: dict[str, np.ndarray]) -> None:
-    """Puts a set into the file, by falling rate weight, in place of one of the same weight."""
-    sets = [fitted]
-    if Path(path).exists():
-        with np.load(path) as file:
-            arrays = {name: file[name] for name in file.files}
-        there = [{name: a[i] for name, a in arrays.items()} for i in range(len(arrays["rate_weights"]))]
-        sets += [one for one in there if one["rate_weights"] != fitted["rate_weights"]]
-    sets.sort(key=lambda one: -int(one["rate_weights"]))
+def add(path: str, number: int, fitted: np.ndarray) -> None:
+    """Puts a set into the file."""
+    sets = np.load(path) if Path(path).exists() else np.zeros((prior.COUNT, len(fitted)), np.int16)
+    sets[number - 1] = fitted
     buffer = io.BytesIO()
-    np.savez_compressed(buffer, **{name: np.stack([one[name] for one in sets]) for name in fitted})  # type: ignore[arg-type]
+    np.save(buffer, sets)
     write_atomically(path, buffer.getvalue())
 
 
