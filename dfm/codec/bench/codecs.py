@@ -129,7 +129,7 @@ def make_codecs(names: Sequence[str], rates: Sequence[float], effort: int, seed:
     if effort not in range(1, 10):
         raise UserError(f"effort {effort} is outside 1 ... 9")
     if coin_steps < 1:
-        raise UserError(f"--coin-steps must be positive, not {coin_steps}")
+        raise UserError(f"coin_steps must be positive, not {coin_steps}")
     settings = [f"{rate:g}bpp" for rate in rates]
     names = list(dict.fromkeys(names))
     for name in names:
