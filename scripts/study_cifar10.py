@@ -20,8 +20,6 @@ interpolations and the same latents at 32, 128 and 512 pixels are in WORKDIR/pic
 """
 
 import argparse
-import contextlib
-import io
 import os
 import signal
 import sys
@@ -118,9 +116,8 @@ class Study:
         return self.workdir / f"{name}-flow"
 
     def _train(self, config: Any, workdir: Path) -> None:
-        with contextlib.redirect_stdout(io.StringIO()):  # the resolved config
-            lpips = LpipsFile(self.arguments.lpips_weights)
-            train(config, str(workdir), self.arguments.data_dir, lpips=lpips)
+        lpips = LpipsFile(self.arguments.lpips_weights)
+        train(config, str(workdir), self.arguments.data_dir, lpips=lpips, quiet=True)
         if load_run(workdir).step < config.total_steps:
             raise Unfinished
 

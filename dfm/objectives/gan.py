@@ -120,7 +120,7 @@ class Gan:
                 loss = jax.nn.relu(1.0 - real).mean() + jax.nn.relu(1.0 + false).mean()
             else:
                 loss = jax.nn.softplus(-real).mean() + jax.nn.softplus(false).mean()
-            metrics = {"discriminator_loss": loss, "logit_real": real.mean(), "logit_generated": false.mean()}
+            metrics = {"discriminator_loss": loss, "logits_real": real.mean(), "logits_fake": false.mean()}
             if self.r1_weight:
                 logit = lambda x: self._logits(discriminator, kept, x, labels)[0].sum()  # noqa: E731
                 metrics["r1"] = 0.5 * jnp.square(jax.grad(logit)(images)).sum((1, 2, 3)).mean()

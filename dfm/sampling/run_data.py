@@ -28,7 +28,7 @@ def check_paints(run: "Run") -> None:
     name = run.config["dataset"]["name"]
     if names_latents(name):
         whose = name.removeprefix(PREFIX)
-        raise UserError(f"{run.workdir}: is a prior of {whose}; say --workdir={whose} --prior={PREFIX}{run.workdir}")
+        raise UserError(f"{run.workdir}: is a prior of {whose}; open {whose} with prior {PREFIX}{run.workdir}")
 
 
 class RunData:
@@ -75,7 +75,7 @@ class RunData:
         if latents is not None and len(dataset) != len(latents):
             raise UserError(
                 f"the run has {len(latents)} latents, but {dataset.name} has {len(dataset)} pictures now: "
-                "not the data of the training (see --data_dir)"
+                "not the data of the training (see data_dir)"
             )
         if latents is not None:  # another picture would stand beside the latent of one
             check_data(self.run.workdir, self.run.data, dataset.fingerprint(), dataset.name)

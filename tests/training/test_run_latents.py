@@ -128,6 +128,6 @@ def test_the_commands_take_the_folder_of_a_prior(runs, tmp_path, capsys):
     line = json.loads(capsys.readouterr().out.strip().splitlines()[-1])
     assert line["prior"] == prior_label(flow) and line["prior"].startswith("latents:flow@6-")
     assert sample.main([f"--workdir={runs / 'flow'}", "--prior=normal", f"--output={tmp_path}"]) == 2
-    assert f"say --workdir={runs / 'ae'} --prior={flow}" in capsys.readouterr().err
+    assert f"open {runs / 'ae'} with prior {flow}" in capsys.readouterr().err
     assert sample.main([*where, "--prior=gausian", f"--output={tmp_path}"]) == 2
     assert "did you mean 'gaussian'" in capsys.readouterr().err

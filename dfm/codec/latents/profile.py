@@ -101,7 +101,8 @@ class LatentsProfile:
             report = progress and _offset(progress, done * self.total_steps, len(groups) * self.total_steps)
             chosen = [pictures[number] for number in group]
             digests = [hashlib.sha256(picture.tobytes()).digest() for picture in chosen]
-            states = [self.latest.get(digest) for digest in digests]
+            # a search fits one picture again and again; pictures of a batch start afresh
+            states = [self.latest.get(digest) if len(pictures) == 1 else None for digest in digests]
             self.latest.clear()
             settings = Settings(self.total_steps, self.seed, self.shrinking)
             fits = fit_pictures(chosen, [plans[number].choice for number in group], settings, states, report)
