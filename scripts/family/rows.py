@@ -10,7 +10,6 @@ from ml_collections import ConfigDict
 from dfm import models, objectives
 from dfm.config import config_module, flatten, resolve
 from dfm.errors import UserError
-from dfm.priors import PRIORS
 from dfm.registry import check
 from dfm.training.cost import gradient_operations
 
@@ -55,6 +54,7 @@ def _machine(word: str) -> Row:
 
 
 ROWS: dict[str, Row] = {
+    "pca": _family("pca", most_steps=1),  # closed form: the step measures only
     "linear_ae": _family("linear_ae", most_steps=20_000),
     "ae": _family("ae", priors=(*EVERY_PRIOR, *MORE_PRIORS)),
     "rae": _family("rae"),
@@ -132,5 +132,4 @@ def identity(name: str, dataset: str, budget: str, part: str) -> dict[str, Any]:
 
 def priors_of(name: str, latent_size: int) -> list[str]:
     """The priors that a row is sampled by."""
-    known = [prior for prior in ROWS[name].priors if prior in PRIORS]
-    return [prior for prior in known if prior != "gmm" or latent_size <= LARGEST_MIXTURE]
+    return [prior for prior in ROWS[name].priors if prior != "gmm" or latent_size <= LARGEST_MIXTURE]
