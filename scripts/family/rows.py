@@ -16,8 +16,9 @@ from dfm.training.cost import gradient_operations
 CONFIGS = Path(__file__).resolve().parents[2] / "configs"
 BUDGETS: dict[str, dict[str, float]] = {
     "full": {"digits": 1e12, "mnist": 2e13, "cifar10": 4e13},
-    "quick": {"digits": 1e10, "mnist": 5e11, "cifar10": 1e12},
+    "quick": {"digits": 5e9, "mnist": 5e11, "cifar10": 1e12},
 }
+QUICK_STEPS = 500  # at most
 SHAPES = {"digits": (8, 8, 1), "mnist": (28, 28, 1), "cifar10": (32, 32, 3)}
 DATASETS = tuple(SHAPES)
 EVERY_PRIOR = ("normal", "gaussian", "gmm")
@@ -106,7 +107,7 @@ def budgeted(name: str, dataset: str, budget: str) -> tuple[ConfigDict, float]:
     model = models.build(config.model, SHAPES[dataset])
     operations = gradient_operations(objectives.build(config.objective, model), config.batch_size)
     paid = max(1, int(BUDGETS[budget][dataset] / operations))
-    steps = min(paid, ROWS[name].most_steps or paid)
+    steps = min(paid, ROWS[name].most_steps or paid, paid if budget == "full" else QUICK_STEPS)
     config.total_steps = steps
     config.optimizer.warmup_steps = min(config.optimizer.warmup_steps, steps // 5)
     if "warmup_steps" in config.objective:
