@@ -1,6 +1,7 @@
 """Deep Fourier Machines that paint CIFAR-10: width 6, depth 10, 3,672 coefficients from 110 latents (Asadi, 5.2.3).
 
     python -m dfm.train --config=configs/dfm_cifar10.py --workdir=runs/cifar10                 tuned
+    python -m dfm.train --config=configs/dfm_cifar10.py:encoder --workdir=runs/encoder         tuned, with an encoder
     python -m dfm.train --config=configs/dfm_cifar10.py:class=3 --workdir=runs/cats            one class alone
     python -m dfm.train --config=configs/dfm_cifar10.py:thesis --workdir=runs/cifar10_thesis   the recipe of the thesis
     python -m dfm.train --config=configs/dfm_cifar10.py:quick --workdir=runs/quick             minutes: does it run?
@@ -19,7 +20,7 @@ from dfm.config import defaults, parse_arg
 
 
 def get_config(arg: str = "") -> ConfigDict:
-    word, options = parse_arg(arg, ("tuned", "thesis", "quick"), **{"class": -1})
+    word, options = parse_arg(arg, ("tuned", "encoder", "thesis", "quick"), **{"class": -1})
     config = defaults()
     config.dataset.name = "cifar10"
     config.dataset.label = options["class"]
@@ -39,6 +40,8 @@ def get_config(arg: str = "") -> ConfigDict:
         thesis(config)
         return config
     tuned(config)
+    if word == "encoder":
+        with_encoder(config)
     if word == "quick":
         config.total_steps = 500
         config.optimizer.warmup_steps = 50
@@ -79,6 +82,13 @@ def tuned(config: ConfigDict) -> None:
     config.ema_decay = 0.999
     config.log_every_steps = 200
     config.checkpoint_every_steps = config.sample_every_steps = 2_000
+
+
+def with_encoder(config: ConfigDict) -> None:
+    """Ours for Algorithm 3: latents by an MLP, so that nothing starts from principal components."""
+    config.model.encoder_widths = (1200, 600)
+    config.objective.update({"latent_start": "normal", "decoder_start": "random"})
+    config.optimizer.learning_rate = 1e-3
 
 
 def thesis(config: ConfigDict) -> None:

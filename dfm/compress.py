@@ -4,7 +4,7 @@ import argparse
 import json
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from dfm import __version__
@@ -72,11 +72,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _run(arguments: Sequence[str] | None) -> int:
-    args = _parser().parse_args(arguments)
+    words = sys.argv[1:] if arguments is None else arguments
+    args = _parser(next((word for word in words if word in COMMANDS), None)).parse_args(words)
     return args.run(args)
 
 
-def _parser() -> Parser:
+def _parser(named: str | None) -> Parser:
+    """The commands, and the arguments of the one that is named: those of all would take longer than a decode."""
     parser = Parser(
         prog="dfm",
         description="Compress single pictures with Deep Fourier Machines.",
@@ -85,18 +87,20 @@ def _parser() -> Parser:
     )
     parser.add_argument("-V", "--version", action="version", version=f"dfm {__version__}")
     commands = parser.add_subparsers(required=True, metavar="COMMAND", parser_class=Parser)
-
-    def command(name: str, run: Any, text: str, meanings: Meanings | None = None) -> Parser:
-        raw = argparse.RawDescriptionHelpFormatter
+    for name, (text, add_arguments, run, meanings) in COMMANDS.items():
         epilog = f"{NOTES.get(name, '')}examples:{EXAMPLES[name]}"
-        sub = commands.add_parser(
-            name, help=text, description=text, epilog=epilog, formatter_class=raw, meanings=meanings
+        raw = argparse.RawDescriptionHelpFormatter
+        meant = meanings if name == named else None
+        command = commands.add_parser(
+            name, help=text, description=text, epilog=epilog, formatter_class=raw, meanings=meant
         )
-        sub.set_defaults(run=run)
-        return sub
+        command.set_defaults(run=run)
+        if name == named:
+            add_arguments(command)
+    return parser
 
-    fits = "Fit a net to a picture, or to each of several or of a folder, and write its file."
-    encode = command("encode", run_encode, fits, ENCODE_MEANINGS)
+
+def _add_encode(encode: Parser) -> None:
     encode.add_argument("input", nargs="+", help="pictures, folders of pictures, or - for standard input")
     encode.add_argument("-o", "--output", required=True, help=".dfm file, a folder for several files, or -")
     target = encode.add_mutually_exclusive_group()
@@ -129,8 +133,8 @@ def _parser() -> Parser:
     encode.add_argument("--shard", type=_shard, metavar="I/N", help="only this part of a folder, for several processes")
     _common(encode)
 
-    paints = "Paint the picture of a .dfm file, or of each of several or of a folder."
-    decode = command("decode", run_decode, paints, DECODE_MEANINGS)
+
+def _add_decode(decode: Parser) -> None:
     decode.add_argument("input", nargs="+", help=".dfm files, folders of them, or - for standard input")
     to = "picture, format by suffix; a folder for several; - for PNG on standard output"
     decode.add_argument("-o", "--output", required=True, help=to)
@@ -141,21 +145,23 @@ def _parser() -> Parser:
     decode.add_argument("--any-work", action="store_true", help="paint a file even if that may take hours")
     _common(decode)
 
-    info = command("info", run_info, "Print what a .dfm file holds, without painting it.")
+
+def _add_info(info: Parser) -> None:
     info.add_argument("input", help=".dfm file, or - for standard input")
     info.add_argument("--json", action="store_true", help="one JSON object")
 
-    pages = "One page that works offline: a slider between any two pictures, their difference, bytes and PSNR."
-    compare = command("compare", run_compare, pages)
+
+def _add_compare(compare: Parser) -> None:
     compare.add_argument("original", help="picture")
     compare.add_argument("files", nargs="+", metavar="file", help=".dfm files and pictures of the same size")
     compare.add_argument("-o", "--output", required=True, help="HTML file, or - for standard output")
     compare.add_argument("--background", metavar="COLOUR", help="behind transparent pixels: white, #rrggbb, ...")
 
-    from dfm.codec.bench import command as bench
 
-    bench.add_arguments(command("bench", bench.run_from_args, "Rate-distortion curves of several codecs on a folder."))
-    return parser
+def _add_bench(bench: Parser) -> None:
+    from dfm.codec.bench import command
+
+    command.add_arguments(bench)
 
 
 def _common(parser: argparse.ArgumentParser) -> None:
@@ -200,8 +206,17 @@ def run_info(args: argparse.Namespace) -> int:
         print(json.dumps(facts))
     else:
         for name, value in facts.items():
-            print(f"{name:16} {value:,.4g}" if isinstance(value, float) else f"{name:16} {value}")
+            print(f"{name:26} {_in_words(value)}")
     return 0
+
+
+def _in_words(value: Any) -> str:
+    """A fact of `dfm info`; sizes as 256 x 256, 128 x 128."""
+    if isinstance(value, list):
+        return ", ".join(" x ".join(map(str, each)) if isinstance(each, list) else _in_words(each) for each in value)
+    if isinstance(value, float):
+        return f"{value:.1f}" if value >= 1000 else f"{value:.4g}"
+    return str(value)
 
 
 def run_compare(args: argparse.Namespace) -> int:
@@ -209,6 +224,12 @@ def run_compare(args: argparse.Namespace) -> int:
 
     compare(args.original, args.files, args.output, args.background)
     return 0
+
+
+def run_bench(args: argparse.Namespace) -> int:
+    from dfm.codec.bench import command
+
+    return command.run_from_args(args)
 
 
 def _widths(text: str) -> tuple[int, ...]:
@@ -233,6 +254,25 @@ def _shard(text: str) -> tuple[int, int]:
     if len(words) != 2 or not all(word.isdecimal() for word in words) or not 1 <= int(words[0]) <= int(words[1]):
         raise argparse.ArgumentTypeError(f"{text!r} is not a part such as 2/8, the second of eight")
     return int(words[0]), int(words[1])
+
+
+# name: (what it does, its arguments, its function, when options have a meaning)
+COMMANDS: dict[str, tuple[str, Callable[[Parser], None], Callable[[argparse.Namespace], int], Meanings | None]] = {
+    "encode": (
+        "Fit a net to a picture, or to each of several or of a folder, and write its file.",
+        *(_add_encode, run_encode, ENCODE_MEANINGS),
+    ),
+    "decode": (
+        "Paint the picture of a .dfm file, or of each of several or of a folder.",
+        *(_add_decode, run_decode, DECODE_MEANINGS),
+    ),
+    "info": ("Print what a .dfm file holds, without painting it.", _add_info, run_info, None),
+    "compare": (
+        "One page that works offline: a slider between any two pictures, their difference, bytes and PSNR.",
+        *(_add_compare, run_compare, None),
+    ),
+    "bench": ("Rate-distortion curves of several codecs on a folder.", _add_bench, run_bench, None),
+}
 
 
 if __name__ == "__main__":

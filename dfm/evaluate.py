@@ -6,11 +6,11 @@ import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from dfm import registry
 from dfm.command_line import Meaning, Meanings, Parser, checkpoint, join_processes, run_command, say
 from dfm.errors import UserError
 from dfm.metrics.weight_files import INCEPTION_SOURCE, WeightFiles
-from dfm.priors import DEFAULT_PRIOR, PRIORS
+from dfm.priors import DEFAULT_PRIOR, LEARNED, PRIORS
+from dfm.priors import check as check_prior_name
 
 if TYPE_CHECKING:
     from dfm.evaluation import Options
@@ -186,7 +186,9 @@ def _parser() -> Parser:
     group.add_argument(
         "--which", type=checkpoint, default="latest", metavar="latest|best|STEP", help="checkpoint; default latest"
     )
-    group.add_argument("--prior", default=DEFAULT_PRIOR, metavar="NAME,...", help=f"of {', '.join(PRIORS)}")
+    group.add_argument(
+        "--prior", default=DEFAULT_PRIOR, metavar="NAME,...", help=f"of {', '.join((*PRIORS, *LEARNED))}"
+    )
     group.add_argument("--seed", type=int, default=0, metavar="N", help="sample i depends on seed and i alone")
     group.add_argument("--repeats", type=int, default=1, metavar="R", help="seeds N, N+1, ...: mean and spread")
     group.add_argument("--temperature", type=float, default=1.0, metavar="T", help="factor of the latents' deviations")
@@ -222,7 +224,7 @@ def _check(args: argparse.Namespace) -> None:
         raise UserError(f"--temperature must be a number from 0 on, not {args.temperature}")
     args.prior = [word.strip() for word in args.prior.split(",") if word.strip()]
     for word in args.prior:
-        registry.check("prior", word, PRIORS)
+        check_prior_name(word)
     if not args.prior:
         raise UserError(f"--prior names none of {', '.join(PRIORS)}")
     if args.make_stats and not (args.output or "").endswith(".npz"):

@@ -11,7 +11,7 @@ import json
 import math
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -70,14 +70,23 @@ def in_words(setting: dict) -> str:
     return ", ".join(f"{name} {','.join(map(str, v)) if isinstance(v, list) else v}" for name, v in setting.items())
 
 
-def complete(arguments: argparse.Namespace, full: dict, quick: dict) -> None:
-    """Fills the options that were not given from the full or the quick setting."""
-    for name, value in (quick if arguments.quick else full).items():
-        if getattr(arguments, name) is None:
-            setattr(arguments, name, value)
-        chosen = getattr(arguments, name)
-        if isinstance(chosen, int) and chosen < 1:
-            raise UserError(f"--{name} must be positive, not {chosen}")
+def completed(given: Mapping[str, Any], setting: Mapping[str, Any]) -> dict[str, Any]:
+    """What was given, and from the setting what is None there.
+
+    Raises:
+        UserError: an integer of the setting's names is not positive.
+    """
+    found = {**given, **{name: value for name, value in setting.items() if given[name] is None}}
+    for name in setting:
+        if isinstance(found[name], int) and found[name] < 1:
+            raise UserError(f"{name} must be positive, not {found[name]}")
+    return found
+
+
+def parse(parser: argparse.ArgumentParser, full: Mapping[str, Any], quick: Mapping[str, Any]) -> argparse.Namespace:
+    """The options of a script, `completed` by the full setting or, under its --quick, by the quick one."""
+    arguments = parser.parse_args()
+    return argparse.Namespace(**completed(vars(arguments), quick if arguments.quick else full))
 
 
 def find_row(rows: Sequence[dict], config: dict) -> dict | None:

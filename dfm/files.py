@@ -2,10 +2,8 @@
 
 import contextlib
 import os
-import secrets
 import stat
 import sys
-import tempfile
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -90,6 +88,8 @@ def write_elsewhere(path: str | os.PathLike, data: bytes) -> Path | None:
     """Saves what could not be written to `path` under a free name: beside it, or else in the folder for temporary
     files. Returns where it went; None: nowhere."""
     target = _target(path)
+    import tempfile  # rarely needed, and slow to import
+
     for folder in (target.parent, Path(tempfile.gettempdir())):
         for number in range(1, 100):
             free = folder / f"{target.stem}.{number}{target.suffix}"
@@ -153,7 +153,7 @@ def _target(path: str | os.PathLike) -> Path:
 
 
 def _temporary_path(target: Path) -> Path:
-    return target.parent / f".dfm-{secrets.token_hex(8)}.tmp"
+    return target.parent / f".dfm-{os.urandom(8).hex()}.tmp"
 
 
 def _create(path: Path) -> int:

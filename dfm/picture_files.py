@@ -14,13 +14,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jaxtyping import UInt8
 from PIL import Image, ImageColor, UnidentifiedImageError
 
 from dfm.errors import UserError
 from dfm.files import write_atomically
 from dfm.picture_colour import Note, to_srgb
-from dfm.shapes import typechecked
+from dfm.shapes import UInt8, typechecked
 
 Picture = UInt8[np.ndarray, "height width channel"]
 

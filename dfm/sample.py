@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 from dfm.command_line import Meaning, Meanings, Parser, check_seed, checkpoint, run_command, say
 from dfm.errors import UserError
-from dfm.priors import DEFAULT_PRIOR, PRIORS
+from dfm.priors import DEFAULT_PRIOR, LEARNED, PRIORS
+from dfm.priors import check as check_prior_name
 from dfm.registry import nearest
 
 if TYPE_CHECKING:
@@ -163,7 +164,10 @@ def _parser() -> Parser:
 
     group = parser.add_argument_group("samples, morph, attribute")
     group.add_argument(
-        "--prior", default=DEFAULT_PRIOR, choices=PRIORS, help=f"default {DEFAULT_PRIOR}; fitted when needed"
+        "--prior",
+        default=DEFAULT_PRIOR,
+        metavar="PRIOR",
+        help=f"{', '.join(PRIORS)}, fitted when needed; {', '.join(LEARNED)}, learned; default {DEFAULT_PRIOR}",
     )
     group.add_argument("--seed", type=int, default=0, metavar="N", help="sample i depends on seed and i alone")
     count = "samples (64), pictures reconstructed (32) or inverted (16), stations of a morph (6), moved (8)"
@@ -242,6 +246,7 @@ def _check(args: argparse.Namespace) -> None:
     if args.steps < 0:
         raise UserError(f"--steps must be at least 0, not {args.steps}")
     check_seed(args.seed)
+    check_prior_name(args.prior)
     for name, least in (("temperature", 0.0), ("span", 0.0), ("seconds", 0.01)):
         value = getattr(args, name)
         if not least <= value < math.inf:

@@ -20,6 +20,7 @@ from dfm.training.checkpoints import Checkpoints
 from dfm.training.metric_log import MetricLog, NotFinite
 from dfm.training.previews import Previews
 from dfm.training.progress import TrainingProgress
+from dfm.training.run_latents import RunLatents, write_facts
 from dfm.training.setting_up import LPIPS_FILE, Training, build, start_from_pictures, start_from_pretrained
 from dfm.training.sharding import on_each_device, place_batch
 from dfm.training.state import TrainState
@@ -76,21 +77,23 @@ def train(
     tensorboard: bool = False,
     lpips: LpipsFile = LPIPS_FILE,
     extend: bool = False,
+    quiet: bool = False,
 ) -> int:
     """Trains to config.total_steps, from the latest checkpoint in `workdir` where there is one; returns the exit code.
 
     Args:
         extend: more steps than the run was begun with are wanted, under a schedule: it is planned anew for the rest.
+        quiet: the resolved config and what is trained are not printed; progress goes to standard error all the same.
 
     Raises:
         UserError: a config that cannot be, a workdir of something else, or NaN.
     """
     config = resolve(config)
     with StopRequest() as stop:  # first: whoever asks during the start gets a checkpoint too, of the first step
-        return _train(build(config, workdir, data_dir, lpips), stop, tensorboard, extend)
+        return _train(build(config, workdir, data_dir, lpips), stop, tensorboard, extend, quiet)
 
 
-def _train(training: Training, stop: StopRequest, tensorboard: bool, extend: bool) -> int:
+def _train(training: Training, stop: StopRequest, tensorboard: bool, extend: bool, quiet: bool) -> int:
     config, workdir, first_process = training.config, training.workdir, jax.process_index() == 0
     log = MetricLog(workdir, config.batch_size, first_process, tensorboard)
     with (
@@ -104,7 +107,7 @@ def _train(training: Training, stop: StopRequest, tensorboard: bool, extend: boo
             run_folder.check_data(workdir, known, training.fingerprint, config.dataset.name)
         state = begin_or_resume(training, checkpoints, log)
         if first_process:
-            announce(training, state)
+            begin_folder(training, state, quiet)
         try:
             loop(training, state, log, checkpoints, stop)
         except NotFinite as error:
@@ -198,8 +201,8 @@ def save(step: int, state: TrainState, log: MetricLog, checkpoints: Checkpoints,
     checkpoints.save(step, state.tree(), log.progress(), score)
 
 
-def announce(training: Training, state: TrainState) -> None:
-    """Writes the run's folder and prints the resolved config: --help cannot list its keys."""
+def begin_folder(training: Training, state: TrainState, quiet: bool) -> None:
+    """Writes the run's folder and, unless `quiet`, prints the resolved config: --help cannot list its keys."""
     config, step = training.config, int(state.step)
     counts = run_folder.parameter_counts(state.params)
     if state.latents is not None:
@@ -208,6 +211,10 @@ def announce(training: Training, state: TrainState) -> None:
     shape = training.batches.picture_shape
     facts = {"parameters": counts, "examples": examples, "picture_shape": shape, "data": training.fingerprint}
     run_folder.write_folder(training.workdir, config, step, facts)
+    if isinstance(training.batches.dataset, RunLatents):
+        write_facts(training.workdir, training.batches.dataset)
+    if quiet:
+        return
     print(dump(config.to_dict(), indent=2))
     for note in training.batches.dataset.notes:
         print(f"note: {note}")

@@ -32,13 +32,13 @@ from dfm.experiments import (
     RECIPES,
     FitProgress,
     Picture,
-    complete,
     final_loss,
     find_row,
     fit_nets,
     float32_file,
     in_words,
     integers,
+    parse,
     percent_of_raw,
     run_script,
     sample_photograph,
@@ -183,12 +183,11 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--again", action="store_true", help="fit again what --output has already")
     parser.add_argument("--output", default="results/figure_5_1.jsonl", help="JSON lines (%(default)s)")
     parser.add_argument("--plot", default="results/figure_5_1.png", help="the figure (%(default)s)")
-    return parser.parse_args()
+    return parse(parser, FULL, QUICK)
 
 
 def main() -> None:
     arguments = parse_arguments()
-    complete(arguments, FULL, QUICK)
     name, picture = load_square(arguments)
     configs = {cell: cell_config(arguments, name, picture, *cell) for cell in cells(arguments)}
     known = [] if arguments.again else read_lines(arguments.output)

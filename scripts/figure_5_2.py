@@ -34,11 +34,11 @@ from dfm.experiments import (
     RECIPES,
     FitProgress,
     Picture,
-    complete,
     final_loss,
     find_row,
     fit_nets,
     float32_file,
+    parse,
     run_script,
     save_figure,
 )
@@ -110,12 +110,11 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--rows", default="results/figure_5_1.jsonl", help="rows of Fig. 5.1 (%(default)s)")
     parser.add_argument("--output", default="results/figure_5_2.jsonl", help="JSON lines (%(default)s)")
     parser.add_argument("--plot", default="results/figure_5_2.png", help="the figure (%(default)s)")
-    return parser.parse_args()
+    return parse(parser, FULL, QUICK)
 
 
 def main() -> None:
     arguments = parse_arguments()
-    complete(arguments, FULL, QUICK)
     name, picture = load_square(arguments)
     known = read_lines(arguments.rows)
     found = [find_row(known, cell_config(arguments, name, picture, *cell)) for cell in cells(arguments)]

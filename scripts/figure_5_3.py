@@ -32,10 +32,10 @@ from dfm.experiments import (
     RECIPES,
     FitProgress,
     Picture,
-    complete,
     final_loss,
     fit_nets,
     float32_file,
+    parse,
     percent_of_raw,
     pictures_of,
     run_script,
@@ -183,12 +183,11 @@ def parse_arguments() -> argparse.Namespace:
     add("--seed", type=int, default=0, help="of the starts and the pixels drawn (%(default)s)")
     add("--output", default="results/figure_5_3.jsonl", help="JSON lines (%(default)s)")
     add("--plot", default="results/figure_5_3.png", help="the figure, of the first six pictures (%(default)s)")
-    return parser.parse_args()
+    return parse(parser, FULL, QUICK)
 
 
 def main() -> None:
     arguments = parse_arguments()
-    complete(arguments, FULL, QUICK)
     effort_steps(arguments.effort)  # refused now, not after the first fit
     pictures, widths = load_pictures(arguments.pictures, arguments.side), net_of_share(arguments.side)
     share = percent_of_raw(widths, pictures[0][1])

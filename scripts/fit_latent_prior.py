@@ -4,9 +4,8 @@
 
 FOLDER holds photographs that no result is reported on. Of each the shorter side is brought to 256 pixels and the
 centre is cut. All pictures share the networks but the output's bias, and each has latents of its own. The result is
-dfm/codec/latents/prior.npz: integers with 12 fractional bits. --analysis also holds, for each rate weight and grid, a
-5x5 filter that predicts the grid's latents from the picture at its resolution, by least squares: a start for an
-encoder, of which a file says nothing.
+dfm/codec/latents/prior.npz: integers with 12 fractional bits. (Latents predicted by 5x5 filters, fitted to those of
+the joint fits by least squares, were tried as a start too: after 1,000 steps they were no better than zeros.)
 """
 
 import argparse
@@ -22,13 +21,11 @@ from PIL import Image
 
 from dfm.codec.latents import fitting, pieces, prior, shapes
 from dfm.codec.latents.fixed_point import WEIGHT_BITS
-from dfm.codec.latents.shapes import Layout
 from dfm.experiments import run_script
 from dfm.files import write_atomically
 
 SIZE = 256
-RATE_WEIGHTS = (1.6e-2, 4e-3, 1e-3, 2.5e-4)
-ANALYSIS_TAPS = 5
+RATE_WEIGHTS = (1e-2, 3e-3, 1e-3, 3e-4)
 CHUNK = 50
 
 
@@ -47,40 +44,38 @@ def load(folder: str, count: int, first: int = 0) -> np.ndarray:
     return np.stack(pictures)
 
 
-def joint_fit(pictures: np.ndarray, rate_weight: float, steps: int, seed: int) -> tuple[dict, np.ndarray, float]:
-    """(networks, latents [pictures, latents], mean loss of the last steps)."""
+def joint_fits(pictures: np.ndarray, rate_weights: list[float], steps: int, seed: int) -> list[tuple[dict, float]]:
+    """Of each rate weight: networks, and the mean loss of the last steps. All at once."""
     layout = shapes.layout_of(pictures.shape[1:])
-    recipe = fitting.DEFAULT._replace(hard_fraction=0.0)
+    recipe = fitting.DEFAULT
     targets = jnp.asarray(np.moveaxis(pictures, -1, 1) / np.float32(255))
     means = pictures.reshape(len(pictures), -1, 3).mean(1) / 255
     networks = fitting.initial_networks(layout, means.mean(0), jax.random.key(seed))
     networks["bias"] = jnp.asarray(means, jnp.float32)
     axes: Any = {name: 0 if name in prior.FREE else None for name in networks}
-    latents = jnp.zeros((len(pictures), layout.latents))
-    gain = fitting.gain(rate_weight)
 
-    def one_loss(latents, networks, target, noise, temperature):
+    def one_loss(latents, networks, target, noise, temperature, rate_weight):
         y = fitting.soft_round(fitting.soft_round(latents, temperature) + noise, temperature)
         y = jnp.clip(y, -shapes.LATENT_LIMIT, shapes.LATENT_LIMIT - 1)
         return pieces.loss(networks, fitting.split(y, layout), target, rate_weight)[0]
 
-    def loss(parameters, key, way):
+    def loss(parameters, key, way, rate_weight):
         temperature = recipe.temperature + (recipe.last_temperature - recipe.temperature) * way
         deviation = recipe.noise + (recipe.last_noise - recipe.noise) * way
         latents, networks = parameters
         noise = deviation * jax.random.normal(key, latents.shape)
-        each = jax.vmap(one_loss, (0, axes, 0, 0, None))(latents, networks, targets, noise, temperature)
+        each = jax.vmap(one_loss, (0, axes, 0, 0, None, None))
+        losses = each(latents, networks, targets, noise, temperature, rate_weight)
         # latents and biases see their own picture's gradient
-        return each.sum(), each.mean()
+        return losses.sum(), losses.mean()
 
-    @jax.jit
-    def chunk(fit, first):
+    def chunk(fit, rate_weight, gain, first):
         def step(number, carry):
             fit, total = carry
             way = number / steps
             key = jax.random.fold_in(jax.random.key(seed + 1), number)
-            parameters = fit.latents, fit.networks
-            (_, value), gradients = jax.value_and_grad(loss, has_aux=True)(parameters, key, way)
+            gradient = jax.value_and_grad(loss, has_aux=True)
+            (_, value), gradients = gradient((fit.latents, fit.networks), key, way, rate_weight)
             rate = recipe.learning_rate * (0.01 + 0.99 * 0.5 * (1 + jnp.cos(jnp.pi * way)))
             rates = (rate * gain, jax.tree.map(lambda _: rate, fit.networks))
             rates[1]["input_scale"] = recipe.input_rate * rate
@@ -89,43 +84,17 @@ def joint_fit(pictures: np.ndarray, rate_weight: float, steps: int, seed: int) -
         fit, total = jax.lax.fori_loop(first, first + CHUNK, step, (fit, jnp.zeros(())))
         return fit, total / CHUNK
 
-    fit, value = fitting.from_networks(latents, networks, {}), jnp.nan
+    chunks = jax.jit(jax.vmap(chunk, (0, 0, 0, None)), donate_argnums=0)
+    fit = fitting.from_networks(jnp.zeros((len(pictures), layout.latents)), networks, {})
+    count = len(rate_weights)
+    fits = jax.tree.map(lambda leaf: jnp.repeat(leaf[None], count, 0), fit)
+    gains = jnp.array([fitting.gain(weight) for weight in rate_weights])
+    values = np.full(count, np.nan)
     for first in range(0, steps, CHUNK):
-        fit, value = chunk(fit, first)
-    return {name: np.asarray(array) for name, array in fit.networks.items()}, np.asarray(fit.latents), float(value)
-
-
-def analysis_inputs(picture: np.ndarray, layout: Layout) -> list[np.ndarray]:
-    """For each grid [rows * columns, 76]: the 5x5 neighbourhood of the downscaled picture less its mean, and 1."""
-    whole = picture.astype(np.float32) / 255
-    whole = whole - whole.mean((0, 1))
-    columns = []
-    for rows, width in layout.grid_shapes:
-        reach = ANALYSIS_TAPS // 2
-        padded = np.pad(whole, ((reach, reach), (reach, reach), (0, 0)), mode="edge")
-        near = [
-            padded[i : i + rows, j : j + width].reshape(rows * width, -1)
-            for i in range(ANALYSIS_TAPS)
-            for j in range(ANALYSIS_TAPS)
-        ]
-        columns.append(np.concatenate([*near, np.ones((rows * width, 1), np.float32)], 1))
-        even = np.pad(whole, ((0, rows % 2), (0, width % 2), (0, 0)), mode="edge")
-        whole = even.reshape(len(even) // 2, 2, even.shape[1] // 2, 2, -1).mean((1, 3))
-    return columns
-
-
-def fit_analysis(pictures: np.ndarray, latents: np.ndarray) -> np.ndarray:
-    """[grids, 76]: least squares of the joint fit's latents."""
-    layout = shapes.layout_of(pictures.shape[1:])
-    size = 3 * ANALYSIS_TAPS**2 + 1
-    normal, right = np.zeros((layout.grids, size, size)), np.zeros((layout.grids, size))
-    for picture, vector in zip(pictures, latents, strict=True):
-        grids = fitting.split(vector, layout)
-        for k, inputs in enumerate(analysis_inputs(picture, layout)):
-            normal[k] += inputs.T.astype(np.float64) @ inputs
-            right[k] += inputs.T.astype(np.float64) @ grids[k].ravel()
-    ridge = 1e-3 * len(pictures) * np.eye(size)
-    return np.stack([np.linalg.solve(n + ridge, r) for n, r in zip(normal, right, strict=True)])
+        fits, values = chunks(fits, jnp.array(rate_weights), gains, first)
+        print(f"{first + CHUNK} of {steps}: losses {np.asarray(values)}", flush=True)
+    networks = jax.tree.map(np.asarray, fits.networks)
+    return [({name: array[i] for name, array in networks.items()}, float(values[i])) for i in range(count)]
 
 
 def main() -> None:
@@ -136,21 +105,17 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=4000)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--output", required=True)
-    parser.add_argument("--analysis", help="output of the filters")
     args = parser.parse_args()
     pictures = load(args.folder, args.pictures)
     weights = [float(word) for word in args.rate_weights.split(",")]
-    sets, filters = [], []
-    for weight in weights:
-        start = time.perf_counter()
-        networks, latents, value = joint_fit(pictures, weight, args.steps, args.seed)
+    sets = []
+    start = time.perf_counter()
+    for weight, (networks, value) in zip(weights, joint_fits(pictures, weights, args.steps, args.seed), strict=True):
         sets.append({name: whole_numbers(name, array) for name, array in networks.items() if name not in prior.FREE})
         sets[-1]["rate_weights"] = np.array(round(weight * 2**40))
-        print(f"weight {weight:g}: loss {value:.6f} in {time.perf_counter() - start:.0f} s", flush=True)
-        if args.analysis:
-            filters.append(fit_analysis(pictures, latents))
-            save(args.analysis, {"rate_weights": np.array(weights[: len(filters)]), "filters": np.stack(filters)})
-        save(args.output, {name: np.stack([one[name] for one in sets]) for name in sets[0]})
+        print(f"weight {weight:g}: loss {value:.6f}")
+    save(args.output, {name: np.stack([one[name] for one in sets]) for name in sets[0]})
+    print(f"{time.perf_counter() - start:.0f} s")
 
 
 def whole_numbers(name: str, array: np.ndarray) -> np.ndarray:

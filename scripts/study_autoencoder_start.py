@@ -11,8 +11,6 @@ Trains without the discriminator and prints the PSNR of the training's last hund
 """
 
 import argparse
-import contextlib
-import io
 import itertools
 import json
 import sys
@@ -81,8 +79,7 @@ def measure(start: str, config: ConfigDict, arguments: argparse.Namespace) -> di
             config.pretrained.path = f"{folder}/start"
             model: Any = models.build(config.model)
             save_pretrained(model, first_params(config, start), config.pretrained.path)
-        with contextlib.redirect_stdout(io.StringIO()):  # the resolved config, every time
-            train(config, f"{folder}/run", arguments.data_dir, lpips=LpipsFile(arguments.lpips_weights))
+        train(config, f"{folder}/run", arguments.data_dir, lpips=LpipsFile(arguments.lpips_weights), quiet=True)
         lines = [json.loads(line) for line in Path(f"{folder}/run/metrics.jsonl").read_text().splitlines()]
         if lines[-1]["step"] < config.total_steps:
             raise UserError("interrupted; the rows measured so far are kept")

@@ -14,8 +14,6 @@ mixture of ten Gaussians against the test split) and rfd-digits (test pictures b
 """
 
 import argparse
-import contextlib
-import io
 import sys
 import tempfile
 import time
@@ -112,8 +110,7 @@ def _moments(extractor: Extractor, batches: Iterator[np.ndarray]) -> Moments:
 def measure(config: ConfigDict, variant: str, data_dir: str | None) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as workdir:
         start = time.perf_counter()
-        with contextlib.redirect_stdout(io.StringIO()):  # the resolved config, every time
-            train(config, workdir, data_dir)
+        train(config, workdir, data_dir, quiet=True)
         seconds = time.perf_counter() - start
         run = load_run(workdir)
         if run.step < config.total_steps:

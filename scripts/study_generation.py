@@ -16,9 +16,7 @@ Each run is one JSON line; those already there with the same config are not run 
 """
 
 import argparse
-import contextlib
 import functools
-import io
 import math
 import sys
 import tempfile
@@ -35,7 +33,7 @@ from ml_collections import ConfigDict
 from dfm.config import config_module, flatten, resolve
 from dfm.data import Dataset, load
 from dfm.errors import UserError
-from dfm.experiments import complete, find_row, measured_rows, run_script, save_figure, squared_errors
+from dfm.experiments import find_row, measured_rows, parse, run_script, save_figure, squared_errors
 from dfm.metrics.moments import Moments
 from dfm.metrics.picture_quality import PEAK, decibels
 from dfm.metrics.principal_components import principal_components
@@ -120,8 +118,7 @@ def measure(config: ConfigDict, data_dir: str | None) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as workdir:
         start = time.perf_counter()
         try:
-            with contextlib.redirect_stdout(io.StringIO()):  # the resolved config, every time
-                train(config, workdir, data_dir)
+            train(config, workdir, data_dir, quiet=True)
         except UserError as error:
             if "training stopped" not in str(error):
                 raise
@@ -237,8 +234,7 @@ def parse_arguments() -> argparse.Namespace:
     add("--summary", action="store_true", help="run nothing")
     add("--output", default="results/study_generation.jsonl", help="JSON lines (%(default)s)")
     add("--plot", default="results/study_generation.png", help="the plot (%(default)s)")
-    arguments = parser.parse_args()
-    complete(arguments, FULL, QUICK)
+    arguments = parse(parser, FULL, QUICK)
     return arguments
 
 

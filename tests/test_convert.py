@@ -31,8 +31,8 @@ def test_options_without_a_meaning_and_guesses_are_told(tmp_path, capsys):
     for options, message in (
         (["--dtype=float16"], "--dtype is for --to=safetensors"),
         (["--shard_megabytes=3"], "--shard_megabytes is for --to=safetensors"),
-        (["--which=7"], "--which is for a run"),
-        ([f"--config={folder}/config.json"], "--config is for a single file"),
+        (["--which=7"], "which is for a run"),
+        ([f"--config={folder}/config.json"], "config is for a single file"),
     ):
         assert convert.main([str(folder), str(tmp_path / "run"), *options]) == 2
         assert message in capsys.readouterr().err

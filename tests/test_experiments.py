@@ -11,12 +11,13 @@ from dfm import codec
 from dfm.errors import UserError
 from dfm.experiments import (
     FitProgress,
-    complete,
+    completed,
     final_loss,
     find_row,
     float32_file,
     integers,
     measured_rows,
+    parse,
     percent_of_raw,
     pictures_of,
     square,
@@ -39,11 +40,22 @@ def test_lists_of_integers():
 
 
 def test_options_are_filled_in_and_checked():
-    arguments = argparse.Namespace(quick=True, steps=None, side=16)
-    complete(arguments, {"steps": 100, "side": 400}, {"steps": 5, "side": 8})
-    assert (arguments.steps, arguments.side) == (5, 16)
-    with pytest.raises(UserError, match="--side must be positive"):
-        complete(argparse.Namespace(quick=False, side=0), {"side": 400}, {})
+    assert completed({"steps": None, "side": 16, "of": "x"}, {"steps": 5, "side": 8}) == {
+        "steps": 5,
+        "side": 16,
+        "of": "x",
+    }
+    with pytest.raises(UserError, match="side must be positive"):
+        completed({"side": 0}, {"side": 400})
+
+
+@pytest.mark.parametrize(("words", "steps"), [([], 100), (["--quick"], 5), (["--quick", "--steps=7"], 7)])
+def test_scripts_have_two_settings(monkeypatch, words, steps):
+    monkeypatch.setattr("sys.argv", ["script", *words])
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--quick", action="store_true")
+    parser.add_argument("--steps", type=int)
+    assert parse(parser, {"steps": 100}, {"steps": 5}).steps == steps
 
 
 def net(widths, channels, value):

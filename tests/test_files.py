@@ -5,11 +5,11 @@ import os
 import stat
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import pytest
 
-from dfm import files
 from dfm.errors import UserError
 from dfm.files import ExistsError, check_writable, refuse_same_file, write_atomically, write_elsewhere
 
@@ -116,9 +116,9 @@ def test_what_cannot_be_written_there_is_kept_beside_it(tmp_path):
 
 
 def test_or_in_the_temporary_folder_where_the_folder_is_gone(tmp_path, monkeypatch):
-    monkeypatch.setattr(files.tempfile, "gettempdir", lambda: str(tmp_path))
+    monkeypatch.setattr(tempfile, "gettempdir", lambda: str(tmp_path))
     assert write_elsewhere(tmp_path / "gone" / "a.dfm", b"ours") == tmp_path / "a.1.dfm"
-    monkeypatch.setattr(files.tempfile, "gettempdir", lambda: str(tmp_path / "gone"))
+    monkeypatch.setattr(tempfile, "gettempdir", lambda: str(tmp_path / "gone"))
     assert write_elsewhere(tmp_path / "gone" / "a.dfm", b"ours") is None
 
 

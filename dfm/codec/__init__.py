@@ -7,11 +7,11 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from jaxtyping import UInt8
 
 from dfm.codec import container
 from dfm.codec.profiles import MAX_WORK, Profile, ProgressReport, make_profile
 from dfm.errors import UserError
+from dfm.shapes import UInt8
 
 if TYPE_CHECKING:
     from dfm.codec.search import Encoded

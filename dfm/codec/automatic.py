@@ -5,20 +5,23 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from dfm.codec import search
+from dfm.codec.latents import payload, shapes
 from dfm.codec.latents.profile import latents_profile
-from dfm.codec.profiles import Picture, ProgressReport, make_profile
+from dfm.codec.profiles import Picture, ProgressReport, Shape, make_profile
 from dfm.codec.search import Encoded
 
 NAME = "auto"
 # below, the networks of the latents profile are most of the file (README.md, results/)
 FEWEST_PIXELS_OF_LATENTS = 24**2
+USUAL_SHAPE = (512, 768, 3)  # options are checked for where there are no pictures yet
 
 
-def choose(pixels: int, options: Mapping[str, Any]) -> str:
-    """Name of the profile for a picture of so many pixels. Options that only the weights profile has imply it."""
+def choose(shape: Shape, options: Mapping[str, Any]) -> str:
+    """Name of the profile for a picture of this shape. Options that only the weights profile has imply it."""
     if set(options) - set(inspect.signature(latents_profile).parameters):
         return "weights"
-    return "latents" if pixels >= FEWEST_PIXELS_OF_LATENTS else "weights"
+    small = shape[0] * shape[1] < FEWEST_PIXELS_OF_LATENTS
+    return "weights" if small or shapes.layout_of(shape).steps > payload.MOST_STEPS else "latents"
 
 
 def encode_each(
@@ -26,9 +29,9 @@ def encode_each(
 ) -> Iterator[tuple[int, Encoded]]:
     """`dfm.codec.search.encode_each`, once for the pictures of each profile."""
     pictures = [search.checked(image) for image in images]
-    chosen = [choose(picture.shape[0] * picture.shape[1], options) for picture in pictures]
+    chosen = [choose(picture.shape, options) for picture in pictures]
     parts = []
-    names = list(dict.fromkeys(chosen or [choose(FEWEST_PIXELS_OF_LATENTS, options)]))
+    names = list(dict.fromkeys(chosen or [choose(USUAL_SHAPE, options)]))
     for place, name in enumerate(names):
         numbers = [number for number, profile in enumerate(chosen) if profile == name]
         files = search.encode_each(

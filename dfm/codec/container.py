@@ -24,11 +24,11 @@ import zlib
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import UInt8
 
 from dfm.codec.profiles import PROFILE_NUMBERS, Shape
 from dfm.errors import UserError
 from dfm.registry import nearest
+from dfm.shapes import UInt8
 
 MAGIC = b"\x89DFM"
 VERSION = 2

@@ -17,10 +17,9 @@ import math
 
 import constriction
 import numpy as np
-from jaxtyping import Float, Int
 
 from dfm.errors import UserError
-from dfm.shapes import typechecked
+from dfm.shapes import Float, Int, typechecked
 
 MAX = 2047
 SCALES = 64  # scale indices 0 .. 63

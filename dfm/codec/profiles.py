@@ -14,10 +14,10 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, Protocol
 
 import numpy as np
-from jaxtyping import UInt8
 
 from dfm import registry
 from dfm.errors import UserError
+from dfm.shapes import UInt8
 
 PROFILES = {
     "weights": "dfm.codec.weights.profile:weights_profile",

@@ -4,7 +4,8 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Bool, Float
+
+from dfm.shapes import Bool, Float
 
 MAX_RETREATS, MAX_STUCK_RETREATS = 6, 3  # of one picture
 PATIENCE_STEPS = 100  # and at least a tenth of all steps

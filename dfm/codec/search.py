@@ -5,7 +5,6 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import UInt8
 
 from dfm.array_files import picture_digest
 from dfm.codec import container
@@ -13,6 +12,7 @@ from dfm.codec.container import Header
 from dfm.codec.profiles import Fitted, Picture, Profile, ProgressReport
 from dfm.errors import UserError
 from dfm.metrics.picture_quality import psnr
+from dfm.shapes import UInt8
 
 MAX_FITS = 8  # of one search for a PSNR
 DB_PER_OCTAVE = 2.5  # first guess: PSNR gained by twice the bytes

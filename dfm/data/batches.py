@@ -8,7 +8,7 @@ from collections.abc import Generator
 from functools import lru_cache
 
 import numpy as np
-from jaxtyping import Int, Integer, UInt8
+from jaxtyping import Int, Integer, Shaped
 
 from dfm.data.crops import crop_all, random_words
 from dfm.data.dataset import Dataset, Shape
@@ -121,7 +121,7 @@ class Batches:
         return np.concatenate([body[~late], body[late], end])
 
     @typechecked
-    def _images(self, examples: Integer[np.ndarray, "b"], first: int) -> UInt8[np.ndarray, "b height width channel"]:
+    def _images(self, examples: Integer[np.ndarray, "b"], first: int) -> Shaped[np.ndarray, "b height width channel"]:
         if self.crop is None and not self.flip:
             return self.dataset.take(examples)
         fixed = self.dataset.shape is not None

@@ -6,7 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 
 import numpy as np
-from jaxtyping import UInt8
+from jaxtyping import Shaped, UInt8
 from numpy.typing import ArrayLike
 
 from dfm.data.fingerprint import Fingerprint, array_digest, sha256
@@ -83,7 +83,7 @@ class DecodedPictures(Pictures):
 
 
 class Dataset:
-    """Pictures and labels of one split.
+    """Pictures and labels of one split; uint8, but for the latents that a prior is trained on.
 
     Attributes:
         name, split: what was asked for.
@@ -130,7 +130,7 @@ class Dataset:
         return Dataset(self.name, self.split, self._parts, labels, self.label_names, rows)
 
     @typechecked
-    def picture(self, example: int | np.integer) -> UInt8[np.ndarray, "height width channel"]:
+    def picture(self, example: int | np.integer) -> Shaped[np.ndarray, "height width channel"]:
         """One picture in its own size."""
         row = range(len(self))[example]  # its IndexError, and negative numbers from the end
         row = row if self._rows is None else int(self._rows[row])
@@ -138,7 +138,7 @@ class Dataset:
         return self._parts[part].picture(row - int(self._starts[part]))
 
     @typechecked
-    def take(self, examples: ArrayLike) -> UInt8[np.ndarray, "n height width channel"]:
+    def take(self, examples: ArrayLike) -> Shaped[np.ndarray, "n height width channel"]:
         """Pictures of one size, stacked. Where sizes differ there is only `picture`, and `Batches` with a crop."""
         if self.shape is None:
             raise UserError(f"{self.name}: its pictures differ in size; a crop makes them one size")

@@ -42,6 +42,7 @@ from dfm.priors import DEFAULT_PRIOR
 from dfm.progress import Progress
 from dfm.results import provenance
 from dfm.sampling.fitted_priors import check_prior, stored_or_fitted
+from dfm.sampling.flow_priors import prior_label
 
 if TYPE_CHECKING:
     from dfm.priors.prior import Prior
@@ -168,7 +169,8 @@ def prepare_run(
 
     Args:
         run: opened, or its folder, whose checkpoint `which` is opened: "latest", "best" or a step.
-        priors: names of `dfm.priors.PRIORS`; fitted to the training's latents where they are not yet.
+        priors: names of `dfm.priors.PRIORS`, fitted to the training's latents where they are not yet; or of
+            `dfm.priors.LEARNED`.
         num_samples: of each prior and seed; None: what the protocol says, or 10,000.
         seed: sample i depends on it and on i alone.
         repeats: seeds `seed`, `seed` + 1, ...: mean and spread over them.
@@ -305,4 +307,4 @@ def _run_sampler(
     def sources(seed: int) -> Source:
         return changed_samples(SampleSource(data, prior, seed, count, temperature, label), protocol)
 
-    return Sampler(sources, name, prior, temperature)
+    return Sampler(sources, prior_label(name), prior, temperature)

@@ -107,5 +107,5 @@ def _is_training(data: RunData, source: Source) -> bool:
     theirs = inner.dataset
     same = (theirs.name, theirs.split, inner.label) == (mine["name"], mine["split"], mine.get("label", -1))
     if same and theirs.name == mine["name"] and inner.count != len(data.train):
-        raise UserError(f"{inner.id}: not the data of the training (see --data_dir)")
+        raise UserError(f"{inner.id}: not the data of the training (see data_dir)")
     return same

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 import numpy as np
+import scipy.linalg
 from jaxtyping import Float
 
 from dfm.metrics.blas import single_threaded
@@ -42,13 +43,16 @@ def principal_components(vectors: Moments | Vectors, count: int | None = None) -
     """
     moments = vectors if isinstance(vectors, Moments) else moments_of(vectors)
     covariance = moments.scatter / max(1, moments.count - 1)
-    with single_threaded(unless_above=len(covariance) ** 3):
-        variances, columns = np.linalg.eigh(covariance)
-    directions = columns.T[::-1][:count]
+    size = len(covariance)
+    kept = size if count is None else min(count, size)
+    with single_threaded(unless_above=size**3):
+        # a few of many cost a third of all
+        variances, columns = scipy.linalg.eigh(covariance, subset_by_index=(size - kept, size - 1))
+    directions = columns.T[::-1]
     largest = np.abs(directions).argmax(axis=1)
     # the sign of an eigenvector is arbitrary
     directions = directions * np.sign(directions[np.arange(len(directions)), largest])[:, None]
-    return PrincipalComponents(moments.mean, directions, np.maximum(variances[::-1][:count], 0))
+    return PrincipalComponents(moments.mean, directions, np.maximum(variances[::-1], 0))
 
 
 @typechecked

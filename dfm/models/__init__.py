@@ -9,10 +9,13 @@ from dfm.registry import check_offers, construct
 
 MODELS = {
     "dfm": "dfm.models.dfm:DeepFourierMachine",
+    "local_dfm": "dfm.models.local_dfm:LocalFourierMachine",
     "autoencoder_kl": "dfm.models.autoencoder_kl:AutoencoderKL",
     "autoencoder": "dfm.models.autoencoder:Autoencoder",
     "hierarchical_vae": "dfm.models.hierarchical_vae:HierarchicalVAE",
+    "latent_flow": "dfm.models.latent_flow:LatentFlow",
     "gan": "dfm.models.gan:Generator",
+    "fourier_gan": "dfm.models.fourier_gan:FourierGenerator",
 }
 
 
@@ -21,7 +24,7 @@ def build(config: Mapping[str, Any], picture_shape: tuple[int, int, int] | None 
 
     Args:
         picture_shape: (height, width, channels) that it is used at: becomes the `sample_size` of a fully convolutional
-            model, whose parameters fit any.
+            model, whose parameters fit any, and the `latent_grid` of a flow of latents that has none.
 
     Raises:
         UserError: an unknown model, an unknown or missing key, a value that cannot be, or a class that lacks what the
@@ -29,7 +32,11 @@ def build(config: Mapping[str, Any], picture_shape: tuple[int, int, int] | None 
     """
     model = construct("model", MODELS, config)
     check_offers(f"the model '{config['name']}'", model, Model, optional=("encode",))  # only where it `encodes`
-    return model if picture_shape is None else for_pictures(model, picture_shape[:2])
+    if picture_shape is None:
+        return model
+    if getattr(model, "latent_grid", None) == ():
+        return model.clone(latent_grid=tuple(picture_shape))
+    return for_pictures(model, picture_shape[:2])
 
 
 def for_pictures(model: Any, size: tuple[int, int]) -> Any:

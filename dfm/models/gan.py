@@ -1,5 +1,7 @@
 """A generator and its discriminator of DCGAN's and SNGAN's size (Radford et al. 2016; Miyato et al. 2018)."""
 
+from typing import Any
+
 import jax.numpy as jnp
 from flax import linen as nn
 from jaxtyping import Array, Float, Int
@@ -54,7 +56,7 @@ class Generator(nn.Module):
         return False
 
     def setup(self):
-        self.decoder = Painter(self.height, self.width, self.channels, self.features)
+        self.decoder: Any = Painter(self.height, self.width, self.channels, self.features)
         if self.classes:
             self.labels = nn.Embed(self.classes, self.latent_size)
 
@@ -79,11 +81,15 @@ class Generator(nn.Module):
         """Pictures in (-1, 1); `training`: normalised by this batch, whose statistics are averaged where mutable."""
         if (height or 0) > self.height or (width or 0) > self.width:
             raise UserError(f"this model paints {self.height}x{self.width} pixels and no more, not {height}x{width}")
-        if self.classes:
-            if labels is None:
-                raise ValueError(f"this model is conditioned on {self.classes} classes: labels are needed")
-            z = z * (1.0 + self.labels(labels))
-        return self.decoder(z, training)[:, :height, :width]
+        return self.decoder(self.with_labels(z, labels), training)[:, :height, :width]
+
+    def with_labels(self, z: Array, labels: Labels) -> Array:
+        """z with its class in it, where there are classes."""
+        if not self.classes:
+            return z
+        if labels is None:
+            raise ValueError(f"this model is conditioned on {self.classes} classes: labels are needed")
+        return z * (1.0 + self.labels(labels))
 
 
 class Painter(nn.Module):
@@ -100,10 +106,10 @@ class Painter(nn.Module):
         rows, columns = -(-self.height // side), -(-self.width // side)
         width = self.features * side
         x = nn.Dense(rows * columns * width)(z).reshape(-1, rows, columns, width)
-        x = nn.relu(_batch_norm(training)(x))
+        x = nn.relu(batch_norm(training)(x))
         for stage in range(STAGES):
             x = nn.Conv(width >> (stage + 1), (3, 3), use_bias=False)(upsample_nearest(x))
-            x = nn.relu(_batch_norm(training)(x))
+            x = nn.relu(batch_norm(training)(x))
         return jnp.tanh(nn.Conv(self.channels, (3, 3))(x)[:, : self.height, : self.width])
 
 
@@ -136,5 +142,6 @@ class SpectralDiscriminator(nn.Module):
         return logits
 
 
-def _batch_norm(training: bool) -> nn.BatchNorm:
+def batch_norm(training: bool) -> nn.BatchNorm:
+    """By the batch at hand where `training`, which moves the running statistics; by these otherwise."""
     return nn.BatchNorm(use_running_average=not training, momentum=0.9, epsilon=1e-5, use_fast_variance=False)

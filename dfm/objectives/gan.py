@@ -1,5 +1,6 @@
 """A generator against a discriminator: one step of each from the same batch (Goodfellow et al. 2014)."""
 
+import functools
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -22,7 +23,8 @@ class Gan:
     """Both players' gradients at once; the discriminator's parameters do not outlive the training.
 
     Attributes:
-        model: a generator: `decode(z, labels, training=True)` paints by the batch's statistics.
+        model: a generator. One with running statistics paints by the batch's where `decode(z, labels,
+            training=True)`; any other, such as a plain Deep Fourier Machine, is decoded as it stands.
         loss: "hinge" (Lim and Ye 2017) or "vanilla", non-saturating for the generator.
         discriminator_features: width of its first layer.
         r1_weight: times 1/2 mean ||grad_x D(x)||^2 of real pictures (Mescheder et al. 2018).
@@ -49,7 +51,12 @@ class Gan:
 
     @property
     def model_statistics(self) -> tuple[str, ...]:
-        return (BATCH_STATISTICS,)
+        return (BATCH_STATISTICS,) if self._normalises_by_batch else ()
+
+    @functools.cached_property
+    def _normalises_by_batch(self) -> bool:
+        key = jax.random.key(0)
+        return BATCH_STATISTICS in jax.eval_shape(functools.partial(first_variables, self.model), key)
 
     @property
     def needs_lpips(self) -> bool:
@@ -69,7 +76,7 @@ class Gan:
 
     def init_statistics(self, key: Array) -> Statistics | None:
         return {
-            BATCH_STATISTICS: first_variables(self.model, key)[BATCH_STATISTICS],
+            **{name: first_variables(self.model, key)[name] for name in self.model_statistics},
             OF_DISCRIMINATOR: self._discriminator(key)[BATCH_STATISTICS],
         }
 
@@ -100,17 +107,10 @@ class Gan:
         z = jax.random.normal(key, (len(images), *self.model.latent_shape))
 
         def generator_loss(generator: Params) -> tuple[Array, tuple[Array, Any]]:
-            fake, moved = self.model.apply(
-                {"params": generator, BATCH_STATISTICS: kept[BATCH_STATISTICS]},
-                z,
-                labels,
-                training=True,
-                method="decode",
-                mutable=[BATCH_STATISTICS],
-            )
+            fake, moved = self._paint(generator, kept, z, labels)
             logits, _ = self._logits(params[DISCRIMINATOR], kept, fake, labels)
             loss = -logits.mean() if self.loss == "hinge" else jax.nn.softplus(-logits).mean()
-            return loss, (fake, moved[BATCH_STATISTICS])
+            return loss, (fake, moved)
 
         def discriminator_loss(discriminator: Params, fake: Array) -> tuple[Array, tuple[Metrics, Any]]:
             both = None if labels is None else jnp.concatenate([labels, labels])
@@ -120,7 +120,7 @@ class Gan:
                 loss = jax.nn.relu(1.0 - real).mean() + jax.nn.relu(1.0 + false).mean()
             else:
                 loss = jax.nn.softplus(-real).mean() + jax.nn.softplus(false).mean()
-            metrics = {"discriminator_loss": loss, "logit_real": real.mean(), "logit_generated": false.mean()}
+            metrics = {"discriminator_loss": loss, "logits_real": real.mean(), "logits_fake": false.mean()}
             if self.r1_weight:
                 logit = lambda x: self._logits(discriminator, kept, x, labels)[0].sum()  # noqa: E731
                 metrics["r1"] = 0.5 * jnp.square(jax.grad(logit)(images)).sum((1, 2, 3)).mean()
@@ -133,7 +133,16 @@ class Gan:
             params[DISCRIMINATOR], jax.lax.stop_gradient(fake)
         )
         gradients = {**of_generator, DISCRIMINATOR: of_discriminator}
-        return {"loss": loss, **metrics}, gradients, {BATCH_STATISTICS: averages, OF_DISCRIMINATOR: vectors}
+        return {"loss": loss, **metrics}, gradients, {**averages, OF_DISCRIMINATOR: vectors}
+
+    def _paint(self, params: Params, statistics: Statistics, z: Array, labels: Array | None) -> tuple[Array, Any]:
+        """(pictures of the batch in training, {name: moved statistics of the model})."""
+        if not self._normalises_by_batch:
+            return self.model.apply({"params": params}, z, labels, method="decode"), {}
+        averages = {BATCH_STATISTICS: statistics[BATCH_STATISTICS]}
+        how = {"training": True, "method": "decode", "mutable": [BATCH_STATISTICS]}
+        found: Any = self.model.apply({"params": params, **averages}, z, labels, **how)
+        return found
 
     def _logits(
         self, params: Params, statistics: Statistics, images: Array, labels: Array | None, training: bool = False

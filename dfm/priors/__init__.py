@@ -23,6 +23,20 @@ PRIORS = {
     "flow": "dfm.priors.flow:Flow",
 }
 DEFAULT_PRIOR = "gaussian"  # of every command
+# priors that are learned and not fitted: a flow of the latents, by a run of its own
+LATENTS = "latents:"
+LEARNED = (f"{LATENTS}RUN",)
+
+
+def is_learned(name: str) -> bool:
+    """Whether the name is one of LEARNED."""
+    return name.startswith(LATENTS) and name != LATENTS
+
+
+def check(name: str) -> None:
+    """UserError for a name that no prior has, fitted or learned."""
+    if not is_learned(name):
+        registry.check("prior", name, (*PRIORS, *LEARNED))
 
 
 def find(name: str) -> "type[Prior]":

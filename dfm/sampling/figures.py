@@ -63,7 +63,7 @@ def samples(
     latents = drawn(data, painter, prior, count, seed, temperature, notes, labels)
     images = paint_all(painter, outputs, latents, notes, labels)
     columns = classes if classes and label is None else square_columns(count)
-    outputs.grid(f"samples-{prior}", images, columns, report)
+    outputs.grid(f"samples-{prior.partition(':')[0]}", images, columns, report)
 
 
 def reconstructions(

@@ -17,6 +17,7 @@ from dfm.priors.by_class import fit_by_class
 from dfm.priors.gaussian import Normal
 from dfm.priors.prior import Prior, mean_log_likelihood
 from dfm.progress import Progress
+from dfm.sampling.flow_priors import check_flow, load_flow
 from dfm.sampling.run_data import INVERSION, RunData
 
 if TYPE_CHECKING:
@@ -77,19 +78,23 @@ def store_prior(run: "Run", prior: Prior, facts: dict[str, Any]) -> Path:
 
 def check_prior(data: RunData, name: str) -> None:
     """UserError for a prior that cannot be had of this run, before any work."""
-    if priors.find(name) is not Normal:
+    if priors.is_learned(name):
+        check_flow(data.run, name)
+    elif priors.find(name) is not Normal:
         data.check_training_latents()
 
 
 def stored_or_fitted(
     data: RunData, name: str, note: Callable[[str], None] = lambda line: None, quiet: bool = True
 ) -> Prior:
-    """The stored prior of this checkpoint; fitted first, and said so in a note, where there is none.
+    """The stored prior of this checkpoint; fitted first, and said so in a note, where there is none. Or a learned one.
 
     The file is a convenience: of a run that cannot be written to, the prior is fitted again each time.
     """
-    run, family = data.run, priors.find(name)
     check_prior(data, name)
+    if priors.is_learned(name):
+        return load_flow(data.run, name)
+    run, family = data.run, priors.find(name)
     if family is Normal:
         return Normal(latent_size(run.model))  # nothing to fit
     path = prior_path(run, name)

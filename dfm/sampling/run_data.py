@@ -13,6 +13,7 @@ from dfm.data import Dataset, load
 from dfm.errors import UserError
 from dfm.sampling.painter import Painter, Pictures
 from dfm.training.run_folder import check_data
+from dfm.training.run_latents import PREFIX, names_latents
 
 if TYPE_CHECKING:
     from dfm.training.runs import Run
@@ -20,6 +21,14 @@ if TYPE_CHECKING:
 CHUNK = 4096
 SCALE_EXAMPLES = 1024
 TABLE, ENCODER, INVERSION = "table", "encoder", "inversion"  # where latents of pictures come from
+
+
+def check_paints(run: "Run") -> None:
+    """UserError for the run of a prior, which makes latents of another run's pictures."""
+    name = run.config["dataset"]["name"]
+    if names_latents(name):
+        whose = name.removeprefix(PREFIX)
+        raise UserError(f"{run.workdir}: is a prior of {whose}; open {whose} with prior {PREFIX}{run.workdir}")
 
 
 class RunData:
@@ -32,6 +41,7 @@ class RunData:
     """
 
     def __init__(self, run: "Run", data_dir: str | os.PathLike | None = None, batch_size: int | None = None):
+        check_paints(run)
         self.run, self.data_dir = run, data_dir
         self.painter = Painter(run, batch_size=batch_size)
         self.latents_are_stored = run.latents is not None
@@ -65,7 +75,7 @@ class RunData:
         if latents is not None and len(dataset) != len(latents):
             raise UserError(
                 f"the run has {len(latents)} latents, but {dataset.name} has {len(dataset)} pictures now: "
-                "not the data of the training (see --data_dir)"
+                "not the data of the training (see data_dir)"
             )
         if latents is not None:  # another picture would stand beside the latent of one
             check_data(self.run.workdir, self.run.data, dataset.fingerprint(), dataset.name)

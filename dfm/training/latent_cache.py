@@ -52,7 +52,7 @@ def cached(batches: Batches, model: Any, encoder: Params, folder: Path) -> Cache
 
     The file is a memory map, [examples, height / f, width / f, 2 latent_channels] float32: a 24th of what pictures
     as float32 would take at f = 8 with four channels. Its name holds a hash of all that the moments depend on:
-    pictures, parameters of the encoder, and the model's settings.
+    pictures, parameters of the encoder, and the model's settings. A new one takes the place of those of other names.
     """
     dataset = batches.dataset
     path = folder / f"moments-{_key(dataset, model, encoder)}.npy"
@@ -63,6 +63,8 @@ def cached(batches: Batches, model: Any, encoder: Params, folder: Path) -> Cache
     how = "taken from"
     if found is None:
         how = "encoded once, kept in"
+        for other in folder.glob("moments-*.npy"):  # of other pictures or another encoder: this run has no use for it
+            other.unlink(missing_ok=True)
         _encode_all(dataset, encode, model.stride, path, shape)
         found = _open(path, shape)
     if found is None:

@@ -67,7 +67,7 @@ def _moments(model: Any, params: Any, images: jax.Array) -> jax.Array:
 
 
 def pictures_at_once(height: int, width: int) -> int:
-    """How many pictures of this size an encoder is given together: memory grows with their pixels."""
+    """How many pictures of this size an encoder or decoder is given together: memory grows with their pixels."""
     return max(1, min(MOST_AT_ONCE, PIXELS_AT_ONCE // (height * width)))
 
 

@@ -143,5 +143,5 @@ def _tensorboard_writer(folder: Path, step: int) -> Any:
     try:
         from tensorboardX import SummaryWriter
     except ImportError:
-        raise UserError("--tensorboard needs tensorboardX: pip install tensorboardX") from None
+        raise UserError("a log for TensorBoard needs tensorboardX: pip install tensorboardX") from None
     return SummaryWriter(str(folder), purge_step=step + 1)

@@ -33,9 +33,9 @@ def load_autoencoder(
     if is_run and (name := read_config(path).model["name"]) != "autoencoder_kl":
         raise UserError(f"{path}: its model is {name!r}, not autoencoder_kl")
     if is_run and config is not None:
-        raise UserError(f"--config is for a single file, and {path} is a run")
+        raise UserError(f"config is for a single file, and {path} is a run")
     if not is_run and which != "latest" and Path(path).exists():
-        raise UserError(f"--which is for a run, and {path} is none")
+        raise UserError(f"which is for a run, and {path} is none")
     model, params = _load_run_model(path, which) if is_run else load_pretrained(path, config)
     return model, {group: params[group] for group in parameter_shapes(model)}
 

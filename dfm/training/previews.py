@@ -14,7 +14,7 @@ from dfm.models import latent_vectors
 from dfm.objectives.protocol import Objective
 from dfm.picture_files import save_picture
 from dfm.shapes import typechecked
-from dfm.training.latent_scale import has_scale, latent_scale, write_latent_scale
+from dfm.training.latent_scale import has_scale, latent_scale, pictures_at_once, write_latent_scale
 from dfm.training.run_folder import PICTURES
 from dfm.training.sharding import on_this_process
 from dfm.training.state import TrainState, model_statistics
@@ -23,7 +23,6 @@ COLUMNS = 8
 RECONSTRUCTIONS, SAMPLES = 32, 64
 MOST_LATENTS = 1_024  # of a picture, for samples: the covariance of more takes minutes
 ENCODINGS = 2_000  # pictures whose encodings the density of samples is fitted to
-CHUNK = 16  # pictures decoded at once: a net of 2^m features a pixel takes memory
 SAMPLE_SEED = 0  # fixed: the samples of two steps, or two runs, differ by their training alone
 
 
@@ -33,6 +32,7 @@ class Previews:
     def __init__(self, objective: Objective, batches: Batches, workdir: str | Path, measures_scale: bool = True):
         self._folder, self._measures_scale = Path(workdir) / PICTURES, measures_scale
         self._batches, self._objective, self._model = batches, objective, objective.model
+        self._at_once = pictures_at_once(*batches.picture_shape[:2])  # always as many, so that it compiles once
         self._decode = jax.jit(functools.partial(latent_vectors.decode, objective.model))
         self._encode = jax.jit(functools.partial(latent_vectors.encode, objective.model))
 
@@ -74,11 +74,11 @@ class Previews:
         save_picture(self._folder / f"samples-{step:08d}.png", grid(samples, COLUMNS))
 
     def _paint(self, variables, z: np.ndarray, labels: np.ndarray) -> np.ndarray:
-        return _in_chunks(lambda z, labels: to_uint8(self._decode(variables, z, labels)), z, labels)
+        return _in_chunks(self._at_once, lambda z, labels: to_uint8(self._decode(variables, z, labels)), z, labels)
 
     def _encode_all(self, variables, images: np.ndarray, labels: np.ndarray) -> np.ndarray:
         encode = lambda images, labels: np.asarray(self._encode(variables, to_float(images), labels))  # noqa: E731
-        return _in_chunks(encode, images, labels)
+        return _in_chunks(self._at_once, encode, images, labels)
 
     def _some_pictures(self) -> tuple[np.ndarray, np.ndarray]:
         """Up to 2,000 training pictures, those of the first batches, and their labels."""
@@ -107,7 +107,7 @@ def beside_each_other(
     return np.stack(rows, axis=1).reshape(-1, *upper.shape[1:])
 
 
-def _in_chunks(function, *arrays: np.ndarray) -> np.ndarray:
-    """The function of CHUNK rows at a time."""
-    chunks = zip(*(padded_batches(array, CHUNK) for array in arrays), strict=True)
+def _in_chunks(size: int, function, *arrays: np.ndarray) -> np.ndarray:
+    """The function of `size` rows at a time."""
+    chunks = zip(*(padded_batches(array, size) for array in arrays), strict=True)
     return np.concatenate([function(*(batch for batch, _ in chunk))[: chunk[0][1]] for chunk in chunks])

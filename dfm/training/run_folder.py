@@ -114,14 +114,14 @@ def check_config(workdir: str | Path, config: ConfigDict, latest_step: int | Non
         if not extend and not _is_constant(config.optimizer):
             raise UserError(
                 f"{workdir}: total_steps: {before.total_steps} -> {config.total_steps} plans the schedule "
-                f"'{config.optimizer.schedule}' anew for the rest of the steps; say --extend if that is what you want"
+                f"'{config.optimizer.schedule}' anew for the rest of the steps; say extend if that is what you want"
             )
         before.total_steps = config.total_steps
     found = differences(before, config)
     if found:
         raise UserError(
             f"{workdir}: was trained to step {latest_step} with another config ({'; '.join(found)}); "
-            "restore these values or choose another --workdir"
+            "restore these values or choose another workdir"
         )
 
 
@@ -145,7 +145,7 @@ def check_data(workdir: str | Path, before: dict[str, Any] | None, now: dict[str
     if found := fingerprint.differences(before or {}, now):
         raise UserError(
             f"{workdir}: {name} is not the data of this run any more ({'; '.join(found)}): "
-            "bring the pictures back, or train on the new ones in another --workdir"
+            "bring the pictures back, or train on the new ones in another workdir"
         )
 
 

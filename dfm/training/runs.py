@@ -106,7 +106,7 @@ def _read_checkpoint(
         except DAMAGE as error:
             others = [other for other in sorted(manager.all_steps(), reverse=True) if other != step]
             sound = next((other for other in others if _is_sound(manager, folder, other, averaged, objective)), None)
-            hint = "" if sound is None else f"; that of step {sound} is sound (--which={sound})"
+            hint = "" if sound is None else f"; that of step {sound} is sound (which={sound})"
             raise UserError(f"{folder / str(step)}: cannot be read ({first_line(error)}){hint}") from error
 
 

@@ -12,7 +12,7 @@ from ml_collections import ConfigDict
 
 from dfm import models, objectives
 from dfm.command_line import say
-from dfm.data import Batches, load
+from dfm.data import Batches, Dataset, load
 from dfm.data.folder import CHECKED_PICTURES, refuse_damaged
 from dfm.errors import UserError
 from dfm.metrics.lpips import LpipsFile
@@ -23,6 +23,7 @@ from dfm.training.held_out import HeldOut
 from dfm.training.latent_cache import CachedBatches, cached, is_constant
 from dfm.training.latent_scale import has_scale, keep_latent_scale
 from dfm.training.pretrained import load_groups
+from dfm.training.run_latents import load_latents, names_latents
 from dfm.training.runs import load_run
 from dfm.training.sharding import check_batch_size, data_mesh, on_this_process
 from dfm.training.state import TrainState, initial_state
@@ -77,7 +78,7 @@ def build(config: ConfigDict, workdir: str, data_dir: str | None, lpips: LpipsFi
     """Data, model, objective and optimizer of a resolved config."""
     mesh, data = data_mesh(), config.dataset
     check_batch_size(config.batch_size, mesh, config.accumulation_steps)
-    dataset = load(data.name, data.split, data_dir, None if data.label < 0 else data.label)
+    dataset = _pictures(config, data_dir)
     batches = Batches(
         dataset,
         config.batch_size,
@@ -107,6 +108,18 @@ def build(config: ConfigDict, workdir: str, data_dir: str | None, lpips: LpipsFi
         found, _ = load_groups(config.pretrained, jax.eval_shape(objective.init, key), objective)
         check_frozen(objective, key, tuple(found))
     return Training(config, workdir, mesh, batches, model, objective, optimizer, _held_out(config, objective, data_dir))
+
+
+def _pictures(config: ConfigDict, data_dir: str | None) -> Dataset:
+    """What config.dataset names: pictures, or the latents of a run."""
+    data = config.dataset
+    label = None if data.label < 0 else data.label
+    if not names_latents(data.name):
+        return load(data.name, data.split, data_dir, label)
+    for key, value in (("sample_every_steps", config.sample_every_steps), ("dataset.flip", data.flip)):
+        if value:
+            raise UserError(f"config: {key} is for pictures, and {data.name} are latents")
+    return load_latents(data.name, data.split, data_dir, label)
 
 
 def _held_out(config: ConfigDict, objective: Objective, data_dir: str | None) -> HeldOut | None:

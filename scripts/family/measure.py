@@ -1,7 +1,5 @@
 """One row of the table: trained for its budget, then measured as every other row is."""
 
-import contextlib
-import io
 import json
 import time
 from dataclasses import dataclass
@@ -93,8 +91,7 @@ def train_row(name: str, place: Place) -> dict[str, Any]:
     config, operations = budgeted(name, place.dataset, place.budget)
     workdir = str(place.folder / name)
     try:
-        with contextlib.redirect_stdout(io.StringIO()):  # the resolved config
-            train(config, workdir, place.data_dir)
+        train(config, workdir, place.data_dir, quiet=True)
     except UserError as error:
         if "training stopped" not in str(error):
             raise

@@ -15,10 +15,19 @@ KL = {"name": "autoencoder_kl", "block_out_channels": [4, 4], "norm_num_groups":
 SIZE = {"height": 6, "width": 7, "channels": 3}
 SMALLEST = {  # of 6x7 RGB, with an encoder where there can be one
     "dfm": DFM | SIZE,
+    "local_dfm": {
+        "name": "local_dfm",
+        "encoder_widths": [4, 4],
+        "latent_channels": 2,
+        "features": 8,
+        "net_width": 2,
+        **SIZE,
+    },
     "autoencoder_kl": KL,
     "autoencoder": {"name": "autoencoder", "trunk": "dense", "widths": [4], "latent": [3], **SIZE},
     "hierarchical_vae": {"name": "hierarchical_vae", "features": 4, "top": 3, "latent_channels": 2, **SIZE},
     "gan": {"name": "gan", "features": 2, "latent_size": 3, **SIZE},
+    "fourier_gan": {"name": "fourier_gan", "features": 2, "latent_size": 3, "net_width": 2, **SIZE},
 }
 
 
@@ -28,7 +37,7 @@ def test_every_model_maps_pictures_to_distributions_and_back(name):
     model = models.build(SMALLEST[name], (6, 7, 3))
     assert (model.height, model.width, model.channels) == (6, 7, 3)
     assert model.classes == 0 and model.has_likelihood is (name in ("autoencoder", "hierarchical_vae"))
-    assert model.encodes is (name != "gan")
+    assert model.encodes is (not name.endswith("gan"))
     if not model.encodes:
         variables = jax.eval_shape(model.init, jax.random.key(0), jnp.zeros((2, 6, 7, 3)))
         decode = lambda variables, z: latent_vectors.decode(model, variables, z)  # noqa: E731

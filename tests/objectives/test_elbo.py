@@ -1,5 +1,7 @@
 """Evidence lower bounds: sums of their terms, the KL, the IWAE, one level against several, conditions."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -23,9 +25,14 @@ def batch():
 
 
 def step(objective, batch, params=None, statistics=None):
-    params = params or objective.init(jax.random.key(0))
+    params = params or jax.jit(objective.init)(jax.random.key(0))
     statistics = statistics or objective.init_statistics(jax.random.key(0))
-    return params, *objective.gradients(params, statistics, batch, jax.random.key(1), "")
+    gradients = jax.jit(objective.gradients, static_argnums=4)  # one by one, operations compile for ever
+    return params, *gradients(params, statistics, batch, jax.random.key(1), "")
+
+
+def apply(model, variables, *arguments, method):
+    return jax.jit(functools.partial(model.apply, method=method))(variables, *arguments)
 
 
 def test_the_loss_is_distortion_plus_beta_rate_a_dimension(batch):
@@ -85,7 +92,7 @@ def test_levels_add_up_and_one_level_is_a_vae(batch):
         model = HierarchicalVAE(levels=levels, top=4, latent_channels=2, features=8, **SIZE)
         objective = Elbo(model)
         params, metrics, _, _ = step(objective, batch)
-        posterior = model.apply({"params": params}, batch["image"], method="encode")
+        posterior = apply(model, {"params": params}, batch["image"], method="encode")
         shapes = tuple(tuple(level.mean.shape[1:]) for level in posterior.levels)
         assert shapes == model.latent_shape and len(shapes) == levels
         by_level = [float(rate.mean()) for rate in posterior.kl_by_level()]
@@ -97,9 +104,9 @@ def test_levels_add_up_and_one_level_is_a_vae(batch):
 
 def test_every_level_reaches_the_picture(batch):
     model = HierarchicalVAE(levels=3, top=4, latent_channels=2, features=8, **SIZE)
-    variables = model.init(jax.random.key(0), batch["image"])
+    variables = jax.jit(model.init)(jax.random.key(0), batch["image"])
     z = tuple(jnp.zeros((1, *shape)) for shape in model.latent_shape)
-    gradient = jax.grad(lambda z: model.apply(variables, z, method="decode").sum())(z)
+    gradient = jax.jit(jax.grad(lambda z: model.apply(variables, z, method="decode").sum()))(z)
     assert all(float(jnp.abs(level).max()) > 0 for level in gradient)
 
 

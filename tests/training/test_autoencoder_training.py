@@ -109,9 +109,11 @@ def frozen_config(whole, **changes):
     return tiny_config(**{"objective.adversarial_weight": 0.0, "optimizer.groups": {}, **changes})
 
 
+OTHER_DECODER = {"model.decoder_block_out_channels": (8, 4)}
+
+
 def test_a_frozen_encoder_keeps_its_bytes_and_another_decoder_learns_from_cached_latents(whole, tmp_path):
-    config = frozen_config(whole)
-    config.model.decoder_block_out_channels = (8, 4)
+    config = frozen_config(whole, **OTHER_DECODER)
     with pytest.raises(UserError, match="decoder.conv_norm_out.bias is .* in this model; name the groups"):
         train.train(config, str(tmp_path))
     config.pretrained.groups = ("encoder", "quant_conv")
@@ -139,7 +141,8 @@ def test_latents_of_a_frozen_encoder_keep_their_scale(whole, tmp_path):
     run = load_run(whole)
     source = run.model.clone(scaling_factor=0.7, shift_factor=0.1)
     save_pretrained(source, {group: run.params[group] for group in parameter_shapes(source)}, tmp_path / "source")
-    changes = {"pretrained.path": str(tmp_path / "source"), "sample_every_steps": 1, "total_steps": 1, "ema_decay": 0.5}
+    changes = {"pretrained.path": str(tmp_path / "source"), "sample_every_steps": 1, "total_steps": 1, **OTHER_DECODER}
+    changes["pretrained.groups"] = ("encoder", "quant_conv")
     with pytest.raises(UserError, match="norm_num_groups is 2 there and 1 in this model"):
         train.train(frozen_config(whole, **changes, **{"model.norm_num_groups": 1}), str(tmp_path / "other"))
     assert train.train(frozen_config(whole, **changes), str(tmp_path / "run")) == 0
@@ -270,7 +273,7 @@ def test_the_rate_of_a_preset_is_that_of_the_whole_autoencoder(word):
     "argument", ["f8c4:quick", "f4c3:quick", "f16c16:quick", "cifar10:quick", "quick:decoder_only,decoder_width=0.5"]
 )
 def test_every_word_takes_a_step_at_its_quick_setting(argument):
-    """Traced, not computed: tests/test_train.py computes two steps of the default word's."""
+    """Traced, not computed: tests/test_train.py computes two steps of cifar10's."""
     config = read_config(argument)
     assert config.optimizer.warmup_steps < config.total_steps / 2
     objective, shapes, sizes = counts(config)

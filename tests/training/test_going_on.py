@@ -50,7 +50,7 @@ def test_more_steps_at_a_constant_rate_equal_a_run_that_had_them_from_the_start(
 def test_more_steps_under_a_schedule_need_a_word_and_plan_it_anew(tmp_path):
     changes = {"optimizer.schedule": "linear", "optimizer.learning_rate": 0.01}
     train.train(tiny_config(total_steps=6, **changes), str(tmp_path))
-    with pytest.raises(UserError, match="total_steps: 6 -> 12 plans the schedule 'linear' anew .* --extend"):
+    with pytest.raises(UserError, match="total_steps: 6 -> 12 plans the schedule 'linear' anew .* say extend"):
         train.train(tiny_config(total_steps=12, **changes), str(tmp_path))
     assert train.train(tiny_config(total_steps=12, **changes), str(tmp_path), extend=True) == 0
     rates = [line["learning_rate/decoder"] for line in metrics_without_times(tmp_path)]
@@ -124,7 +124,7 @@ def test_a_damaged_checkpoint_is_told_and_the_last_sound_one_named(tmp_path, cap
     train.train(config, str(tmp_path))
     whole = saved_state(tmp_path, 12)
     damage(tmp_path, 12, flip)
-    with pytest.raises(UserError, match=r"checkpoints/12: .*that of step 8 is sound \(--which=8\)") as error:
+    with pytest.raises(UserError, match=r"checkpoints/12: .*that of step 8 is sound \(which=8\)") as error:
         load_run(tmp_path)
     assert "\n" not in str(error.value) and load_run(tmp_path, 8).step == 8
     capsys.readouterr()

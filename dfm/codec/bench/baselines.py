@@ -10,10 +10,10 @@ import warnings
 from collections.abc import Callable
 
 import numpy as np
-from jaxtyping import UInt8
 from PIL import Image, features
 
 from dfm.errors import UserError
+from dfm.shapes import UInt8
 
 Picture = UInt8[np.ndarray, "height width channel"]
 

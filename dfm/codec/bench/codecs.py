@@ -9,6 +9,7 @@ from dfm.errors import UserError
 from dfm.picture_files import Picture
 
 QUALITIES = (5, 10, 15, 20, 30, 40, 50, 60, 70, 80, 90, 95)  # on CompressAI's ladder, which is every fifth
+LATENT_QUALITIES = (0, 15, 30, 45, 60, 75)  # 0.1 to 1.5 bits per pixel
 COIN_STEPS = 3000  # the paper's 50,000 are hours a picture on a CPU; summaries and plots name the number used
 COIN_LEARNING_RATE = 1e-3  # the paper's 2e-4 belongs to 50,000 steps, see coin.py
 COIN_BATCH_PIXELS = 8192
@@ -111,19 +112,24 @@ def target_bytes(image: Picture, setting: str) -> float:
     return float(setting.removesuffix("bpp")) * image.shape[0] * image.shape[1] / 8
 
 
+def latent_settings() -> list[str]:
+    """The points of dfm-latents: quality fixes what a bit weighs, and needs one fit where a size needs several."""
+    return [f"q{quality}" for quality in LATENT_QUALITIES]
+
+
 def known_codecs() -> list[str]:
     """Names that `--codecs` takes."""
     return [*DFM_CODECS, *baselines.CODECS, "coin"]
 
 
 def make_codecs(names: Sequence[str], rates: Sequence[float], effort: int, seed: int, coin_steps: int) -> list[Codec]:
-    """Codecs by name, ours and coin at these rates in bits per pixel."""
+    """Codecs by name, dfm-weights and coin at these rates in bits per pixel."""
     if not names:
         raise UserError(f"no codec given; known: {', '.join(known_codecs())}")
     if effort not in range(1, 10):
         raise UserError(f"effort {effort} is outside 1 ... 9")
     if coin_steps < 1:
-        raise UserError(f"--coin-steps must be positive, not {coin_steps}")
+        raise UserError(f"coin_steps must be positive, not {coin_steps}")
     settings = [f"{rate:g}bpp" for rate in rates]
     names = list(dict.fromkeys(names))
     for name in names:
@@ -131,7 +137,7 @@ def make_codecs(names: Sequence[str], rates: Sequence[float], effort: int, seed:
 
     def make(name: str) -> Codec:
         if name in DFM_CODECS:
-            return dfm_codec(name, settings, effort, seed)
+            return dfm_codec(name, latent_settings() if name == "dfm-latents" else settings, effort, seed)
         return coin_codec(settings, coin_steps, seed) if name == "coin" else baseline_codec(name)
 
     return [make(name) for name in names]

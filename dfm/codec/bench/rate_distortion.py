@@ -30,9 +30,11 @@ CURVE_FIELDS = (
     *("setting", "bpp", "psnr-rgb", "psnr-of-mean-mse", "ssim"),
     *("encoding_time", "encoding_compile_time", "decoding_time", "decoding_compile_time"),
 )
+KODAK_8 = ("kodim01", "kodim03", "kodim05", "kodim07", "kodim13", "kodim15", "kodim20", "kodim23")
 PROTOCOLS = {
     "as-is": "every picture of the folder as it is",
     "kodak": "Kodak pictures, full size",
+    "kodak-8": f"eight Kodak pictures, full size: {', '.join(KODAK_8)}",
     "kodak-256": "central 256x256 crops of Kodak pictures",
 }
 
@@ -67,10 +69,10 @@ def run(
     for path in (output, rows_path):
         check_writable(path)
     report = report or say
-    known = {_key(row): row for row in results.read_lines(rows_path) if "psnr" in row}  # errors are tried again
+    known = {row_key(row): row for row in results.read_lines(rows_path) if "psnr" in row}  # errors are tried again
     commit, _ = results.code_state()
     plan = [
-        (name, image, _digest(image), codec, setting)
+        (name, image, picture_digest(image), codec, setting)
         for name, image in pictures
         for codec in codecs
         for setting in codec.settings
@@ -78,19 +80,13 @@ def run(
     clock = _Clock([codec.name for *_, codec, _ in plan])
     rows, started = [], time.monotonic()
     for number, (name, image, digest, codec, setting) in enumerate(plan, start=1):
-        identity = {
-            "sha256": digest,
-            "codec": codec.name,
-            "setting": setting,
-            "protocol": protocol,
-            "options": codec.options,
-        }
-        row = known.get(_key(identity))
+        identity = row_identity(digest, codec, setting, protocol)
+        row = known.get(row_key(identity))
         if row is None:
             begun = time.monotonic()
             row = {"picture": name, **identity, "commit": commit, **measure(codec, image, setting)}
             results.append_line(rows_path, row)
-            row = known[_key(identity)] = results.finite(row)
+            row = known[row_key(identity)] = results.finite(row)
             clock.count(codec.name, time.monotonic() - begun)
             report(f"[{number}/{len(plan)}] {_in_words(row)}; {clock.left()}")
         else:
@@ -284,12 +280,19 @@ def _front(points: Sequence[tuple[float | None, float | None]]) -> list[tuple[fl
     return front
 
 
-def _digest(image: Picture) -> str:
+def row_identity(digest: str, codec: Codec, setting: str, protocol: str) -> dict:
+    """What a row is of: one with an equal identity is not measured again."""
+    return {"sha256": digest, "codec": codec.name, "setting": setting, "protocol": protocol, "options": codec.options}
+
+
+def picture_digest(image: Picture) -> str:
+    """Of shape and pixels, 16 hexadecimal digits."""
     header = f"{image.dtype} {image.shape} ".encode()
     return hashlib.sha256(header + np.ascontiguousarray(image).tobytes()).hexdigest()[:16]
 
 
-def _key(row: dict) -> str:
+def row_key(row: dict) -> str:
+    """The identity of a row as text."""
     fields = [row.get(field) for field in ("sha256", "codec", "setting", "protocol", "options")]
     return results.dump([*fields[:4], sorted((fields[4] or {}).items())])
 

@@ -57,10 +57,13 @@ TEMPLATE = """<!DOCTYPE html>
 <style>
 body { font: 14px sans-serif; margin: 1em; background: #222; color: #ddd; }
 select, input { font: inherit; vertical-align: middle; }
-#slider { width: 100%; margin: .5em 0; }
+#slider { display: block; box-sizing: border-box; min-width: 200px; max-width: 100%; margin: .5em 0; }
 #frame { overflow: auto; max-width: 100%; max-height: 80vh; border: 1px solid #555; }
-#stage { position: relative; background: #000; }
-#stage img { position: absolute; left: 0; top: 0; width: 100%; height: 100%; image-rendering: pixelated; }
+#stage { position: relative; background: #000; cursor: ew-resize; touch-action: pan-y; }
+#stage img { position: absolute; left: 0; top: 0; width: 100%; height: 100%; }
+#stage img { image-rendering: pixelated; user-select: none; }
+#border { position: absolute; top: 0; bottom: 0; width: 1px; background: #fff; pointer-events: none; }
+#stage.difference #border { display: none; }
 #stage.difference { isolation: isolate; filter: brightness(8); }
 #stage.difference #right { mix-blend-mode: difference; clip-path: none !important; }
 .facts { color: #aaa; }
@@ -77,7 +80,8 @@ td:first-child { text-align: left; }
 </select></label>
 <label><input type="checkbox" id="difference"> difference, eight times</label>
 <input type="range" id="slider" min="0" max="1000" value="500" aria-label="border between the pictures">
-<div id="frame"><div id="stage"><img id="left" alt=""><img id="right" alt=""></div></div>
+<div id="frame"><div id="stage"><img id="left" alt="" draggable="false"><img id="right" alt="" draggable="false">
+<div id="border"></div></div></div>
 <table><tr><th>file</th><th>bytes</th><th>bits per pixel</th><th>PSNR, dB</th></tr>ROWS</table>
 <script>
 const data = DATA;
@@ -97,9 +101,18 @@ function show() {
   const zoom = get("zoom").value;
   get("stage").style.width = data.width * zoom + "px";
   get("stage").style.height = data.height * zoom + "px";
+  get("slider").style.width = get("stage").style.width;
+  get("border").style.left = get("slider").value / 10 + "%";
   get("stage").className = get("difference").checked ? "difference" : "";
   get("right").style.clipPath = "inset(0 0 0 " + get("slider").value / 10 + "%)";
 }
+// the border follows the pointer over the picture
+get("stage").onpointermove = event => {
+  const stage = get("stage").getBoundingClientRect();
+  get("slider").value = 1000 * (event.clientX - stage.left) / stage.width;
+  show();
+};
+get("zoom").value = data.width < 400 ? 2 : 1;
 get("zoom").onchange = get("difference").onchange = get("slider").oninput = show;
 show();
 </script>

@@ -11,7 +11,6 @@ from dfm.command_line import say
 from dfm.errors import UserError
 from dfm.files import ExistsError, is_standard_output, refuse_same_file, write_atomically, write_elsewhere
 from dfm.progress import Progress
-from dfm.results import dump
 
 # exit codes: of several files some were not done, or decoded pixels are not the encoder's; not one was
 INCOMPLETE, NOTHING = 1, 2
@@ -70,6 +69,8 @@ class Outcome:
                 self._reports.get(job, {"input": job.source, "error": self._failures.get(job)})
                 for job in self._jobs.jobs
             ]
+            from dfm.results import dump  # not before it is needed: its imports take longer than a decode
+
             print(dump(reports if self._jobs.into_folder else reports[0]), file=self._stream)
         missed = [*self._failures.values(), *(f"{path}: not a picture by its name" for path in left_alone)]
         if missed:

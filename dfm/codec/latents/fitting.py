@@ -15,7 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int, PRNGKeyArray, UInt8
 
-from dfm.codec.latents import pieces, prior, quantization, shapes
+from dfm.codec.latents import model, pieces, prior, quantization, shapes
 from dfm.codec.latents.shapes import Layout
 
 CHUNK_STEPS = 50
@@ -245,8 +245,7 @@ def train_together(
     targets = [jnp.asarray(np.moveaxis(picture, -1, 0) / np.float32(255), jnp.float32) for picture in pictures]
     key = jax.random.fold_in(jax.random.key(seed), 1)
     weights = list(rate_weights)
-    # a processor has no use for a batch: one picture's pieces fill its cache; an accelerator is idle without one
-    batched = len(pictures) > 1 and jax.default_backend() != "cpu"
+    batched = len(pictures) > 1 and model.together()
     work = [_stack(fits)] if batched else list(fits)
     goals = [jnp.stack(targets)] if batched else targets
     for first in range(0, steps, CHUNK_STEPS):

@@ -4,7 +4,8 @@ Both give the same integers; the tests compare them. A number x with n fractiona
 """
 
 import numpy as np
-from jaxtyping import Num
+
+from dfm.shapes import Num
 
 WEIGHT_BITS = 12  # fractional bits of networks' weights and biases
 WEIGHT_LIMIT = 2**16 - 1  # 16 in value: larger ones saturate
@@ -14,11 +15,11 @@ Numbers = Num[np.ndarray, "..."]
 def round_shift(x: Numbers, bits: int) -> Numbers:
     """x / 2^bits rounded to the nearest integer, halves up. In place."""
     x += 1 << (bits - 1)
-    if x.dtype.kind == "i":
-        x >>= bits
-    else:
+    if x.dtype.kind == "f":
         x *= 2.0**-bits  # exact: a power of two
         np.floor(x, out=x)
+    else:
+        x >>= bits
     return x
 
 

@@ -3,7 +3,6 @@
 import math
 
 import numpy as np
-from jaxtyping import UInt8
 
 from dfm.codec import container
 from dfm.codec.latents import payload, quantization, shapes, tables
@@ -11,6 +10,7 @@ from dfm.codec.latents.payload import Content
 from dfm.codec.latents.quantization import Quantized
 from dfm.codec.latents.shapes import Layout
 from dfm.codec.profiles import Picture, Shape
+from dfm.shapes import UInt8
 
 COLOUR_EXPONENT = 10  # 1.0 is 1024, and levels are hit to an eighth
 
@@ -40,8 +40,9 @@ def flat_bytes(shape: Shape) -> int:
     # networks are all that it says, and they depend on the number of grids alone
     small = _content(Layout(1, 1, layout.channels, layout.grids), np.full(layout.channels, 255, np.uint8))
     zeros = math.ceil(layout.latents * ZERO_BITS / 8)
-    size = container.shared_bytes(shape) + len(payload.pack(small)) + COLOUR_MARGIN + zeros
-    return max(size, container.least_bytes(shape))
+    streams = len(payload.pack(small)) - payload.START_BYTES + COLOUR_MARGIN + zeros
+    coarse = payload.least_bytes(layout, payload.COARSE_LEVEL)
+    return container.shared_bytes(shape) + payload.START_BYTES + max(streams + coarse, payload.least_bytes(layout))
 
 
 ZERO_BITS = 4e-6  # of a latent that is certain: other symbols have a count of one

@@ -16,6 +16,7 @@ from dfm.models.fourier_kernels import cos_sin_pi
 from dfm.shapes import typechecked
 
 Networks = Mapping[str, Array]
+PIECE = 4096
 LOG2_SCALE_RANGE = (-5.0, 5.0)  # of the Laplace distribution's scale
 
 
@@ -43,9 +44,27 @@ def _double(stack: Array, taps: Array, axis: int) -> Array:
     shifted = jnp.stack([jax.lax.slice_in_dim(padded, i, i + count, axis=axis) for i in range(5)])
     # as one product: the taps' gradient is then a product too, and not a sum over all points one at a time
     matrix = jnp.stack([jnp.append(taps, 0), jnp.append(0, taps[::-1])])
-    phases = (matrix @ shifted.reshape(5, -1)).reshape(2, *stack.shape)
+    phases = _product(matrix, shifted.reshape(5, -1)).reshape(2, *stack.shape)
     shape = tuple(2 * n if a == axis else n for a, n in enumerate(stack.shape))
     return jnp.moveaxis(phases, 0, axis + 1).reshape(shape)
+
+
+def together() -> bool:
+    """Whether pieces, and pictures, go through at once: on an accelerator, which is idle otherwise.
+
+    A processor takes one after the other, each within its cache."""
+    return jax.default_backend() != "cpu"
+
+
+def _product(matrix: Array, columns: Array) -> Array:
+    """matrix @ columns; on an accelerator in pieces, so that the matrix' gradient is not one long sum by one core."""
+    count = columns.shape[1]
+    if not together() or count <= PIECE:
+        return matrix @ columns
+    pieces = -(-count // PIECE)
+    cut = jnp.pad(columns, ((0, 0), (0, pieces * PIECE - count))).reshape(len(columns), pieces, PIECE)
+    product = jnp.einsum("pij,jpn->ipn", jnp.broadcast_to(matrix, (pieces, *matrix.shape)), cut)
+    return product.reshape(len(matrix), -1)[:, :count]
 
 
 def context_inputs(grids: Sequence[Array]) -> Float[Array, "inputs latents"]:

@@ -10,10 +10,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
-from jaxtyping import Int, UInt8
 
 from dfm.codec.latents import shapes
 from dfm.codec.latents.fixed_point import WEIGHT_BITS, Numbers, clip, round_shift
+from dfm.shapes import Int, UInt8
 
 FEATURE_BITS, FEATURE_LIMIT = 8, 2**15
 TAP_BITS, TAP_LIMIT = 10, 2**11  # 4 taps of 2 on features of 128: below 2^31

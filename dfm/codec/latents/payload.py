@@ -9,7 +9,9 @@
 | rest  | fine section: one range-coded stream of grid 1, then of grid 0                                         |
 
 A preview at 1 / 2^k of the resolution, k >= 2, needs no more than the coarse section. Streams may end in zeros, which
-say nothing: a file of few bytes and many pixels is filled up with them. All errors are UserError.
+say nothing: a file of few bytes and many latents, or of many steps to decode them one after the other, is filled up
+with them (`least_bytes`), so that the time of a decode and of a preview is in proportion to what was read. All errors
+are UserError.
 """
 
 import functools
@@ -20,14 +22,16 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-from jaxtyping import Int, UInt8
 
 from dfm.codec import container, entropy
 from dfm.codec.latents import coding, context, painting, prior, quantization, shapes
 from dfm.codec.latents.quantization import Quantized
 from dfm.codec.latents.shapes import Layout
 from dfm.errors import UserError
+from dfm.shapes import Int, UInt8
 
+MOST_STEPS = 2**20  # half a minute of one core
+FREE_STEPS, STEPS_A_BYTE = 2**16, 64
 COARSE_LEVEL = 2  # the coarse section ends behind this grid
 START = "<BI"
 START_BYTES = struct.calcsize(START) + 4  # and the checksum
@@ -72,17 +76,33 @@ def pack(content: Content) -> bytes:
         for level in levels:
             coding.encode_grid(encoder, model, level, content.grids[level], content.grids.get(level + 1))
         streams.append(encoder.finish())
-    coarse, fine = streams
-    shape = content.layout[:3]
-    size = container.shared_bytes(shape) + START_BYTES + len(coarse) + len(fine)
-    fine += bytes(max(0, container.least_bytes(shape) - size))
+    layout, (coarse, fine) = content.layout, streams
+    coarse = coarse.ljust(least_bytes(layout, COARSE_LEVEL), b"\0")
+    fine = fine.ljust(least_bytes(layout) - len(coarse), b"\0")
     start = struct.pack(START, content.layout.grids + 16 * content.networks.prior, len(coarse))
     return start + checksum(content.layout, start, coarse) + coarse + fine
+
+
+def least_bytes(layout: Layout, last_level: int = 0) -> int:
+    """Of the streams of the grids down to `last_level`."""
+    grids = layout.grid_shapes[min(last_level, layout.grids - 1) :]
+    latents = sum(rows * columns for rows, columns in grids)
+    steps = sum(shapes.sequential_steps(*shape) for shape in grids)
+    least = max(
+        -(-(latents - container.FREE_PIXELS) // container.MAX_PIXELS_PER_BYTE),
+        -(-(steps - FREE_STEPS) // STEPS_A_BYTE),
+        0,
+    )
+    if last_level:
+        return least
+    shape = layout[:3]
+    return max(least, container.least_bytes(shape) - container.shared_bytes(shape) - START_BYTES)
 
 
 def unpack(payload: bytes, shape: Shape) -> Content:
     """All of the payload."""
     layout, number, *streams = _open(payload, shape)
+    _check(sum(map(len, streams)) >= least_bytes(layout), "too few bytes for so many latents")
     return _content(layout, number, streams, 0)
 
 
@@ -121,10 +141,15 @@ def paint(content: Content, first: int = 0) -> UInt8[np.ndarray, "height width c
 
 
 def describe(content: Content) -> dict[str, Any]:
-    """Facts for `dfm info` of a content that was read; the parts' bytes are code lengths, and sum to the sections'."""
+    """Facts for `dfm info` of a content that was read. The bytes of header, networks and grids sum to the file's.
+
+    Those of networks and grids are code lengths; what is left of the streams, and zeros, count as header."""
+    coded = quantization.bits(content.networks, content.layout) / 8 + sum(content.grid_bits.values()) / 8
+    fixed = container.shared_bytes(content.layout[:3]) + START_BYTES
     return {
         "parameters": shapes.parameter_count(content.layout),
         "grids": [list(shape) for shape in content.layout.grid_shapes],
+        "header_bytes": round(fixed + sum(content.section_bytes) - coded, 1),
         "network_bytes": round(quantization.bits(content.networks, content.layout) / 8, 1),
         "grid_bytes": [round(content.grid_bits[level] / 8, 1) for level in range(content.layout.grids)],
         "multiplications_per_pixel": round(shapes.multiplications_per_pixel(content.layout)),
@@ -155,6 +180,8 @@ def _open(payload: bytes, shape: Shape) -> tuple[Layout, int, bytes, bytes]:
     _check(1 <= grids <= most, f"{grids} grids, outside 1 ... {most}")
     _check(number <= prior.count(), f"set {number} of networks is not known: {prior.count()} are")
     layout, coarse = Layout(*shape, grids), payload[START_BYTES:end]
+    _check(layout.steps <= MOST_STEPS, f"{shape[1]} x {shape[0]} pixels take too many steps")
+    _check(len(coarse) >= least_bytes(layout, COARSE_LEVEL), "too few bytes for so many latents")
     _check(len(payload) >= end, "the file ends within its coarse section")
     found = payload[len(said) : START_BYTES]
     _check(found == checksum(layout, said, coarse), "the coarse section's checksum does not match")

@@ -4,11 +4,10 @@ import math
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
-import jax
 import numpy as np
 
 from dfm.codec import container
-from dfm.codec.latents import fitting, flat, payload, prior, refinement, shapes
+from dfm.codec.latents import fitting, flat, model, payload, prior, refinement, shapes
 from dfm.codec.latents.choices import Choice, Settings
 from dfm.codec.latents.fitting import AGAIN, DEFAULT, Fit, Progress
 from dfm.codec.latents.payload import Content
@@ -62,7 +61,7 @@ def fit_pictures(
     if fresh:
         if progress is not None:
             progress(0, settings.steps, np.nan)  # compiling takes seconds, in which nothing else can be said
-        begun_states = _begin([pictures[i] for i in fresh], [choices[i] for i in fresh], settings, progress)
+        begun_states = begin([pictures[i] for i in fresh], [choices[i] for i in fresh], settings, progress)
         begun = dict(zip(fresh, begun_states, strict=True))
     for i, (picture, choice, state) in enumerate(zip(pictures, choices, states, strict=True)):
         if i in begun:
@@ -75,10 +74,10 @@ def fit_pictures(
 
 def pixels_together() -> int:
     """Pixels that are fitted as one batch: on a CPU each picture by itself, which is as fast and ready earlier."""
-    return 1 if jax.default_backend() == "cpu" else BATCH_PIXELS
+    return BATCH_PIXELS if model.together() else 1
 
 
-def _begin(
+def begin(
     pictures: Sequence[Picture], choices: Sequence[Choice], settings: Settings, progress: Progress | None
 ) -> list[State]:
     """Fits from the start."""
@@ -95,19 +94,19 @@ def _begin(
 
 def _within_target(picture: Picture, choice: Choice, settings: Settings, state: State) -> tuple[Content, State]:
     """The content of a file, after further fits at other weights where its bytes are asked for."""
-    content = _content(picture, state, settings)
+    found = content(picture, state, settings)
     target = choice.target_bytes
     if target is None:
-        return content, state
+        return found, state
     best, tried = None, list[Try]()
     for attempt in range(MOST_AGAIN + 1):
         if attempt:
             state = _again(picture, state, next_weight(tried, MARGIN * target), settings, None)
-            content = _content(picture, state, settings)
-        size = file_bytes(content, picture)
+            found = content(picture, state, settings)
+        size = file_bytes(found, picture)
         tried.append(Try(state.rate_weight, size))
         if size <= target and (best is None or size > best[0]):
-            best = size, content
+            best = size, found
             if size >= CLOSE_ENOUGH * target:
                 break
     # one colour always keeps the bytes: the plan has seen to that
@@ -160,7 +159,8 @@ def _again(picture: Picture, state: State, rate_weight: float, settings: Setting
     return State(fit, rate_weight, state.number)
 
 
-def _content(picture: Picture, state: State, settings: Settings) -> Content:
+def content(picture: Picture, state: State, settings: Settings) -> Content:
+    """Integers of a fit."""
     layout = shapes.layout_of(picture.shape)
     latents = refinement.latents_vector(state.fit)
     costs = refinement.Costs(picture, layout, latents, state.rate_weight)

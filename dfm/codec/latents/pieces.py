@@ -16,15 +16,10 @@ from jaxtyping import Array, ArrayLike, Float
 from dfm.codec.latents import model
 from dfm.models.fourier_kernels import cos_sin_pi
 
-POINTS = 2048  # a piece on a CPU; see scripts/bench_latent_codec.py
+POINTS = 2048  # a piece; see scripts/bench_latent_codec.py
 CONTEXT_NAMES = tuple(f"context_{kind}_{layer}" for kind in ("weights", "bias") for layer in (1, 2, 3))
 RAMP_NAMES = ("linear", "hidden_weights", "hidden_bias", "output_weights", "input_scale")
 FILTER_NAMES = ("filter_1", "filter_2", "filter_bias", "bias")
-
-
-def at_once() -> int:
-    """Points of a piece: an accelerator takes them all, as it pays by the launch."""
-    return POINTS if jax.default_backend() == "cpu" else 2**30
 
 
 # Sums over points are written as products of matrices wherever they can be: XLA adds floats in the order of the loop on
@@ -73,12 +68,19 @@ def subset(networks: model.Networks, names: tuple[str, ...]) -> dict[str, Array]
 
 
 def _in_pieces(one_piece: Callable, networks: dict, columns: tuple[Array, ...], points: int) -> Any:
-    """Scan over pieces of the columns' last axis: (sum of first results, joined second results)."""
+    """Scan over pieces of the columns' last axis: (sum of first results, joined second results).
+
+    On an accelerator all pieces at once: the gradient of a matrix is then many short sums, not a long one by one core.
+    """
     count = columns[0].shape[-1]
     points = min(count, points)
     pieces = -(-count // points)
     pad = pieces * points - count
     padded = [jnp.pad(column, [(0, 0)] * (column.ndim - 1) + [(0, pad)]) for column in columns]
+    if model.together():
+        cut = [column.reshape(*column.shape[:-1], pieces, points) for column in padded]
+        total, each = jax.vmap(one_piece, (None, *[column.ndim - 2 for column in cut]))(networks, *cut)
+        return jax.tree.map(lambda e: e.sum(0), total), _joined(each, count)
 
     def body(total: Any, start: Array) -> tuple[Any, Any]:
         cut = [jax.lax.dynamic_slice_in_dim(column, start, points, -1) for column in padded]
@@ -88,7 +90,11 @@ def _in_pieces(one_piece: Callable, networks: dict, columns: tuple[Array, ...], 
     shape = jax.eval_shape(one_piece, networks, *[column[..., :points] for column in padded])[0]
     zero = jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), shape)
     total, each = jax.lax.scan(body, zero, points * jnp.arange(pieces))
-    return total, jax.tree.map(lambda e: jnp.moveaxis(e, 0, -2).reshape(*e.shape[1:-1], -1)[..., :count], each)
+    return total, _joined(each, count)
+
+
+def _joined(each: Any, count: int) -> Any:
+    return jax.tree.map(lambda e: jnp.moveaxis(e, 0, -2).reshape(*e.shape[1:-1], -1)[..., :count], each)
 
 
 def _piece_bits(networks: dict, inputs: Array, grid_scale: Array, y: Array, weight: Array) -> Array:
@@ -100,7 +106,7 @@ def context_bits(networks: dict, inputs: Array, grid_scale: Array, y: Array) -> 
     """Bits of the latents y under the context model; see model.rate."""
     # the padding of the last piece weighs nothing
     columns = (inputs, grid_scale, y, jnp.ones_like(y))
-    return _in_pieces(lambda *piece: (_piece_bits(*piece), ()), networks, columns, at_once())[0]
+    return _in_pieces(lambda *piece: (_piece_bits(*piece), ()), networks, columns, POINTS)[0]
 
 
 def _context_forward(networks: dict, inputs: Array, grid_scale: Array, y: Array) -> tuple[Array, Any]:
@@ -109,7 +115,7 @@ def _context_forward(networks: dict, inputs: Array, grid_scale: Array, y: Array)
         return (value, gradients[0]), gradients[1:]
 
     columns = (inputs, grid_scale, y, jnp.ones_like(y))
-    (value, for_networks), others = _in_pieces(one_piece, networks, columns, at_once())
+    (value, for_networks), others = _in_pieces(one_piece, networks, columns, POINTS)
     return value, (for_networks, *others)
 
 
@@ -126,14 +132,14 @@ def piecewise(function: Callable[[dict, Array], Array]) -> Callable[[dict, Array
     The backward pass computes a piece anew rather than keep what it needs of it."""
 
     def forward(networks: dict, features: Array) -> tuple[Array, Any]:
-        _, y = _in_pieces(lambda networks, f: ((), function(networks, f)), networks, (features,), at_once())
+        _, y = _in_pieces(lambda networks, f: ((), function(networks, f)), networks, (features,), POINTS)
         return y, (networks, features)
 
     def one_backward(networks: dict, features: Array, cotangent: Array) -> Any:
         return jax.vjp(function, networks, features)[1](cotangent)
 
     def backward(saved: Any, cotangent: Array) -> Any:
-        return _in_pieces(one_backward, saved[0], (saved[1], cotangent), at_once())
+        return _in_pieces(one_backward, saved[0], (saved[1], cotangent), POINTS)
 
     whole = jax.custom_vjp(lambda networks, features: forward(networks, features)[0])
     whole.defvjp(forward, backward)
@@ -177,7 +183,9 @@ class _Blocks(NamedTuple):
 
 def _blocks(y: Array, target: Array) -> _Blocks:
     _, rows, columns = y.shape
-    block = max(1, min(rows, at_once() // columns))
+    block = max(1, min(rows, POINTS // columns))
+    if model.together():
+        block = max(2 * HALO, block)  # a block's halo then ends in the next block
     missing = -rows % block
     padded = jnp.pad(y, ((0, 0), (HALO, HALO + missing), (0, 0)), mode="edge")
     return _Blocks(padded, jnp.pad(target, ((0, 0), (0, missing), (0, 0))), rows, block)
@@ -192,6 +200,8 @@ def squared_error(networks: dict, y: Array, target: Array) -> Float[Array, ""]:
 
 def _error_forward(networks: dict, y: Array, target: Array) -> tuple[Array, Any]:
     blocks = _blocks(y, target)
+    if model.together():
+        return _error_at_once(networks, blocks)
 
     def body(carry: Any, start: Array) -> tuple[Any, None]:
         total, gradient = carry
@@ -203,18 +213,39 @@ def _error_forward(networks: dict, y: Array, target: Array) -> tuple[Array, Any]
 
     zero = (jnp.zeros(()), jax.tree.map(jnp.zeros_like, networks))
     ((value, for_networks), gradient), _ = jax.lax.scan(body, (zero, jnp.zeros_like(blocks.padded)), blocks.starts)
-    # rows of the padding are copies of the edge
-    inner = gradient[:, HALO : HALO + blocks.rows]
+    return value, (for_networks, _inner(gradient, blocks.rows))
+
+
+def _inner(gradient: Array, rows: int) -> Array:
+    """Of the rows of the picture; rows of the padding are copies of the edge."""
+    inner = gradient[:, HALO : HALO + rows]
     inner = inner.at[:, 0].add(gradient[:, :HALO].sum(1))
-    return value, (for_networks, inner.at[:, -1].add(gradient[:, HALO + blocks.rows :].sum(1)))
+    return inner.at[:, -1].add(gradient[:, HALO + rows :].sum(1))
+
+
+def _error_at_once(networks: dict, blocks: _Blocks) -> tuple[Array, Any]:
+    """`_error_forward` with all blocks side by side."""
+    pieces = jax.vmap(blocks.piece)(blocks.starts)
+    each = jax.vmap(jax.value_and_grad(blocks.error, (0, 1)), (None, 0, 0))(networks, pieces, blocks.starts)
+    value, (for_networks, for_piece) = each
+    # [channels, blocks, rows, columns]: the first rows of each, and the others at the head of the next one
+    for_piece = jnp.moveaxis(for_piece, 0, 1)
+    head, tail = for_piece[:, :, : blocks.block], for_piece[:, :, blocks.block :]
+    height = 2 * HALO + head.shape[1] * blocks.block
+    tail = jnp.pad(tail, ((0, 0), (1, 0), (0, blocks.block - 2 * HALO), (0, 0)))
+    head = jnp.pad(head, ((0, 0), (0, 1), (0, 0), (0, 0)))
+    gradient = (head + tail).reshape(len(head), -1, head.shape[-1])[:, :height]
+    value, for_networks = jax.tree.map(lambda e: e.sum(0), (value, for_networks))
+    return value, (for_networks, _inner(gradient, blocks.rows))
 
 
 def _filtered(networks: dict, piece: Array, first_row: Array, rows: int) -> Array:
     """model.filtered of the rows of `piece` but two at either end; `first_row` is its first row's number."""
     first = piece[:, 1:-1] + _convolve_inner(networks["filter_1"], piece)
     # outside the picture the second filter repeats the first one's edge rows, not filters of repeated rows
-    number = jnp.clip(first_row + 1 + jnp.arange(first.shape[1]), 0, rows - 1) - (first_row + 1)
-    first = jnp.take(first, number, axis=1, mode="clip")
+    number = (first_row + 1 + jnp.arange(first.shape[1]))[:, None]
+    below, above = (jnp.concatenate(two, 1) for two in ((first[:, 1:], first[:, -1:]), (first[:, :1], first[:, :-1])))
+    first = jnp.where(number < 0, below, jnp.where(number >= rows, above, first))
     second = _convolve_inner(networks["filter_2"], jax.nn.relu(first + networks["filter_bias"][:, None, None]))
     return first[:, 1:-1] + second + networks["bias"][:, None, None]
 

@@ -12,11 +12,11 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
-from jaxtyping import Int
 
 from dfm.codec.latents import shapes
 from dfm.codec.latents.fixed_point import WEIGHT_BITS
 from dfm.codec.latents.shapes import Layout
+from dfm.shapes import Int
 
 FILE = Path(__file__).with_name("prior.npz")
 EMPTY = 0

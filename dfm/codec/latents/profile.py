@@ -62,6 +62,7 @@ class LatentsProfile:
 
     def plan(self, shape: Shape, quality: float | None, target_bytes: int | None) -> Plan:
         """Quality fixes the weight of the rate, from 2e-2 to 1e-4; bytes are found while fitting."""
+        check_steps(shape)
         if target_bytes is None:
             quality = DEFAULT_QUALITY if quality is None else quality
             if not 0 <= quality <= 100:
@@ -77,6 +78,7 @@ class LatentsProfile:
 
     def ladder(self, shape: Shape) -> list[Plan]:
         """Weights of the rate, four an octave."""
+        check_steps(shape)
         first, last = LADDER_WEIGHTS
         count = round(LADDER_STEPS_AN_OCTAVE * math.log2(first / last))
         return [self._plan(shape, first * 2.0 ** (-step / LADDER_STEPS_AN_OCTAVE)) for step in range(count + 1)]
@@ -99,7 +101,8 @@ class LatentsProfile:
             report = progress and _offset(progress, done * self.total_steps, len(groups) * self.total_steps)
             chosen = [pictures[number] for number in group]
             digests = [hashlib.sha256(picture.tobytes()).digest() for picture in chosen]
-            states = [self.latest.get(digest) for digest in digests]
+            # a search fits one picture again and again; pictures of a batch start afresh
+            states = [self.latest.get(digest) if len(pictures) == 1 else None for digest in digests]
             self.latest.clear()
             settings = Settings(self.total_steps, self.seed, self.shrinking)
             fits = fit_pictures(chosen, [plans[number].choice for number in group], settings, states, report)
@@ -135,6 +138,13 @@ class LatentsProfile:
     def describe(self, content: Content) -> dict[str, Any]:
         """Grids, and the bytes of the parts."""
         return payload.describe(content)
+
+
+def check_steps(shape: Shape) -> None:
+    """UserError for pictures that are too long and thin: latents are decoded wave after wave."""
+    if shapes.layout_of(shape).steps > payload.MOST_STEPS:
+        height, width, _ = shape
+        raise UserError(f"{width} x {height} pixels are too many steps for the profile latents; use --profile=weights")
 
 
 def usual_network_bytes(shape: Shape) -> float:

@@ -9,13 +9,13 @@ from collections.abc import Mapping
 from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Float, Int
 
 from dfm.codec import entropy
 from dfm.codec.latents import prior, shapes
 from dfm.codec.latents.fixed_point import WEIGHT_BITS, WEIGHT_LIMIT
 from dfm.codec.latents.shapes import Layout
 from dfm.errors import UserError
+from dfm.shapes import Float, Int
 
 # group: (its arrays, the usual exponent a of its step 2^-a)
 GROUPS: dict[str, tuple[tuple[str, ...], int]] = {

@@ -38,6 +38,16 @@ class Layout(NamedTuple):
     def latents(self) -> int:
         return sum(rows * columns for rows, columns in self.grid_shapes)
 
+    @property
+    def steps(self) -> int:
+        """Sequential steps of decoding all grids."""
+        return sum(sequential_steps(*shape) for shape in self.grid_shapes)
+
+
+def sequential_steps(rows: int, columns: int) -> int:
+    """Waves in which a grid is decoded, one after the other."""
+    return columns + WAVE_SLOPE * (rows - 1)
+
 
 def layout_of(shape: tuple[int, ...], grids: int | None = None) -> Layout:
     """Of a picture [height, width, channels]; the usual number of grids where none is given."""

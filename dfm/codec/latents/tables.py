@@ -12,9 +12,9 @@ import hashlib
 import math
 
 import numpy as np
-from jaxtyping import Float, Int
 
 from dfm.codec import entropy
+from dfm.shapes import Float, Int
 
 FRACTIONS = 16  # of the mean: 1/16, with log2-scale steps of 1/8, costs 0.1 % of the bits
 SCALE_STEPS = 8

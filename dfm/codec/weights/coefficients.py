@@ -18,11 +18,10 @@ from dataclasses import dataclass
 from typing import cast
 
 import numpy as np
-from jaxtyping import Float, Int
 
 from dfm.codec import entropy
 from dfm.errors import UserError
-from dfm.shapes import typechecked
+from dfm.shapes import Float, Int, typechecked
 
 BASES = {"cos_sin": ("cos", "sin"), "cas": ("cas",)}
 FLOAT_TYPES = {"float16": "<f2", "float32": "<f4"}

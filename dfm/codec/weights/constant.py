@@ -3,10 +3,10 @@
 from dataclasses import replace
 
 import numpy as np
-from jaxtyping import UInt8
 
 from dfm.codec.weights.coefficients import BASES, STEP_INDICES, QuantizedLayer, step_size
 from dfm.codec.weights.payload import MAX_DEPTH, MAX_WIDTH, Architecture, Net
+from dfm.shapes import UInt8
 
 SATURATED = 4.0  # tanh of it paints 0 and 255
 TOLERANCE = 0.4  # of a level: on any machine the same one is painted

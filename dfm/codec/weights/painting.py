@@ -2,6 +2,7 @@
 
 import functools
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -23,9 +24,33 @@ def coordinates(index: Array, height: Array, width: Array) -> Float[Array, "*poi
 
 def paint_net(net: Net, height: int, width: int) -> UInt8[np.ndarray, "height width channel"]:
     """The picture of a stored net."""
-    layers = [dequantize(layer) if isinstance(layer, QuantizedLayer) else layer for layer in net.layers]
-    floats = [{name: np.asarray(c, np.float32) for name, c in layer.items()} for layer in layers]
+    floats = float_layers(net)
+    constants = _constant_outputs(floats)
+    if constants is not None:
+        return np.tile(np.asarray(_levels(np, np.tanh(constants))), (height, width, 1))
     return paint(floats, height, width, net.architecture.input_scale)
+
+
+def float_layers(net: Net) -> list[dict[str, np.ndarray]]:
+    """Coefficients in float32, whatever the precision of the file."""
+    layers = [dequantize(layer) if isinstance(layer, QuantizedLayer) else layer for layer in net.layers]
+    return [{name: np.asarray(c, np.float32) for name, c in layer.items()} for layer in layers]
+
+
+def _constant_outputs(layers: Sequence[Mapping[str, np.ndarray]]) -> Float[np.ndarray, " channel"] | None:
+    """What the last layer gives at every point where only its constants a_0 matter, as in `constant_net`'s; else None.
+
+    Such a picture takes no compilation and no second, however large it is.
+    """
+    constants = None
+    for layer in layers:
+        zeroth = next(iter(layer.values()))[0]  # of cos or cas, which are 1 there; sin is 0
+        has_residual = len(next(iter(layer.values()))) == 2 ** len(zeroth)
+        if any(c[1:].any() for c in layer.values()) or (has_residual and constants is None):
+            constants = None
+        else:
+            constants = constants + zeroth if has_residual else zeroth
+    return constants
 
 
 def paint(
@@ -43,4 +68,9 @@ def paint(
 @functools.partial(jax.jit, static_argnames="points")
 def _paint_tile(layers, first, height, width, input_scale, points: int) -> UInt8[Array, "points channel"]:
     x = coordinates(first + jnp.arange(points), height, width) * input_scale
-    return jnp.clip(jnp.round((fourier_net(layers, x) + 1) * 127.5), 0, 255).astype(jnp.uint8)
+    return _levels(jnp, fourier_net(layers, x))
+
+
+def _levels(library: Any, values: Any) -> Any:
+    """Of NumPy or of jax.numpy: (-1, 1) to 0 ... 255."""
+    return library.clip(library.round((values + 1) * 127.5), 0, 255).astype(library.uint8)

@@ -232,6 +232,18 @@ def test_command_line(tmp_path, folder, capsys):
     assert "[" not in err
 
 
+def test_another_program_can_call_it(tmp_path, folder, capsys):
+    lines = []
+    summary = bench.bench(
+        folder, tmp_path / "summary.json", codecs=("jpeg", "webp"), pictures=["first"], report=lines.append
+    )
+    assert json.loads((tmp_path / "summary.json").read_text()) == json.loads(results.dump(summary))
+    assert set(summary["codecs"]) == {"jpeg", "webp"} and summary["pictures"] == ["first"] and len(lines) == 24
+    assert capsys.readouterr() == ("", "")
+    with pytest.raises(UserError, match="coin_steps must be positive"):
+        bench.bench(folder, tmp_path / "other.json", codecs=("coin",), coin_steps=0)
+
+
 @pytest.mark.parametrize(
     "arguments, message",
     [
@@ -243,7 +255,7 @@ def test_command_line(tmp_path, folder, capsys):
         (("--protocol", "kodak-256"), "not one of the 24 Kodak pictures"),
         (("--plot", "curves.txt"), "plots are written as"),
         (("--published", "x.json"), "give --plot too"),
-        (("--plot", "c.png", "--published", "x.json"), "use --protocol kodak"),
+        (("--plot", "c.png", "--published", "x.json"), "protocol kodak, not as-is"),
         (("--output", "-"), "must be a file"),
         (("--output", "missing/summary.json"), "missing"),
         (("--codecs", "coin", "--coin-steps", "0"), "must be positive"),

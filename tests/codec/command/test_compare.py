@@ -13,12 +13,27 @@ from dfm.picture_files import load_picture, save_picture
 
 BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 MOVE = """<script>
-document.getElementById("slider").value = 250;
-document.getElementById("slider").oninput();
-document.getElementById("zoom").value = "4";
-document.getElementById("zoom").onchange();
-const right = document.getElementById("right");
-document.title = [right.style.clipPath, right.naturalWidth, right.clientWidth, right.clientHeight].join(";");
+const said = [];
+function look() {
+  const [right, border] = [document.getElementById("right"), document.getElementById("border")];
+  const size = [right.naturalWidth, right.clientWidth, right.clientHeight];
+  said.push([right.style.clipPath, border.style.left, ...size, get("facts-right").textContent].join(";"));
+}
+get("zoom").value = "4";
+get("zoom").onchange();
+get("slider").value = 250;
+get("slider").oninput();
+look();
+const stage = get("stage").getBoundingClientRect();
+const place = {clientX: stage.left + 42, clientY: stage.top + 5, bubbles: true};
+get("right").dispatchEvent(new PointerEvent("pointermove", place));
+get("choose-right").value = 2;
+get("choose-right").onchange();
+get("difference").checked = true;
+get("difference").onchange();
+look();
+said.push(getComputedStyle(get("right")).mixBlendMode, getComputedStyle(get("right")).clipPath);
+document.title = said.join("|");
 </script>"""
 
 
@@ -52,8 +67,13 @@ def test_another_size_is_refused(inside, capsys):
 
 @pytest.mark.skipif(BROWSER is None, reason="no Chromium on this machine")
 def test_the_slider_moves(inside):
-    compare("photo.png", ["photo.jpg"], "compare.html")
+    """In a browser: by the slider and by the pointer; any two pictures, their sizes, and their difference."""
+    compare("photo.png", ["photo.jpg", "<!--<script>.png"], "compare.html")
     (inside / "moved.html").write_text((inside / "compare.html").read_text() + MOVE)
     command = [BROWSER, "--headless", "--no-sandbox", "--dump-dom", f"file://{inside}/moved.html"]
     shown = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True).stdout
-    assert "<title>inset(0px 0px 0px 25%);14;56;40</title>" in shown
+    slider, pointer, blend, clip = re.findall("<title>(.*)</title>", shown)[0].split("|")
+    facts = [f"{(inside / name).stat().st_size:,} bytes, " for name in ("photo.jpg", "<!--<script>.png")]
+    assert slider.startswith(f"inset(0px 0px 0px 25%);25%;14;56;40;{facts[0]}")
+    assert pointer.startswith(f"inset(0px 0px 0px 75%);75%;14;56;40;{facts[1]}")
+    assert (blend, clip) == ("difference", "none")

@@ -2,6 +2,7 @@
 
 import json
 import os
+import tempfile
 from pathlib import Path
 
 import numpy as np
@@ -226,7 +227,7 @@ def test_a_file_that_appears_during_the_fit_is_kept(three, work, encoder, run, t
 
 def test_what_cannot_be_written_goes_elsewhere(three, work, encoder, run, monkeypatch):
     (work / "spare").mkdir()
-    monkeypatch.setattr(files.tempfile, "gettempdir", lambda: str(work / "spare"))
+    monkeypatch.setattr(tempfile, "gettempdir", lambda: str(work / "spare"))
     encoder.before = lambda place, image: (work / "out").rename(work / "gone")
     code, _, err = run("encode in/a.png -o out/a.dfm --quiet")
     # the folder is made again: what matters is that the file is somewhere, and that the words say where
@@ -236,7 +237,7 @@ def test_what_cannot_be_written_goes_elsewhere(three, work, encoder, run, monkey
 
 def test_a_full_disk_is_told_with_where_the_file_went(three, work, encoder, run, monkeypatch):
     (work / "spare").mkdir()
-    monkeypatch.setattr(files.tempfile, "gettempdir", lambda: str(work / "spare"))
+    monkeypatch.setattr(tempfile, "gettempdir", lambda: str(work / "spare"))
     opened = os.open
 
     def full(path, *arguments, **options):

@@ -44,10 +44,12 @@ def plain_loss(networks, latents, layout, target, rate_weight):
     return ((clamped - target) ** 2).mean() + rate_weight * bits_per_pixel
 
 
-@pytest.mark.parametrize("points", [40, 10**6])
-def test_loss_and_gradients(problem, expected, monkeypatch, points):
+@pytest.mark.parametrize(("points", "together"), [(40, False), (10**6, False), (300, True)])
+def test_loss_and_gradients(problem, expected, monkeypatch, points, together):
     layout, networks, latents, target = problem
     monkeypatch.setattr(pieces, "POINTS", points)
+    monkeypatch.setattr(model, "PIECE", points)
+    monkeypatch.setattr(model, "together", lambda: together)
 
     def fast_loss(networks, latents):
         return pieces.loss(networks, fitting.split(latents, layout), target, 0.02)[0]
