@@ -16,7 +16,6 @@ was stopped.
 """
 
 import argparse
-import contextlib
 import io
 import math
 import sys
@@ -136,8 +135,7 @@ def make_config(published: Published, steps: int | None) -> ConfigDict:
 
 def measured(published: Published, config: ConfigDict, workdir: Path, folder: Path) -> dict[str, Any]:
     """Trains, or goes on, and bounds the test split's likelihood."""
-    with contextlib.redirect_stdout(io.StringIO()):  # the resolved config
-        train(config, str(workdir), str(folder))
+    train(config, str(workdir), str(folder), quiet=True)
     run = load_run(workdir)
     if run.step < config.total_steps:
         raise UserError(f"interrupted at step {run.step} of {config.total_steps}; the same command goes on")
