@@ -15,6 +15,7 @@ are UserError.
 """
 
 import functools
+import hashlib
 import struct
 import zlib
 from collections.abc import Mapping, Sequence
@@ -154,6 +155,18 @@ def describe(content: Content) -> dict[str, Any]:
         "grid_bytes": [round(content.grid_bits[level] / 8, 1) for level in range(content.layout.grids)],
         "multiplications_per_pixel": round(shapes.multiplications_per_pixel(content.layout)),
     }
+
+
+def content_sha256(content: Content) -> str:
+    """Of all integers: steps, networks and grids, in the order of the file, as little-endian 64-bit numbers."""
+    digest = hashlib.sha256()
+    for group, names in quantization.groups(content.layout).items():
+        digest.update(content.networks.exponents[group].to_bytes(1, "little"))
+        for name in names:
+            digest.update(content.networks.integers[name].astype("<i8").tobytes())
+    for level in reversed(range(content.layout.grids)):
+        digest.update(content.grids[level].astype("<i8").tobytes())
+    return digest.hexdigest()
 
 
 def estimated_bytes(content: Content) -> float:
