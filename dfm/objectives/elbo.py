@@ -142,9 +142,9 @@ def iwae_nats(objective: Elbo, params: Params, images: Array, labels: Array | No
 
     k = 1 is the ELBO with the KL by the same draw. Draws go one after another: memory is that of one.
     """
+    posterior = objective.model.apply({"params": params}, images, labels, method="encode")
 
     def log_weight(key: Array) -> Array:
-        posterior = objective.model.apply({"params": params}, images, labels, method="encode")
         z = posterior.sample(key)
         return posterior.log_ratio(z) - objective.distortion(params, z, images, labels)[0]
 

@@ -17,7 +17,7 @@ from dfm.evaluation.sources import SampleSource, Subset, open_source
 from dfm.experiments import training_facts
 from dfm.metrics.weight_files import WeightFiles
 from dfm.models.latent_vectors import latent_size
-from dfm.sampling import RunData, stored_or_fitted
+from dfm.sampling import RunData, fit_prior, store_prior, stored_or_fitted
 from dfm.train import train
 from dfm.training.runs import load_run
 from family.rows import budgeted, priors_of
@@ -28,6 +28,8 @@ SAMPLES = {"full": {"digits": 10_000, "mnist": 10_000, "cifar10": 2_048}, "quick
 REFERENCES = {"full": 2_048, "quick": 64}  # test pictures that are reconstructed, and whose likelihood is bounded
 INVERT_STEPS = {"full": 300, "quick": 20}
 IMPORTANCE_SAMPLES = {"full": 16, "quick": 2}
+TRAINED_PRIORS = ("two_stage", "flow")
+QUICK_FIT: dict[str, Any] = {"steps": 30, "width": 32}  # of them
 SHOWN_RECONSTRUCTIONS, SHOWN_SAMPLES = 8, 12
 
 
@@ -121,6 +123,9 @@ def measure_row(name: str, place: Place) -> dict[str, Any]:
     data, budget, dataset = RunData(load_run(place.folder / name), place.data_dir), place.budget, place.dataset
     run, distance = data.run, distance_name(place.dataset)
     priors = priors_of(name, latent_size(run.model))
+    if budget == "quick":
+        for prior in set(priors) & set(TRAINED_PRIORS):  # with options of their own they are found, and not fitted anew
+            store_prior(run, *fit_prior(data, prior, **QUICK_FIT))
     full_inception = budget == "full" and NETWORKS[dataset] == "inception"
     lines = evaluate_run(
         run,
