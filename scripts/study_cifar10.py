@@ -25,6 +25,7 @@ import signal
 import sys
 import threading
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -151,7 +152,9 @@ class Study:
 
     def _about(self, data: RunData, folder: Path) -> dict[str, Any]:
         run = data.run
-        objective = objectives.build(run.config.objective, models.build(run.config.model))
+        objective: Any = objectives.build(run.config.objective, models.build(run.config.model))
+        if objective.needs_lpips:
+            objective = replace(objective, lpips=LpipsFile(self.arguments.lpips_weights).load())
         cost = gradient_operations(objective, run.config.batch_size) * run.step
         return {"numbers": latent_size(run.model), "steps": int(run.step), "training_operations": cost, **facts(folder)}
 

@@ -27,6 +27,7 @@ from dfm.training.run_latents import load_latents, names_latents
 from dfm.training.runs import load_run
 from dfm.training.sharding import check_batch_size, data_mesh, on_this_process
 from dfm.training.state import TrainState, initial_state
+from dfm.training.steps import check_together
 
 LPIPS_FILE = LpipsFile()  # where the environment says
 
@@ -88,6 +89,8 @@ def build(config: ConfigDict, workdir: str, data_dir: str | None, lpips: LpipsFi
         jax.process_index(),
         jax.process_count(),
     )
+    if config.steps_per_call > 1:
+        check_together(batches)
     if len(dataset) <= CHECKED_PICTURES:
         refuse_damaged(dataset.damaged(), len(dataset))
     shape = batches.picture_shape
@@ -147,6 +150,8 @@ def ready_to_train(
         raise UserError(f"config: {named} do not learn: without pretrained.path it would freeze random numbers")
     if objective.frozen_encoder and not hasattr(objective.model, "moments"):
         raise UserError(f"config: the model '{config.model.name}' has no `moments`, as a frozen encoder must have")
+    if objective.frozen_encoder and config.steps_per_call > 1:
+        raise UserError("config: steps_per_call above 1 computes moments of a frozen encoder in every step; take 1")
     if not objective.needs_lpips:
         return objective
     return replace(objective, lpips=lpips.load())  # type: ignore[type-var]  # a dataclass with this field
