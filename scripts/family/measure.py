@@ -208,7 +208,10 @@ def _order(value: float | None) -> float:
 def _keep_pictures(data: RunData, place: Place, name: str, prior: str) -> None:
     """The first samples by the best prior, and the first test pictures given back, for the sheet."""
     drawn = SampleSource(data, lambda: stored_or_fitted(data, prior), 0, SHOWN_SAMPLES)
-    arrays = {"samples": np.concatenate(list(drawn.batches(0, SHOWN_SAMPLES))), "prior": np.array(next(iter(_worded({prior: 0}))))}
+    arrays = {
+        "samples": np.concatenate(list(drawn.batches(0, SHOWN_SAMPLES))),
+        "prior": np.array(next(iter(_worded({prior: 0})))),
+    }
     if data.training_has_latents:
         shown = Subset(open_source(place.test_split, place.data_dir), SHOWN_RECONSTRUCTIONS)
         made = Reconstructions(data, shown, INVERT_STEPS[place.budget])

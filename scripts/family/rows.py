@@ -10,6 +10,7 @@ from ml_collections import ConfigDict
 from dfm import models, objectives
 from dfm.config import config_module, flatten, resolve
 from dfm.errors import UserError
+from dfm.experiments import STEPS_A_CALL, steps_per_call
 from dfm.registry import check
 from dfm.training.cost import gradient_operations
 
@@ -112,13 +113,21 @@ def budgeted(name: str, dataset: str, budget: str) -> tuple[ConfigDict, float]:
     operations = gradient_operations(objectives.build(config.objective, model), config.batch_size)
     paid = max(1, int(BUDGETS[budget][dataset] / operations))
     steps = min(paid, ROWS[name].most_steps or paid, paid if budget == "full" else QUICK_STEPS)
+    if steps > 10 * STEPS_A_CALL:
+        steps -= steps % STEPS_A_CALL
     config.total_steps = steps
     config.optimizer.warmup_steps = min(config.optimizer.warmup_steps, steps // 5)
     if "warmup_steps" in config.objective:
         config.objective.warmup_steps = min(config.objective.warmup_steps, steps // 5)
-    config.log_every_steps = max(1, steps // 20)
-    config.checkpoint_every_steps = max(500, steps // 4)
+    config.log_every_steps = _in_calls(steps // 20)
+    config.checkpoint_every_steps = _in_calls(max(500, steps // 4))
+    config.steps_per_call = steps_per_call()
     return config, operations
+
+
+def _in_calls(steps: int) -> int:
+    """So many steps, or a few more: whole calls of the device."""
+    return max(1, -(-steps // STEPS_A_CALL)) * STEPS_A_CALL
 
 
 def code_prior_config(run: Path, budget: str) -> ConfigDict:
