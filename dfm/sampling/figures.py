@@ -28,6 +28,7 @@ from dfm.sampling.figure_parts import (
     latents_of_test,
     paint_all,
 )
+from dfm.sampling.fitted_priors import stored_or_fitted
 from dfm.sampling.outputs import Outputs, resized_nearest, square_columns
 from dfm.sampling.painter import Labels, Painter, Pictures
 from dfm.sampling.run_data import ENCODER, RunData
@@ -60,7 +61,8 @@ def samples(
     if classes:
         labels = np.arange(count) % classes if label is None else label
         report["label"] = "columns" if label is None else label
-    latents = drawn(data, painter, prior, count, seed, temperature, notes, labels)
+    fitted = stored_or_fitted(data, prior, notes.say, notes.quiet)
+    latents = drawn(painter, fitted, count, seed, temperature, labels)
     images = paint_all(painter, outputs, latents, notes, labels)
     columns = classes if classes and label is None else square_columns(count)
     outputs.grid(f"samples-{prior.partition(':')[0]}", images, columns, report)
@@ -203,7 +205,8 @@ def morphs(
     """A looping GIF through samples of the prior, or through test pictures; frames and seconds between two of them."""
     if pictures is None:
         count = count or STATIONS
-        stations = drawn(data, painter, prior, count, seed, temperature, notes, label)
+        fitted = stored_or_fitted(data, prior, notes.say, notes.quiet)
+        stations = drawn(painter, fitted, count, seed, temperature, label)
         report: dict[str, Any] = {"prior": prior, "seed": seed, "temperature": temperature, "stations": count}
     else:
         stations = latents_of_test(data, np.array(pictures), search, notes)
