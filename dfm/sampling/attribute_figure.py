@@ -9,7 +9,6 @@ import numpy as np
 from dfm.priors import DEFAULT_PRIOR
 from dfm.sampling.attributes import attribute_vector, with_attribute
 from dfm.sampling.figure_parts import UNHEARD, USUAL_SEARCH, Notes, Search, drawn, latents_of_test, paint_all
-from dfm.sampling.fitted_priors import stored_or_fitted
 from dfm.sampling.outputs import Outputs
 from dfm.sampling.painter import Painter
 from dfm.sampling.run_data import RunData
@@ -44,8 +43,7 @@ def attributes(
     read = ((data.latents_of_training(part), data.train.labels[part] == attribute) for part in parts)
     found = attribute_vector(read)
     if pictures is None:
-        fitted = stored_or_fitted(data, prior, notes.say, notes.quiet)
-        stations = drawn(painter, fitted, count or MOVED, seed, temperature, label)
+        stations = drawn(data, painter, prior, count or MOVED, seed, temperature, notes, label)
         report: dict[str, Any] = {"prior": prior, "seed": seed, "temperature": temperature}
     else:
         stations = latents_of_test(data, np.array(pictures), search, notes)

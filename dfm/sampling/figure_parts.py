@@ -7,8 +7,8 @@ from collections.abc import Callable
 import numpy as np
 from jaxtyping import Float, Int
 
-from dfm.priors.prior import Prior
 from dfm.progress import Progress
+from dfm.sampling.fitted_priors import stored_or_fitted
 from dfm.sampling.inversion import STARTS, STEPS, Inversion, invert
 from dfm.sampling.outputs import Outputs
 from dfm.sampling.painter import Labels, Painter, Pictures
@@ -37,9 +37,12 @@ class Search:
 UNHEARD, USUAL_SEARCH = Notes(), Search()
 
 
-def drawn(painter: Painter, prior: Prior, count: int, seed: int, temperature: float, labels: Labels) -> Latents:
+def drawn(
+    data: RunData, painter: Painter, prior: str, count: int, seed: int, temperature: float, notes: Notes, labels: Labels
+) -> Latents:
     """Latents of samples 0 ... count - 1."""
-    batches = painter.latent_batches(prior, seed, 0, count, temperature, labels)
+    fitted = stored_or_fitted(data, prior, notes.say, notes.quiet)
+    batches = painter.latent_batches(fitted, seed, 0, count, temperature, labels)
     return np.concatenate([np.asarray(batch) for batch in batches])[:count]
 
 

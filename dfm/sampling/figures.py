@@ -28,7 +28,7 @@ from dfm.sampling.figure_parts import (
     latents_of_test,
     paint_all,
 )
-from dfm.sampling.fitted_priors import stored_or_fitted
+from dfm.sampling.learned_priors import classes_of
 from dfm.sampling.outputs import Outputs, resized_nearest, square_columns
 from dfm.sampling.painter import Labels, Painter, Pictures
 from dfm.sampling.run_data import ENCODER, RunData
@@ -54,15 +54,15 @@ def samples(
 
     Of a conditional model those of one class, or, without a label, a column for each.
     """
-    count, classes = count or SAMPLES, data.run.model.classes
+    count = count or SAMPLES
     outputs.scale_for(count, painter.height, painter.width)  # before a prior is fitted
+    classes = data.run.model.classes or classes_of(prior)
     report: dict[str, Any] = {"prior": prior, "seed": seed, "temperature": temperature}
     labels: Labels = label
     if classes:
         labels = np.arange(count) % classes if label is None else label
         report["label"] = "columns" if label is None else label
-    fitted = stored_or_fitted(data, prior, notes.say, notes.quiet)
-    latents = drawn(painter, fitted, count, seed, temperature, labels)
+    latents = drawn(data, painter, prior, count, seed, temperature, notes, labels)
     images = paint_all(painter, outputs, latents, notes, labels)
     columns = classes if classes and label is None else square_columns(count)
     outputs.grid(f"samples-{prior.partition(':')[0]}", images, columns, report)
@@ -205,8 +205,7 @@ def morphs(
     """A looping GIF through samples of the prior, or through test pictures; frames and seconds between two of them."""
     if pictures is None:
         count = count or STATIONS
-        fitted = stored_or_fitted(data, prior, notes.say, notes.quiet)
-        stations = drawn(painter, fitted, count, seed, temperature, label)
+        stations = drawn(data, painter, prior, count, seed, temperature, notes, label)
         report: dict[str, Any] = {"prior": prior, "seed": seed, "temperature": temperature, "stations": count}
     else:
         stations = latents_of_test(data, np.array(pictures), search, notes)
