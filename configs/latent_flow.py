@@ -5,7 +5,7 @@
     python -m dfm.sample --workdir=runs/local --prior=latents:runs/flow --output=pictures
     python -m dfm.evaluate --workdir=runs/local --prior=latents:runs/flow --reference=cifar10:train
 
-Words: small (width 256, depth 6), wide (width 512, depth 12, for an accelerator), quick (does it run?). `classes` is
+Words: small (width 256, depth 6), wide (width 384, depth 8, for an accelerator), quick (does it run?). `classes` is
 the number of labels that it is conditioned on, `patch` the side of the square of places that make a token. The model of
 the latents must not be trained further: its flow knows it by its parameters.
 
@@ -16,7 +16,7 @@ from ml_collections import ConfigDict
 
 from dfm.config import defaults, parse_arg
 
-SIZES = {"small": (256, 6, 4), "wide": (512, 12, 8), "quick": (64, 2, 2)}  # features, depth, heads
+SIZES = {"small": (256, 6, 4), "wide": (384, 8, 6), "quick": (64, 2, 2)}  # features, depth, heads
 
 
 def get_config(arg: str = "") -> ConfigDict:
@@ -32,6 +32,9 @@ def get_config(arg: str = "") -> ConfigDict:
         "heads": heads,
         "classes": options["classes"],
         "patch_size": options["patch"],
+        "sampler": "heun",
+        "sampling_steps": 20,
+        "guidance": 1.0,
     }
     config.objective = {"name": "flow_matching"}
     config.total_steps = 50 if word == "quick" else 50_000

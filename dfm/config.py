@@ -26,14 +26,16 @@ CADENCE = (
     "evaluate_every_steps",
     "keep_last",
     "keep_best",
+    "steps_per_call",
 )
 ADDED = (
     "accumulation_steps",
+    "steps_per_call",
     "pretrained",
     "evaluate_every_steps",
 )  # runs older than these keys were trained with their defaults
 # the same for keys of a model, which only its config file sets
-ADDED_TO_MODELS = {"model.input_shift": 0.0}
+ADDED_TO_MODELS = {"model.input_shift": 0.0, "model.prior": "normal", "model.pseudo_inputs": 100}
 SECTIONS = ("dataset", "optimizer", "pretrained")  # whose keys are known; others depend on what they name
 COMPUTE_DTYPES = ("float32", "bfloat16")
 
@@ -63,6 +65,7 @@ def defaults() -> ConfigDict:
     }
     config.ema_decay = 0.0  # 0: no moving average
     config.accumulation_steps = 1  # parts of a batch that are worked off one after another
+    config.steps_per_call = 1  # above 1: pictures lie on the devices, which take so many steps by themselves
     config.pretrained = {"path": "", "groups": ()}  # a workdir or a folder of weights to start from; (): all groups
     config.compute_dtype = "float32"
     config.log_every_steps = 100
@@ -108,6 +111,7 @@ def _check(config: Settings) -> None:
         "checkpoint_every_steps",
         "keep_last",
         "accumulation_steps",
+        "steps_per_call",
     ):
         if not isinstance(config[key], int) or config[key] < 1:
             raise UserError(f"config: {key} must be a whole number of at least 1, not {config[key]!r}")

@@ -20,6 +20,7 @@ EXAMPLES = """metrics on samples (against --reference, but for is):
   fid, fid_infinity, kid, is, precision_recall, density_coverage, mmd, mind    features of FID's Inception
   fd-digits, kd-digits, precision_recall-digits, ...; -mnist; -lpips           features of other networks
 metrics on a model:
+  decoder_rank, cost; both: decoder                    rank of its Jacobian; operations of a picture, size of latents
   elbo, iwae; both: likelihood                         nats a picture of --reference, bits/dim over 256 levels; of a VAE
   psnr, ssim, ms_ssim, lpips, rfid, rfd-digits, ...   reconstructions of --reference; the first five: reconstruction
   memorisation, latents, smoothness; all: diagnostics  nearest training pictures; latents against the prior; the

@@ -27,33 +27,39 @@ EXAMPLES = """what there is (each a PNG grid or a GIF in the folder, with a JSON
   traversal        a row for each principal direction of the latents (or for each dimension), the others held
   invert           latents of test pictures, optimised with the decoder frozen; stored in invert.npz
   morph            looping GIF through samples, or through the test pictures of --pictures
+  attribute        a row for each sample, or test picture of --pictures: z + alpha v, v = mean latent of the training
+                   pictures with --attribute minus mean of those without; v is stored in attribute.npz
 
 examples:
   python -m dfm.sample --workdir=runs/digits --what=samples,reconstructions,interpolation --output=pictures
   python -m dfm.sample --workdir=runs/mnist --output=pictures --prior=gmm --seed=3 --count=100 --size=256
+  python -m dfm.sample --workdir=runs/vq --prior=codes:runs/codes --class=3 --output=pictures
   python -m dfm.sample --workdir=runs/mnist --what=interpolation --from=12 --to=40 --output=pictures
   python -m dfm.sample --workdir=runs/mnist --what=invert --pictures=0,7,12 --steps=1000 --output=pictures
   python -m dfm.sample --workdir=runs/mnist --what=morph --count=8 --which=best --output=pictures
+  python -m dfm.sample --workdir=runs/mnist --what=attribute --attribute=label:7 --prior=gmm --output=pictures
   python -m dfm.sample --vae=FOLDER --encode=photo.png --output=photo.npz
   python -m dfm.sample --vae=FOLDER --decode=photo.npz --output=again.png
   python -m dfm.sample --vae=FOLDER --encode=PHOTOS --output=LATENTS --pad_to=64     a folder of pictures, and back
   python -m dfm.sample --vae=FOLDER --decode=LATENTS --output=AGAIN
 """
-WHATS = ("samples", "reconstructions", "interpolation", "traversal", "invert", "morph")
+WHATS = ("samples", "reconstructions", "interpolation", "traversal", "invert", "morph", "attribute")
 PATHS = ("linear", "spherical")
-BY_INVERSION = ("invert", "interpolation", "traversal", "morph")
+BY_INVERSION = ("invert", "interpolation", "traversal", "morph", "attribute")
 # option -> the figures that look at it, each as the argument of this name
 FIGURES_OF = {
-    "prior": ("samples", "morph"),
-    "seed": ("samples", "morph"),
-    "temperature": ("samples", "morph"),
-    "count": ("samples", "reconstructions", "invert", "morph"),
-    "pictures": ("reconstructions", "invert", "morph"),
-    "label": ("samples", "interpolation", "traversal", "morph"),
+    "prior": ("samples", "morph", "attribute"),
+    "seed": ("samples", "morph", "attribute"),
+    "temperature": ("samples", "morph", "attribute"),
+    "count": ("samples", "reconstructions", "invert", "morph", "attribute"),
+    "pictures": ("reconstructions", "invert", "morph", "attribute"),
+    "label": ("samples", "interpolation", "traversal", "morph", "attribute"),
     "start_picture": ("interpolation", "traversal"),
     "end_picture": ("interpolation",),
     "paths": ("interpolation", "morph"),
-    "columns": ("interpolation", "traversal"),
+    "columns": ("interpolation", "traversal", "attribute"),
+    "attribute": ("attribute",),
+    "alpha": ("attribute",),
     "rows": ("traversal",),
     "directions": ("traversal",),
     "span": ("traversal",),
@@ -82,7 +88,7 @@ def _run(arguments: Sequence[str] | None) -> None:
     from dfm.training.runs import load_run
 
     run = load_run(args.workdir, args.which)
-    _check_class(args.label, run)
+    _check_class(args.label, run, args.prior)
     height, width = picture_size(args.size, run)
     command = ["python", "-m", "dfm.sample", *(sys.argv[1:] if arguments is None else arguments)]
     outputs = Outputs(args.output, command, {"step": int(run.step)}, args.scale)
@@ -157,7 +163,7 @@ def _parser() -> Parser:
     add("--batch_size", type=int, metavar="N", help="pictures at once; changes no picture")
     add("--quiet", action="store_true", help="no progress bars and no notes")
 
-    group = parser.add_argument_group("samples, morph")
+    group = parser.add_argument_group("samples, morph, attribute")
     group.add_argument(
         "--prior",
         default=DEFAULT_PRIOR,
@@ -165,13 +171,15 @@ def _parser() -> Parser:
         help=f"{', '.join(PRIORS)}, fitted when needed; {', '.join(LEARNED)}, learned; default {DEFAULT_PRIOR}",
     )
     group.add_argument("--seed", type=int, default=0, metavar="N", help="sample i depends on seed and i alone")
-    count = "samples (64), pictures reconstructed (32) or inverted (16), stations of a morph (6)"
+    count = "samples (64), pictures reconstructed (32) or inverted (16), stations of a morph (6), moved (8)"
     group.add_argument("--count", type=int, metavar="N", help=count)
     group.add_argument("--temperature", type=float, default=1.0, metavar="T", help="factor of the latents' deviations")
     group.add_argument("--class", dest="label", type=int, metavar="LABEL", help="of a conditional model")
 
     group = parser.add_argument_group("pictures by number, from 0")
-    group.add_argument("--pictures", type=_numbers, metavar="I,J,...", help="for reconstructions, invert, morph")
+    group.add_argument(
+        "--pictures", type=_numbers, metavar="I,J,...", help="for reconstructions, invert, morph, attribute"
+    )
     group.add_argument(
         "--from",
         dest="start_picture",
@@ -201,6 +209,10 @@ def _parser() -> Parser:
     group.add_argument("--frames", type=int, default=24, metavar="N", help="of a morph between stations; default 24")
     group.add_argument("--seconds", type=float, default=1.0, metavar="S", help="of a morph between stations; default 1")
 
+    group = parser.add_argument_group("attribute")
+    group.add_argument("--attribute", type=_attribute, metavar="label:N", help="what is added, such as label:7")
+    group.add_argument("--alpha", type=float, default=1.0, metavar="A", help="of v in the last column; default 1")
+
     group = parser.add_argument_group("invert (and test pictures of a run without encoder)")
     group.add_argument("--steps", type=int, default=300, metavar="N", help="of the optimiser; default 300")
     group.add_argument("--starts", type=int, default=4, metavar="N", help="tried for each picture; default 4")
@@ -221,6 +233,10 @@ def _parser() -> Parser:
 
 def _check(args: argparse.Namespace) -> None:
     """What argparse cannot say, before anything is loaded."""
+    if args.workdir and "attribute" in args.what and args.attribute is None:
+        raise UserError("--what=attribute needs --attribute=label:N")
+    if not math.isfinite(args.alpha):
+        raise UserError(f"--alpha must be a number, not {args.alpha}")
     if args.vae and bool(args.encode) == bool(args.decode):
         raise UserError("--vae takes one of --encode and --decode")
     positive = ("count", "columns", "rows", "frames", "starts", "scale", "batch_size", "pad_to")
@@ -238,9 +254,11 @@ def _check(args: argparse.Namespace) -> None:
             raise UserError(f"--{name} must be a number from {least:g} on, not {value}")
 
 
-def _check_class(label: int | None, run: "Run") -> None:
-    """A model without classes has none to choose from, but a run of one class paints that class."""
-    if not run.model.classes and label not in (None, run.config["dataset"]["label"]):
+def _check_class(label: int | None, run: "Run", prior: str) -> None:
+    """A model without classes has none to choose from, unless its prior has; but a run of one class paints that."""
+    from dfm.sampling.learned_priors import classes_of
+
+    if not (run.model.classes or classes_of(prior)) and label not in (None, run.config["dataset"]["label"]):
         raise UserError(
             f"the model {run.config['model']['name']!r} has no classes to choose from: train on one class alone "
             f"(--config.dataset.label={label})"
@@ -267,6 +285,13 @@ def _whats(text: str) -> tuple[str, ...]:
 
 def _paths(text: str) -> tuple[str, ...]:
     return _known(text, PATHS)
+
+
+def _attribute(text: str) -> int:
+    kind, _, value = text.partition(":")
+    if kind != "label" or not value.isdecimal():
+        raise argparse.ArgumentTypeError(f"{text!r} is no attribute such as label:7")
+    return int(value)
 
 
 def _known(text: str, known: Sequence[str]) -> tuple[str, ...]:

@@ -22,12 +22,14 @@ from dfm.training.previews import Previews
 from dfm.training.progress import TrainingProgress
 from dfm.training.run_latents import RunLatents, write_facts
 from dfm.training.setting_up import LPIPS_FILE, Training, build, start_from_pictures, start_from_pretrained
-from dfm.training.sharding import on_each_device, place_batch
+from dfm.training.sharding import on_each_device
 from dfm.training.state import TrainState
 from dfm.training.step import make_step
+from dfm.training.steps import SingleSteps, StepsTogether
 from dfm.training.stopping import StopRequest
 from dfm.training.sweeps import run_sweep
 
+EVERY = ("log_every_steps", "checkpoint_every_steps", "sample_every_steps", "evaluate_every_steps")
 HELP = """usage: python -m dfm.train --config=FILE[:ARGUMENT] --workdir=DIR [--config.KEY=VALUE ...]
 
 examples:
@@ -124,23 +126,27 @@ def loop(
     config, mesh, optimizer, objective = training.config, training.mesh, training.optimizer, training.objective
     start, total = int(state.step), config.total_steps
     step = make_step(objective, optimizer, config.ema_decay, config.compute_dtype, config.accumulation_steps)
-    step_on_mesh = jax.jit(step, donate_argnums=0, static_argnums=2, out_shardings=on_each_device(mesh))
     previews = Previews(objective, training.batches, training.workdir, not training.encoder_is_frozen)
     progress = TrainingProgress(start, total)
-    stream = training.with_cache(state).prefetch(start, total)
+    steps: SingleSteps | StepsTogether
+    if config.steps_per_call > 1:
+        often = [every for name in EVERY if (every := config[name])]
+        batches, count = training.batches, config.steps_per_call
+        steps = StepsTogether(step, batches, objective.phase, mesh, total, count, often)
+    else:
+        steps = SingleSteps(step, training.with_cache(state), objective.phase, mesh, start, total)
     done = start
-    with closing(progress), closing(stream):
+    with closing(progress), closing(steps):
         while done < total:
             try:
-                batch = next(stream)
+                state, metrics, count = steps.take(state, done)
             except UserError:  # a picture that has been damaged meanwhile: nothing done so far is lost for it
                 if done > start:
                     save(done, state, log, checkpoints, regular=False)
                 raise
-            phase, done = objective.phase(done), done + 1
-            state, metrics = step_on_mesh(state, place_batch(batch, mesh), phase)
-            log.add(done, metrics)
-            progress.advance()
+            phase, done = objective.phase(done), done + count
+            log.add(done, metrics, count)
+            progress.advance(count)
             stopping = stop.requested(done)
             if training.held_out and (done % config.evaluate_every_steps == 0 or done == total):
                 log.add_held_out(done, training.held_out.evaluate(state, phase, config.compute_dtype))
@@ -209,7 +215,14 @@ def begin_folder(training: Training, state: TrainState, quiet: bool) -> None:
         counts[LATENTS] = state.latents.values.size
     examples = len(training.batches.dataset)
     shape = training.batches.picture_shape
-    facts = {"parameters": counts, "examples": examples, "picture_shape": shape, "data": training.fingerprint}
+    facts: dict[str, Any] = {
+        "parameters": counts,
+        "examples": examples,
+        "picture_shape": shape,
+        "data": training.fingerprint,
+    }
+    if names := training.batches.dataset.label_names:  # which class each label is: folders may be renamed later
+        facts["label_names"] = list(names)
     run_folder.write_folder(training.workdir, config, step, facts)
     if isinstance(training.batches.dataset, RunLatents):
         write_facts(training.workdir, training.batches.dataset)

@@ -5,11 +5,13 @@
 Existing files are never overwritten: a new format version adds files beside the old ones. Beside each NAME.dfm stands
 NAME.json, what a reader must find in it: the header, the step indices, and the SHA-256 of all coefficients. Nets that
 were fitted to a picture (NAME has "picture" in it) have their reference decode beside them too, as NAME.png; the
-pictures are scikit-learn's photographs, 48 pixels wide. About half a minute.
+pictures are scikit-learn's photographs, 48 pixels wide. Of the profile latents, NAME.json holds the SHA-256 of all
+integers and of the preview's pixels. About a minute.
 """
 
 import argparse
 import dataclasses
+import hashlib
 import json
 from functools import partial
 from pathlib import Path
@@ -19,6 +21,7 @@ import numpy as np
 
 from dfm import codec
 from dfm.codec import container
+from dfm.codec.latents import payload as latents_payload
 from dfm.codec.weights import payload
 from dfm.codec.weights.coefficients import QuantizedLayer, dequantize
 from dfm.codec.weights.payload import Architecture, Net
@@ -38,6 +41,11 @@ GOLDEN_PICTURES: dict[str, dict[str, Any]] = {
     "v2_picture_float32_cos_sin": dict(
         photograph="china.jpg", height=32, width=48, channels=1, widths=(3, 3, 2), precision="float32"
     ),
+}
+GOLDEN_LATENTS: dict[str, dict[str, Any]] = {
+    "v2_latents_colour": dict(photograph="china.jpg", height=31, width=47, channels=3, quality=50),
+    "v2_latents_grey": dict(photograph="flower.jpg", height=32, width=30, channels=1, quality=80),
+    "v2_latents_flat": dict(photograph="flower.jpg", height=1, width=1, channels=3),
 }
 
 
@@ -103,6 +111,20 @@ def describe(data: bytes) -> dict:
     }
 
 
+def describe_latents(data: bytes) -> dict:
+    """What NAME.json holds of a file of the profile latents."""
+    header, packed = container.read(data)
+    content = latents_payload.unpack(packed, header.shape)
+    level = min(latents_payload.COARSE_LEVEL, content.layout.grids - 1)
+    preview = latents_payload.paint(content, level)
+    return {
+        "header": dataclasses.asdict(header),
+        "content_sha256": latents_payload.content_sha256(content),
+        "preview_level": level,
+        "preview_sha256": hashlib.sha256(preview.tobytes()).hexdigest(),
+    }
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--output_dir", type=Path, default=GOLDEN_DIR)
@@ -110,6 +132,7 @@ def main() -> None:
     output_dir.mkdir(parents=True, exist_ok=True)
     makers = {name: partial(lambda data: data, data) for name, data in golden_files().items()}
     makers |= {name: partial(fit_picture, **arguments) for name, arguments in GOLDEN_PICTURES.items()}
+    makers |= {name: partial(fit_picture, profile="latents", **given) for name, given in GOLDEN_LATENTS.items()}
     for name, make in makers.items():
         path = output_dir / f"{name}.dfm"
         if path.exists():
@@ -117,8 +140,9 @@ def main() -> None:
             continue
         data = make()
         path.write_bytes(data)
-        path.with_suffix(".json").write_text(json.dumps(describe(data), indent=2) + "\n")
-        if name in GOLDEN_PICTURES:
+        facts = describe_latents(data) if name in GOLDEN_LATENTS else describe(data)
+        path.with_suffix(".json").write_text(json.dumps(facts, indent=2) + "\n")
+        if name in GOLDEN_PICTURES or name in GOLDEN_LATENTS:
             save_picture(path.with_suffix(".png"), codec.decode(data))
         print(f"{path}: {len(data)} bytes")
 

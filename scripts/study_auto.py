@@ -62,12 +62,18 @@ def compare(picture: np.ndarray, quality: int, effort: int, seed: int) -> dict[s
     return found | {"weights_bytes": len(weights), "weights_psnr": psnr(codec.decode(weights), picture)}
 
 
-def summary(rows: list[dict[str, float]], side: int) -> dict[str, float]:
+def summary(rows: list[dict[str, float]], side: int) -> dict[str, float | None]:
     means = {name: float(np.mean([row[name] for row in rows])) for name in rows[0]}
     gains = [row["latents_psnr"] - row["weights_psnr"] for row in rows]
     wins = sum(not gain <= 0 for gain in gains)  # where weights cannot be as small, latents win
     rate = 8 * means["latents_bytes"] / side**2
-    return means | {"bits_per_pixel": rate, "gain_db": float(np.nanmean(gains)), "latents_win": wins}
+    both = [gain for gain in gains if not np.isnan(gain)]
+    return means | {
+        "bits_per_pixel": rate,
+        "gain_db": float(np.mean(both)) if both else None,
+        "pictures_of_both": len(both),
+        "latents_win": wins,
+    }
 
 
 def main() -> None:
@@ -92,9 +98,10 @@ def main() -> None:
 
 
 def words(metrics: dict) -> str:
+    gain = "nothing to compare" if metrics["gain_db"] is None else f"{metrics['gain_db']:+.2f} dB to weights"
     return (
-        f"{metrics['bits_per_pixel']:.2f} bits per pixel, latents {metrics['latents_psnr']:.2f} dB, "
-        f"latents - weights {metrics['gain_db'] or float('nan'):+.2f} dB, latents win {metrics['latents_win']}"
+        f"{metrics['bits_per_pixel']:.2f} bits per pixel, latents {metrics['latents_psnr']:.2f} dB, {gain} "
+        f"(of {metrics['pictures_of_both']} pictures), latents win {metrics['latents_win']}"
     )
 
 

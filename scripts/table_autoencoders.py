@@ -6,7 +6,7 @@
   python scripts/table_autoencoders.py --dataset=digits --budget=full --rows=ae,vae     these alone
 
 Budgets, in floating-point operations of loss and gradient by XLA's analysis (dfm/training/cost.py): digits 1e12, MNIST
-2e13, CIFAR-10 4e13; `quick` is a fortieth to a hundredth of that, and measures few pictures. A row that has converged
+2e13, CIFAR-10 4e13; `quick` is less than a fortieth of that, and measures few pictures. A row that has converged
 long before is trained for less, and says so.
 
 Distances are to the test split: fd-digits and fd-mnist of 10,000 samples by the classifiers of this repository, which
@@ -58,6 +58,9 @@ def parse_arguments() -> argparse.Namespace:
     if arguments.jobs < 1:
         raise UserError(f"--jobs must be at least 1, not {arguments.jobs}")
     arguments.output = arguments.output or OUTPUTS[arguments.budget]
+    for name in ("workdir", "output", "data_dir", "inception_weights"):  # tasks run in the repository's folder
+        if (path := getattr(arguments, name)) is not None:
+            setattr(arguments, name, str(Path(path).expanduser().absolute()))
     return arguments
 
 

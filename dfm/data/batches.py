@@ -72,13 +72,14 @@ class Batches:
 
         b is the part of this host; `index` says which examples of the data set they are.
         """
+        examples = self.examples(step)
         first = step * self.batch_size + self.process_index * self.local_batch_size
-        examples = self._stream(first, first + self.local_batch_size)
-        return {
-            "image": self._images(examples, first),
-            "label": self.dataset.labels[examples],
-            "index": examples.astype(np.int32),
-        }
+        return {"image": self._images(examples, first), "label": self.dataset.labels[examples], "index": examples}
+
+    def examples(self, step: int) -> Int[np.ndarray, " b"]:
+        """Which examples the batch of one step holds, int32."""
+        first = step * self.batch_size + self.process_index * self.local_batch_size
+        return self._stream(first, first + self.local_batch_size).astype(np.int32)
 
     def prefetch(self, first_step: int, last_step: int) -> Generator[Batch, None, None]:
         """The batches of first_step, ..., last_step - 1, made ahead by a thread that ends with the iterator."""

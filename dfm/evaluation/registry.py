@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from dfm.errors import UserError
+from dfm.evaluation.decoder_metrics import DECODER_METRICS
 from dfm.evaluation.likelihood_metrics import LIKELIHOOD_METRICS
 from dfm.evaluation.metric import Metric
 from dfm.evaluation.model_metrics import MODEL_METRICS
@@ -12,7 +13,13 @@ from dfm.evaluation.sample_metrics import SAMPLE_METRICS
 from dfm.metrics.networks import NETWORKS
 from dfm.registry import nearest
 
-METRICS: dict[str, Metric] = {**SAMPLE_METRICS, **RECONSTRUCTION_METRICS, **MODEL_METRICS, **LIKELIHOOD_METRICS}
+METRICS: dict[str, Metric] = {
+    **SAMPLE_METRICS,
+    **RECONSTRUCTION_METRICS,
+    **MODEL_METRICS,
+    **LIKELIHOOD_METRICS,
+    **DECODER_METRICS,
+}
 _GROUPED = dict.fromkeys(group for metric in METRICS.values() for group in metric.groups)
 GROUPS = {group: tuple(name for name in METRICS if group in METRICS[name].groups) for group in _GROUPED}
 OLD_GROUPS = {"honesty": "diagnostics"}  # words of earlier versions

@@ -10,40 +10,32 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Int
 
 from dfm.errors import UserError
 from dfm.metrics.picture_quality import FLOAT_PEAK, decibels, mse, psnr
 from dfm.priors import DEFAULT_PRIOR
-from dfm.progress import Progress
 from dfm.sampling import interpolation
-from dfm.sampling.fitted_priors import stored_or_fitted
-from dfm.sampling.inversion import STARTS, STEPS, Inversion, invert
+from dfm.sampling.attribute_figure import attributes
+from dfm.sampling.figure_parts import (
+    UNHEARD,
+    USUAL_SEARCH,
+    Latents,
+    Notes,
+    Search,
+    drawn,
+    inverted,
+    latents_of_test,
+    paint_all,
+)
+from dfm.sampling.learned_priors import classes_of
 from dfm.sampling.outputs import Outputs, resized_nearest, square_columns
 from dfm.sampling.painter import Labels, Painter, Pictures
-from dfm.sampling.run_data import ENCODER, INVERSION, RunData
+from dfm.sampling.run_data import ENCODER, RunData
 
 SAMPLES, RECONSTRUCTIONS, INVERSIONS, STATIONS = 64, 32, 16, 6  # how many, unless asked otherwise
 CLASSES = 10  # of an interpolation between classes; data sets with more show their first ones
 PATHS = ("linear", "spherical")
-Latents = Float[np.ndarray, "n d"]
-
-
-@dataclasses.dataclass(frozen=True)
-class Notes:
-    """What people who wait are told: `say` gets a line, and bars are shown unless `quiet`."""
-
-    say: Callable[[str], None] = lambda line: None
-    quiet: bool = True
-
-
-@dataclasses.dataclass(frozen=True)
-class Search:
-    """How latents of pictures are found where there is no encoder; see `inversion.invert`."""
-
-    steps: int = STEPS
-    starts: int = STARTS
-    optimizer: str = "adam"
 
 
 def samples(
@@ -56,21 +48,22 @@ def samples(
     seed: int = 0,
     temperature: float = 1.0,
     label: int | None = None,
-    notes: Notes = Notes(),
+    notes: Notes = UNHEARD,
 ) -> None:
     """Pictures of latents drawn from a prior; sample i depends on the seed and on i alone.
 
     Of a conditional model those of one class, or, without a label, a column for each.
     """
-    count, classes = count or SAMPLES, data.run.model.classes
+    count = count or SAMPLES
     outputs.scale_for(count, painter.height, painter.width)  # before a prior is fitted
+    classes = data.run.model.classes or classes_of(prior)
     report: dict[str, Any] = {"prior": prior, "seed": seed, "temperature": temperature}
     labels: Labels = label
     if classes:
         labels = np.arange(count) % classes if label is None else label
         report["label"] = "columns" if label is None else label
-    latents = _drawn(data, painter, prior, count, seed, temperature, notes, labels)
-    images = _paint(painter, outputs, latents, notes, labels)
+    latents = drawn(data, painter, prior, count, seed, temperature, notes, labels)
+    images = paint_all(painter, outputs, latents, notes, labels)
     columns = classes if classes and label is None else square_columns(count)
     outputs.grid(f"samples-{prior.partition(':')[0]}", images, columns, report)
 
@@ -82,7 +75,7 @@ def reconstructions(
     *,
     pictures: Sequence[int] | None = None,
     count: int | None = None,
-    notes: Notes = Notes(),
+    notes: Notes = UNHEARD,
 ) -> None:
     """Originals with their reconstructions to the right: training pictures of a table, test pictures of an encoder."""
     data.check_training_latents()
@@ -108,13 +101,13 @@ def inversions(
     *,
     pictures: Sequence[int] | None = None,
     count: int | None = None,
-    search: Search = Search(),
-    notes: Notes = Notes(),
+    search: Search = USUAL_SEARCH,
+    notes: Notes = UNHEARD,
 ) -> None:
     """Test pictures with what the decoder can make of them at best; the latents found are stored beside the grid."""
     examples = _chosen(pictures, count or INVERSIONS, len(data.test))
     originals = data.pictures(data.test, examples)
-    found = _inverted(data, originals, search, notes)
+    found = inverted(data, originals, search, notes)
     quality = _quality(originals, data.painter.paint(found.latents)) | {
         "start_psnr": decibels(float(np.mean(found.start_mse)), FLOAT_PEAK)
     }
@@ -140,8 +133,8 @@ def interpolations(
     paths: Sequence[str] = PATHS,
     columns: int = 11,
     label: int | None = None,
-    search: Search = Search(),
-    notes: Notes = Notes(),
+    search: Search = USUAL_SEARCH,
+    notes: Notes = UNHEARD,
 ) -> None:
     """Rows of a grid: one between two test pictures, or one for each pair of neighbouring classes (Asadi 2022, 5.7)."""
     if (start_picture is None) != (end_picture is None):
@@ -150,10 +143,10 @@ def interpolations(
         ends, report = _class_ends(data, notes)
     else:
         named = [start_picture, end_picture]
-        ends, report = _latents_of_test(data, np.array(named), search, notes), {"of": "test", "pictures": named}
+        ends, report = latents_of_test(data, np.array(named), search, notes), {"of": "test", "pictures": named}
     for path in paths:
         rows = [interpolation.between(a, b, columns, path) for a, b in zip(ends[:-1], ends[1:], strict=True)]
-        images = _paint(painter, outputs, np.concatenate(rows), notes, label)
+        images = paint_all(painter, outputs, np.concatenate(rows), notes, label)
         outputs.grid(f"interpolation-{path}", images, columns, {"path": path, **report})
 
 
@@ -168,18 +161,18 @@ def traversals(
     columns: int = 11,
     span: float = 3.0,
     label: int | None = None,
-    search: Search = Search(),
-    notes: Notes = Notes(),
+    search: Search = USUAL_SEARCH,
+    notes: Notes = UNHEARD,
 ) -> None:
     """A row for each direction, the others held: from -span to +span standard deviations around one latent."""
     latents = data.training_latents
     base = latents.mean(0)
     if start_picture is not None:
-        base = _latents_of_test(data, np.array([start_picture]), search, notes)[0]
+        base = latents_of_test(data, np.array([start_picture]), search, notes)[0]
     vectors, scales = interpolation.directions(latents, directions)
     rows = min(rows, len(vectors))
     path = interpolation.traversals(base, vectors[:rows], scales[:rows], columns, span)
-    images = _paint(painter, outputs, path, notes, label)
+    images = paint_all(painter, outputs, path, notes, label)
     # the numbers of the dimensions, where each row is one of them
     dimensions = vectors[:rows].argmax(1) if directions == "coordinates" else range(rows)
     report = {
@@ -206,19 +199,19 @@ def morphs(
     frames: int = 24,
     seconds: float = 1.0,
     label: int | None = None,
-    search: Search = Search(),
-    notes: Notes = Notes(),
+    search: Search = USUAL_SEARCH,
+    notes: Notes = UNHEARD,
 ) -> None:
     """A looping GIF through samples of the prior, or through test pictures; frames and seconds between two of them."""
     if pictures is None:
         count = count or STATIONS
-        stations = _drawn(data, painter, prior, count, seed, temperature, notes, label)
+        stations = drawn(data, painter, prior, count, seed, temperature, notes, label)
         report: dict[str, Any] = {"prior": prior, "seed": seed, "temperature": temperature, "stations": count}
     else:
-        stations = _latents_of_test(data, np.array(pictures), search, notes)
+        stations = latents_of_test(data, np.array(pictures), search, notes)
         report = {"of": "test", "pictures": pictures}
     for path in paths:
-        images = _paint(painter, outputs, interpolation.loop(stations, frames, path), notes, label)
+        images = paint_all(painter, outputs, interpolation.loop(stations, frames, path), notes, label)
         outputs.animation(f"morph-{path}", images, len(stations) * seconds, {"path": path, **report})
 
 
@@ -229,44 +222,8 @@ FIGURES: dict[str, Callable[..., None]] = {
     "traversal": traversals,
     "invert": inversions,
     "morph": morphs,
+    "attribute": attributes,
 }
-
-
-def _drawn(
-    data: RunData, painter: Painter, prior: str, count: int, seed: int, temperature: float, notes: Notes, labels: Labels
-) -> Latents:
-    """Latents of samples 0 ... count - 1."""
-    fitted = stored_or_fitted(data, prior, notes.say, notes.quiet)
-    batches = painter.latent_batches(fitted, seed, 0, count, temperature, labels)
-    return np.concatenate([np.asarray(batch) for batch in batches])[:count]
-
-
-def _paint(painter: Painter, outputs: Outputs, latents: Latents, notes: Notes, labels: Labels) -> Pictures:
-    """Pictures of the painter's size, as far as they fit in one file."""
-    outputs.scale_for(len(latents), painter.height, painter.width)
-    images: list[Pictures] = []
-    with Progress(len(latents), "decoding", "picture", quiet=notes.quiet) as progress:
-        for batch in painter.paint_pieces(latents, labels):
-            images.append(batch)
-            progress.advance(len(batch))
-    return np.concatenate(images)
-
-
-def _latents_of_test(data: RunData, examples: Int[np.ndarray, " n"], search: Search, notes: Notes) -> Latents:
-    """By the encoder, or by inversion where there is none."""
-    originals = data.pictures(data.test, examples)
-    if data.latents_by(of_training=False) == INVERSION:
-        return _inverted(data, originals, search, notes).latents
-    return data.painter.encode(originals, data.test.labels[examples])
-
-
-def _inverted(data: RunData, originals: Pictures, search: Search, notes: Notes) -> Inversion:
-    with Progress(None, "inverting", "step", quiet=notes.quiet) as progress:
-
-        def report(done: int, total: int, psnr: float) -> None:
-            progress.reach(done, total, "" if math.isnan(psnr) else f"PSNR {psnr:.2f} dB")
-
-        return invert(data, originals, **dataclasses.asdict(search), progress=report)
 
 
 def _chosen(pictures: Sequence[int] | None, count: int, available: int) -> Int[np.ndarray, " n"]:
@@ -296,7 +253,7 @@ def _side_by_side(
     notes: Notes,
     labels: Labels,
 ) -> None:
-    decoded = _paint(painter, outputs, latents, notes, labels)
+    decoded = paint_all(painter, outputs, latents, notes, labels)
     pairs = np.stack([resized_nearest(originals, *decoded.shape[1:3]), decoded], 1).reshape(-1, *decoded.shape[1:])
     outputs.grid(name, pairs, 2 * max(1, round(math.sqrt(len(originals) / 2))), report)
 

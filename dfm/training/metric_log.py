@@ -33,7 +33,7 @@ class MetricLog:
         self._path = Path(workdir) / METRICS
         self._write = write
         self._pictures_per_step = pictures_per_step
-        self._pending: list[tuple[int, dict[str, jax.Array]]] = []
+        self._pending: list[tuple[int, int, dict[str, jax.Array]]] = []  # last step, number of steps, metrics
         self._window: dict[str, tuple[int, float]] = {}  # number of steps and sum
         self._held_out: dict[str, float] = {}
         self._score = {"steps": 0, "sum": 0.0}
@@ -58,16 +58,20 @@ class MetricLog:
         """The open windows, as JSON; call `flush` before."""
         return {"sums": self._window, "score": self._score, "held_out": self._held_out}
 
-    def add(self, step: int, metrics: dict[str, jax.Array]) -> None:
-        """Takes the metrics of the step that was just started; waits only where the device is far behind."""
+    def add(self, step: int, metrics: dict[str, jax.Array], count: int = 1) -> None:
+        """Takes the metrics of the step that was just started; waits only where the device is far behind.
+
+        Args:
+            count: of steps up to this one that were started together; metrics are [count] then, where it is above 1.
+        """
         if self._started:
-            self._clock_steps += 1
+            self._clock_steps += count
         else:
             # not counted: the time of the first step is that of its compilation
             self._clock, self._started = time.perf_counter(), True
-        self._pending.append((step, metrics))
+        self._pending.append((step, count, metrics))
         if len(self._pending) > IN_FLIGHT:
-            jax.block_until_ready(self._pending[-1 - IN_FLIGHT][1])
+            jax.block_until_ready(self._pending[-1 - IN_FLIGHT][2])
         if len(self._pending) > HELD:  # an array of one number takes a kilobyte and more
             self._fetch(len(self._pending) - IN_FLIGHT)
 
@@ -91,16 +95,23 @@ class MetricLog:
         self._fetch(len(self._pending))
 
     def _fetch(self, count: int) -> None:
-        """Takes up the metrics of the first `count` steps that wait."""
+        """Takes up the metrics of the first `count` calls that wait."""
         pending, self._pending = self._pending[:count], self._pending[count:]
-        for (step, _), metrics in zip(pending, jax.device_get([metrics for _, metrics in pending]), strict=True):
-            for name, value in metrics.items():
-                if not math.isfinite(value):
-                    raise NotFinite(f"step {step}: {name} is {float(value)}, so training stopped")
-                steps, total = self._window.get(name, (0, 0.0))
-                self._window[name] = steps + 1, total + float(value)
-            self._score["steps"] += 1
-            self._score["sum"] += float(metrics.get("mse", metrics["loss"]))
+        fetched = jax.device_get([metrics for _, _, metrics in pending])
+        for (last, steps, _), metrics in zip(pending, fetched, strict=True):
+            for number in range(steps):
+                own = {name: values if steps == 1 else values[number] for name, values in metrics.items()}
+                self._take_up(last - steps + 1 + number, own)
+
+    def _take_up(self, step: int, metrics: dict[str, Any]) -> None:
+        """The metrics of one step."""
+        for name, value in metrics.items():
+            if not math.isfinite(value):
+                raise NotFinite(f"step {step}: {name} is {float(value)}, so training stopped")
+            steps, total = self._window.get(name, (0, 0.0))
+            self._window[name] = steps + 1, total + float(value)
+        self._score["steps"] += 1
+        self._score["sum"] += float(metrics.get("mse", metrics["loss"]))
 
     def score(self) -> float:
         """Mean of mse, or of the loss where there is none, since the last regular checkpoint; call `flush` before."""

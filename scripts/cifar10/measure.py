@@ -30,7 +30,7 @@ SAMPLES = {"gpu": 10_000, "cpu": 512}
 SHORT = 2_048  # samples of fid-2k, and test pictures that are reconstructed by inversion where there is no encoder
 SHOWN, SIDES = 64, (32, 128, 512)
 NEIGHBOURS, NEAREST = 16, 3
-INVERT_STEPS = {"gpu": 300, "cpu": 20}
+INVERT_STEPS, INVERT_STARTS = {"gpu": 300, "cpu": 20}, 2
 DATASET = "cifar10"
 
 
@@ -85,7 +85,7 @@ def _moments(known: dict[str, np.ndarray], split: str) -> Moments:
 
 
 def samples(data: RunData, prior: Prior, count: int) -> np.ndarray:
-    return np.concatenate(list(draw(data.run, prior, 0, 0, count, batch_size=256)))
+    return np.concatenate(list(draw(data.run, prior, 0, 0, count, batch_size=min(256, count))))
 
 
 def reconstructions(data: RunData, size: str, inception: Inception) -> dict[str, Any]:
@@ -96,7 +96,7 @@ def reconstructions(data: RunData, size: str, inception: Inception) -> dict[str,
     if by_inversion:
         from dfm.sampling import invert
 
-        latents = invert(data, originals, steps=INVERT_STEPS[size]).latents
+        latents = invert(data, originals, steps=INVERT_STEPS[size], starts=INVERT_STARTS).latents
     else:
         latents = data.painter.encode(originals)
     painted = data.painter.paint(latents)

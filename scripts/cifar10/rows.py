@@ -13,6 +13,8 @@ from dfm.registry import find
 CONFIGS = Path(__file__).parents[2] / "configs"
 FLOW = "flow"  # beside the names of fitted priors: a flow of this row's latents, trained by itself
 SIZES = ("cpu", "gpu")
+TOGETHER = 25  # steps a call of an accelerator; log_every_steps is a multiple
+FLOW_STEPS = 20_000
 CPU_STEPS = 200  # of every training at the size `cpu`, which shows that a row runs and no more
 
 
@@ -69,13 +71,15 @@ def flow_config(name: str, workdir: Path, size: str, factor: float = 1.0) -> Con
     word = "wide,classes=10" if size == "gpu" else "small,classes=10"
     config = config_module(CONFIGS / "latent_flow.py").get_config(word)
     config.dataset.name = f"latents:{workdir / name}"
-    return _with_steps(config, config.total_steps, size, factor)
+    return _with_steps(config, FLOW_STEPS, size, factor)
 
 
 def _with_steps(config: ConfigDict, steps: int, size: str, factor: float) -> ConfigDict:
     wanted = steps if steps == 1 else max(1, round(factor * (steps if size == "gpu" else CPU_STEPS)))
+    together = TOGETHER if size == "gpu" and wanted >= TOGETHER else 1
+    wanted = wanted // together * together
     config.optimizer.warmup_steps = min(config.optimizer.warmup_steps, max(1, wanted // 10))
-    config.total_steps = wanted
-    config.checkpoint_every_steps = max(1, wanted // 10)
+    config.total_steps, config.steps_per_call = wanted, together
+    config.checkpoint_every_steps = max(1, wanted // 10 // together) * together
     config.sample_every_steps, config.keep_best, config.keep_last = 0, 0, 1
     return resolve(config)

@@ -4,6 +4,7 @@ import jax
 import numpy as np
 import pytest
 
+from dfm.codec.latents import fitting as latents_fitting
 from dfm.codec.weights import architectures, fitting, recipes
 from dfm.picture_files import downscale
 
@@ -40,3 +41,4 @@ def no_fit(monkeypatch):
         pytest.fail("a fit was begun")
 
     monkeypatch.setattr(fitting, "train", refuse)
+    monkeypatch.setattr(latents_fitting, "train_together", refuse)

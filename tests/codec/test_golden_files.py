@@ -1,6 +1,7 @@
 """Files of every earlier version are read as they were meant, and painted as they were."""
 
 import dataclasses
+import hashlib
 import json
 import zlib
 from pathlib import Path
@@ -11,11 +12,13 @@ from PIL import Image
 
 from dfm import codec
 from dfm.codec import container
+from dfm.codec.latents import payload as latents_payload
 from dfm.codec.weights import payload
 from dfm.codec.weights.coefficients import QuantizedLayer
 
 TESTS_DIR = Path(__file__).parents[1]
-GOLDEN_FILES = sorted((TESTS_DIR / "golden").glob("v*_*.dfm"))
+LATENTS = sorted((TESTS_DIR / "golden").glob("v*_latents_*.dfm"))
+GOLDEN_FILES = [path for path in sorted((TESTS_DIR / "golden").glob("v*_*.dfm")) if path not in LATENTS]
 GOLDEN_PICTURES = [path for path in GOLDEN_FILES if "_picture_" in path.stem]
 
 
@@ -50,3 +53,23 @@ def test_golden_files(path):
     steps = [layer.step_index for layer in net.layers if isinstance(layer, QuantizedLayer)]
     assert steps == expected["step_indices"]
     assert payload.coefficients_sha256(net) == expected["coefficients_sha256"]
+
+
+@pytest.mark.parametrize("path", LATENTS, ids=lambda path: path.stem)
+def test_golden_latents(path):
+    """Every integer, every pixel of the picture and of its preview: on every machine."""
+    data, expected = path.read_bytes(), json.loads(path.with_suffix(".json").read_text())
+    picture = codec.decode(data)
+    np.testing.assert_array_equal(picture, np.array(Image.open(path.with_suffix(".png"))).reshape(picture.shape))
+    assert codec.is_reference_decode(data, picture)
+    header, packed = container.read(data)
+    assert dataclasses.asdict(header) == expected["header"]
+    content = latents_payload.unpack(packed, header.shape)
+    assert latents_payload.content_sha256(content) == expected["content_sha256"]
+    preview = latents_payload.paint(content, expected["preview_level"])
+    assert hashlib.sha256(preview.tobytes()).hexdigest() == expected["preview_sha256"]
+    assert latents_payload.pack(content) == packed
+
+
+def test_golden_latents_are_there():
+    assert [path.stem for path in LATENTS] == ["v2_latents_colour", "v2_latents_flat", "v2_latents_grey"]

@@ -15,6 +15,7 @@ are UserError.
 """
 
 import functools
+import hashlib
 import struct
 import zlib
 from collections.abc import Mapping, Sequence
@@ -156,6 +157,18 @@ def describe(content: Content) -> dict[str, Any]:
     }
 
 
+def content_sha256(content: Content) -> str:
+    """Of all integers: steps, networks and grids, in the order of the file, as little-endian 64-bit numbers."""
+    digest = hashlib.sha256()
+    for group, names in quantization.groups(content.layout).items():
+        digest.update(content.networks.exponents[group].to_bytes(1, "little"))
+        for name in names:
+            digest.update(content.networks.integers[name].astype("<i8").tobytes())
+    for level in reversed(range(content.layout.grids)):
+        digest.update(content.grids[level].astype("<i8").tobytes())
+    return digest.hexdigest()
+
+
 def estimated_bytes(content: Content) -> float:
     """Bytes of the payload by code lengths: for searches, without coding."""
     model = context.context(content.integers)
@@ -178,7 +191,7 @@ def _open(payload: bytes, shape: Shape) -> tuple[Layout, int, bytes, bytes]:
     number, grids = divmod(said[0], 16)
     most = shapes.most_grids(*shape[:2])
     _check(1 <= grids <= most, f"{grids} grids, outside 1 ... {most}")
-    _check(number <= prior.count(), f"set {number} of networks is not known: {prior.count()} are")
+    _check(number <= prior.COUNT, f"set {number} of networks is not known: {prior.COUNT} are")
     layout, coarse = Layout(*shape, grids), payload[START_BYTES:end]
     _check(layout.steps <= MOST_STEPS, f"{shape[1]} x {shape[0]} pixels take too many steps")
     _check(len(coarse) >= least_bytes(layout, COARSE_LEVEL), "too few bytes for so many latents")

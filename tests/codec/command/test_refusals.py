@@ -39,6 +39,7 @@ def inside(tmp_path, monkeypatch, photo):
 
 
 ENCODE = ["encode", "photo.png", "-o", "new.dfm"]
+LATENTS = [*ENCODE, "--profile", "latents"]
 ERRORS = [
     # inputs
     (["encode", "none.png", "-o", "new.dfm"], "none.png: no such file"),
@@ -103,6 +104,19 @@ ERRORS = [
     pytest.param([*ENCODE, "--target-psnr", "nan"], "nan"),
     pytest.param([*ENCODE, "--widths", "9999"], "outside 1 ... 12"),
     pytest.param([*ENCODE, "--widths", WIDTHS, "--seed", "99999999999999999999"], "seed"),
+    # the same of the other profile, and what only one of them has
+    ([*LATENTS, "--quality", "101"], "quality 101 is outside 0 ... 100"),
+    ([*LATENTS, "--effort", "10"], "effort 10 is outside 1 ... 9"),
+    ([*LATENTS, "--target-bytes", "12"], "12 bytes are too few for 16 x 12 pixels"),
+    ([*LATENTS, "--target-psnr", "nan"], "nan"),
+    ([*LATENTS, "--seed", "-1"], "seed -1 is outside"),
+    ([*LATENTS, "--widths", WIDTHS], "the profile latents has no option 'widths'"),
+    ([*LATENTS, "--basis", "cas"], "the profile latents has no option 'basis'"),
+    ([*LATENTS, "--preset", "thesis"], "the profile latents has no option 'preset'"),
+    ([*ENCODE, "--profile", "latent"], "invalid choice: 'latent'"),
+    (["decode", "photo.dfm", "-o", "new.png", "--preview", "4"], "files of the first format have no preview"),
+    (["decode", "photo.dfm", "-o", "new.png", "--preview", "3"], "4, 8, 16, ... are possible"),
+    (["decode", "photo.dfm", "-o", "new.png", "--preview", "4", "--verify"], "--verify is for a whole picture"),
     # words
     ([], "required: COMMAND"),
     (["compress"], "invalid choice: 'compress'"),

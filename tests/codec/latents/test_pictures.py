@@ -11,6 +11,7 @@ import pytest
 from PIL import Image, ImageDraw
 
 from dfm import codec
+from dfm.codec.bench.compilation import compilation_seconds
 from dfm.codec.weights import recipes
 from dfm.metrics.picture_quality import psnr
 
@@ -58,6 +59,15 @@ def test_pictures_beat_their_mean_colour(make, gained):
     facts = codec.describe(data)
     parts = facts["header_bytes"] + facts["network_bytes"] + sum(facts["grid_bytes"])
     assert parts == pytest.approx(len(data), abs=0.5) and facts["bytes"] == len(data)
+
+
+@pytest.mark.usefixtures("few_steps")
+def test_a_second_picture_of_a_size_compiles_nothing():
+    """Whatever its quality, seed and pixels."""
+    codec.encode(gradient(), profile="latents", quality=40)
+    with compilation_seconds() as compilation:
+        codec.encode(noise(), profile="latents", quality=70, seed=3)
+    assert compilation.count == 0
 
 
 ENCODE = """
