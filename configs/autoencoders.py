@@ -3,10 +3,13 @@
     python -m dfm.train --config=configs/autoencoders.py:vae --workdir=runs/vae               on the digits
     python -m dfm.train --config=configs/autoencoders.py:vq_vae,dataset=mnist --workdir=runs/vq
     python -m dfm.train --config=configs/autoencoders.py:gan:quick,dataset=cifar10 --workdir=runs/quick
+    python -m dfm.train --config=configs/autoencoders.py:code_prior,dataset=codes:runs/vq --workdir=runs/codes
+    python -m dfm.sample --workdir=runs/vq --prior=codes:runs/codes --output=pictures
 
 Words: pca (closed form: one pass, one step), linear_ae (spans what PCA spans), ae, rae (L2), wae (MMD), vae (one
-learned sigma), beta_vae (beta 4), sigma_vae (optimal sigma), bernoulli_vae, conditional_vae, hierarchical_vae, vq_vae,
-gan. `:quick` takes 60 steps.
+learned sigma), beta_vae (beta 4), vamp_vae (and --config.model.prior=vamp of the other VAEs without classes), sigma_vae
+(optimal sigma), bernoulli_vae, conditional_vae, hierarchical_vae, vq_vae, code_prior (a transformer over the codes of a
+vq_vae's run, told the class with --config.model.classes=10), gan. `:quick` takes 60 steps.
 
 Trunk: dense 64-128-128 for the digits; 64 and 128 channels at f = 4 and a dense layer of 1,024 for the others (Ghosh et
 al. 2020 in small). Latents: 8 numbers for digits, 16 for MNIST, 64 for CIFAR-10. Cost and outcome: not measured at
@@ -30,11 +33,13 @@ WORDS = (
     "rae",
     "wae",
     "beta_vae",
+    "vamp_vae",
     "sigma_vae",
     "bernoulli_vae",
     "conditional_vae",
     "hierarchical_vae",
     "vq_vae",
+    "code_prior",
     "gan",
 )
 
@@ -56,6 +61,9 @@ def get_config(arg: str = "") -> ConfigDict:
     if "quick" in modifiers:
         config.total_steps, config.optimizer.warmup_steps = 60, 0
         config.log_every_steps, config.checkpoint_every_steps, config.sample_every_steps = 20, 30, 60
+    if word == "code_prior":  # sizes are those of the codes; samples of codes alone say nothing to the eye
+        config.dataset.name = options["dataset"] if options["dataset"].startswith("codes:") else "codes:"
+        config.sample_every_steps = 0
     if word == "pca":
         config.total_steps, config.ema_decay = 1, 0.0
     return config
@@ -69,6 +77,7 @@ def model_and_objective(word: str, dataset: str) -> tuple[dict[str, Any], dict[s
     trunk: dict[str, Any] = {"name": "autoencoder", **size, "latent": (latents,)}
     trunk |= {"trunk": "dense", "widths": (128, 128)} if dataset == "digits" else {"trunk": "conv"}
     point = {**trunk, "bottleneck": "point"}
+    vae = {**trunk, "prior": "normal", "pseudo_inputs": 100}
     elbo = {"name": "elbo", "sigma": "learned", "sigma_value": 0.5}
     grid = {"grid": True} if dataset != "digits" else {}
     return {
@@ -77,10 +86,11 @@ def model_and_objective(word: str, dataset: str) -> tuple[dict[str, Any], dict[s
         "ae": (point, {"name": "autoencoding"}),
         "rae": (point, {"name": "autoencoding", "code_penalty": 1e-3, "decoder_penalty": 1e-6}),
         "wae": (point, {"name": "autoencoding", "mmd_weight": 0.1}),
-        "vae": (trunk, elbo),
-        "beta_vae": (trunk, {**elbo, "beta": 4.0}),
-        "sigma_vae": (trunk, {"name": "elbo", "sigma": "optimal"}),
-        "bernoulli_vae": ({**trunk, "output": "sigmoid"}, {"name": "elbo", "likelihood": "bernoulli"}),
+        "vae": (vae, elbo),
+        "beta_vae": (vae, {**elbo, "beta": 4.0}),
+        "vamp_vae": ({**vae, "prior": "vamp"}, elbo),
+        "sigma_vae": (vae, {"name": "elbo", "sigma": "optimal"}),
+        "bernoulli_vae": ({**vae, "output": "sigmoid"}, {"name": "elbo", "likelihood": "bernoulli"}),
         "conditional_vae": ({**trunk, "classes": 10}, elbo),
         "hierarchical_vae": (
             {"name": "hierarchical_vae", **size, "levels": 2, "top": latents // 2, "latent_channels": 4},
@@ -89,6 +99,18 @@ def model_and_objective(word: str, dataset: str) -> tuple[dict[str, Any], dict[s
         "vq_vae": (
             {**point, "bottleneck": "vq", **grid, "latent": (64,) if grid else (8, 8), "codes": 512 if grid else 32},
             {"name": "vector_quantized"},
+        ),
+        "code_prior": (
+            {
+                "name": "code_transformer",
+                "height": 0,
+                "width": 0,
+                "codes": 0,
+                "layers": 4,
+                "features": 128,
+                "classes": 0,
+            },
+            {"name": "code_likelihood"},
         ),
         "gan": (
             {"name": "gan", **size, "latent_size": 128 if grid else 16, "features": 16 if grid else 4},

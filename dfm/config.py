@@ -35,7 +35,7 @@ ADDED = (
     "evaluate_every_steps",
 )  # runs older than these keys were trained with their defaults
 # the same for keys of a model, which only its config file sets
-ADDED_TO_MODELS = {"model.input_shift": 0.0}
+ADDED_TO_MODELS = {"model.input_shift": 0.0, "model.prior": "normal", "model.pseudo_inputs": 100}
 SECTIONS = ("dataset", "optimizer", "pretrained")  # whose keys are known; others depend on what they name
 COMPUTE_DTYPES = ("float32", "bfloat16")
 

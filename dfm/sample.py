@@ -33,6 +33,7 @@ EXAMPLES = """what there is (each a PNG grid or a GIF in the folder, with a JSON
 examples:
   python -m dfm.sample --workdir=runs/digits --what=samples,reconstructions,interpolation --output=pictures
   python -m dfm.sample --workdir=runs/mnist --output=pictures --prior=gmm --seed=3 --count=100 --size=256
+  python -m dfm.sample --workdir=runs/vq --prior=codes:runs/codes --class=3 --output=pictures
   python -m dfm.sample --workdir=runs/mnist --what=interpolation --from=12 --to=40 --output=pictures
   python -m dfm.sample --workdir=runs/mnist --what=invert --pictures=0,7,12 --steps=1000 --output=pictures
   python -m dfm.sample --workdir=runs/mnist --what=morph --count=8 --which=best --output=pictures
@@ -87,7 +88,7 @@ def _run(arguments: Sequence[str] | None) -> None:
     from dfm.training.runs import load_run
 
     run = load_run(args.workdir, args.which)
-    _check_class(args.label, run)
+    _check_class(args.label, run, args.prior)
     height, width = picture_size(args.size, run)
     command = ["python", "-m", "dfm.sample", *(sys.argv[1:] if arguments is None else arguments)]
     outputs = Outputs(args.output, command, {"step": int(run.step)}, args.scale)
@@ -253,9 +254,11 @@ def _check(args: argparse.Namespace) -> None:
             raise UserError(f"--{name} must be a number from {least:g} on, not {value}")
 
 
-def _check_class(label: int | None, run: "Run") -> None:
-    """A model without classes has none to choose from, but a run of one class paints that class."""
-    if not run.model.classes and label not in (None, run.config["dataset"]["label"]):
+def _check_class(label: int | None, run: "Run", prior: str) -> None:
+    """A model without classes has none to choose from, unless its prior has; but a run of one class paints that."""
+    from dfm.sampling.learned_priors import classes_of
+
+    if not (run.model.classes or classes_of(prior)) and label not in (None, run.config["dataset"]["label"]):
         raise UserError(
             f"the model {run.config['model']['name']!r} has no classes to choose from: train on one class alone "
             f"(--config.dataset.label={label})"

@@ -215,7 +215,14 @@ def begin_folder(training: Training, state: TrainState, quiet: bool) -> None:
         counts[LATENTS] = state.latents.values.size
     examples = len(training.batches.dataset)
     shape = training.batches.picture_shape
-    facts = {"parameters": counts, "examples": examples, "picture_shape": shape, "data": training.fingerprint}
+    facts: dict[str, Any] = {
+        "parameters": counts,
+        "examples": examples,
+        "picture_shape": shape,
+        "data": training.fingerprint,
+    }
+    if names := training.batches.dataset.label_names:  # which class each label is: folders may be renamed later
+        facts["label_names"] = list(names)
     run_folder.write_folder(training.workdir, config, step, facts)
     if isinstance(training.batches.dataset, RunLatents):
         write_facts(training.workdir, training.batches.dataset)

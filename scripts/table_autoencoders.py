@@ -58,6 +58,9 @@ def parse_arguments() -> argparse.Namespace:
     if arguments.jobs < 1:
         raise UserError(f"--jobs must be at least 1, not {arguments.jobs}")
     arguments.output = arguments.output or OUTPUTS[arguments.budget]
+    for name in ("workdir", "output", "data_dir", "inception_weights"):  # tasks run in the repository's folder
+        if (path := getattr(arguments, name)) is not None:
+            setattr(arguments, name, str(Path(path).expanduser().absolute()))
     return arguments
 
 

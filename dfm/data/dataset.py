@@ -1,4 +1,7 @@
-"""A data set as the rest of the program sees it: uint8 pictures with labels, wherever the pixels come from."""
+"""A data set as the rest of the program sees it: uint8 pictures with labels, wherever the pixels come from.
+
+Maps of codes (dfm/training/codes.py) are int32 and otherwise as pictures.
+"""
 
 import os
 from collections.abc import Iterator, Sequence

@@ -37,6 +37,8 @@ def load(
         label: keeps one class only; None or -1 keeps all.
     """
     check("split", split, SPLITS)
+    if name.startswith("codes:"):
+        raise UserError(f"{name}: codes of a run are for dfm.train alone; they have no pictures")
     reader = _reader(name)
     where = Path(data_dir).expanduser() if data_dir else default_data_dir()
     parts = [reader(name, part, where) for part in split.split("+")]

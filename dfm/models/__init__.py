@@ -15,6 +15,7 @@ MODELS = {
     "hierarchical_vae": "dfm.models.hierarchical_vae:HierarchicalVAE",
     "latent_flow": "dfm.models.latent_flow:LatentFlow",
     "gan": "dfm.models.gan:Generator",
+    "code_transformer": "dfm.models.code_transformer:CodeTransformer",
     "fourier_gan": "dfm.models.fourier_gan:FourierGenerator",
 }
 

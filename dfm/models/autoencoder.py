@@ -11,12 +11,15 @@ from jaxtyping import Array, Float, Int
 from dfm.errors import UserError
 from dfm.models.activations import ACTIVATIONS
 from dfm.models.bottlenecks import BOTTLENECKS, Quantized
-from dfm.models.distributions import Distribution
+from dfm.models.distributions import AgainstMixture, DiagonalGaussian, Distribution
 from dfm.models.trunks import STRIDE, ConvDecoder, ConvEncoder, DenseDecoder, DenseEncoder, grid_size
 from dfm.shapes import typechecked
 
 TRUNKS = ("dense", "conv")
 OUTPUTS = ("identity", "tanh", "sigmoid")
+PRIORS = ("normal", "vamp")
+PSEUDO_INPUTS = "pseudo_inputs"  # group of parameters: pictures before their tanh
+LARGEST_PIXEL = 0.9  # of pseudo-inputs at their start, where tanh still has a slope
 LABEL_FEATURES = 16  # of a label's embedding, on either side
 Labels = Int[Array, " batch"] | None
 
@@ -35,6 +38,8 @@ class Autoencoder(nn.Module):
         output: what bounds the picture: "identity" (a mean without bounds), "tanh", or "sigmoid" (2 p - 1 of a
             probability p: what the Bernoulli likelihood takes the logits of).
         classes: number of labels that it is conditioned on; 0: none.
+        prior: of a "gaussian": "normal", N(0, I); or "vamp", the mean of the posteriors of as many learned pictures as
+            `pseudo_inputs` says, the parameters "pseudo_inputs" (Tomczak and Welling 2018).
     """
 
     height: int
@@ -51,6 +56,8 @@ class Autoencoder(nn.Module):
     averaged_codes: bool = True
     output: str = "identity"
     classes: int = 0
+    prior: str = "normal"
+    pseudo_inputs: int = 100
 
     def __post_init__(self) -> None:
         for name, known in (
@@ -58,6 +65,7 @@ class Autoencoder(nn.Module):
             ("bottleneck", BOTTLENECKS),
             ("output", OUTPUTS),
             ("activation", ACTIVATIONS),
+            ("prior", PRIORS),
         ):
             if getattr(self, name) not in known:
                 raise ValueError(f"{name} is {getattr(self, name)!r}, not one of {', '.join(known)}")
@@ -65,6 +73,8 @@ class Autoencoder(nn.Module):
             raise ValueError("a grid of latents needs the convolutional trunk")
         if self.trunk == "conv" and len(self.widths) != 2:
             raise ValueError(f"the convolutional trunk has two widths, not {len(self.widths)}")
+        if self.prior == "vamp" and (self.bottleneck != "gaussian" or self.classes or self.pseudo_inputs < 1):
+            raise ValueError("prior 'vamp' needs bottleneck 'gaussian', no classes, and a pseudo-input at least")
         super().__post_init__()
 
     def setup(self):
@@ -79,6 +89,9 @@ class Autoencoder(nn.Module):
         self.decoder = (ConvDecoder if conv else DenseDecoder)(self.height, self.width, self.channels, **mirrored)
         if self.classes:
             self.labels = nn.Embed(self.classes, LABEL_FEATURES)
+        if self.prior == "vamp":
+            shape = (self.pseudo_inputs, self.height, self.width, self.channels)
+            self.pictures = self.param(PSEUDO_INPUTS, nn.initializers.normal(0.5), shape)
 
     @property
     def stride(self) -> int:
@@ -109,7 +122,14 @@ class Autoencoder(nn.Module):
 
     def encode(self, images: Float[Array, "batch height width channels"], labels: Labels = None) -> Distribution:
         """q(z | x [, y])."""
-        return self.neck(self.encoder_output(images, labels))
+        posterior = self.neck(self.encoder_output(images, labels))
+        if self.prior == "vamp":
+            return AgainstMixture(posterior.mean, posterior.logvar, self.prior_components())
+        return posterior
+
+    def prior_components(self) -> DiagonalGaussian:
+        """Of a VampPrior: the posteriors of its pseudo-inputs, one a row, whose mean it is."""
+        return self.neck(self.encoder_output(jnp.tanh(self.pictures)))
 
     def quantize(self, images: Float[Array, "batch height width channels"], labels: Labels = None) -> Quantized:
         """Of a "vq": encodings, their nearest codes' vectors, and codes."""
@@ -150,3 +170,8 @@ class Autoencoder(nn.Module):
         if labels is None:
             raise ValueError(f"this model is conditioned on {self.classes} classes: labels are needed")
         return self.labels(labels)
+
+
+def pseudo_inputs(images: Float[Array, "k height width channels"]) -> Array:
+    """The parameters of pseudo-inputs that look like these pictures in [-1, 1]."""
+    return jnp.arctanh(jnp.clip(images, -LARGEST_PIXEL, LARGEST_PIXEL))

@@ -14,6 +14,7 @@ OBJECTIVES = {
     "principal_components": "dfm.objectives.principal:PrincipalComponents",
     "elbo": "dfm.objectives.elbo:Elbo",
     "vector_quantized": "dfm.objectives.quantized:VectorQuantized",
+    "code_likelihood": "dfm.objectives.code_likelihood:CodeLikelihood",
     "flow_matching": "dfm.objectives.flow_matching:FlowMatching",
     "gan": "dfm.objectives.gan:Gan",
 }

@@ -6,9 +6,13 @@ from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array
 
+from dfm.arrays import to_float
+from dfm.data import Dataset
 from dfm.errors import UserError
+from dfm.models.autoencoder import PSEUDO_INPUTS, pseudo_inputs
 from dfm.objectives.likelihoods import LIKELIHOODS, SMALLEST_LOG_SIGMA, optimal_log_sigma
 from dfm.objectives.per_example import Losses, PerExample, Rows
 from dfm.objectives.protocol import Batch, Group, Metrics, Params, Statistics
@@ -69,6 +73,16 @@ class Elbo(PerExample):
     def init_statistics(self, key: Array) -> Statistics | None:
         return {STEP: jnp.zeros((), jnp.int32)} if self.warmup_steps else None
 
+    def start_from_pictures(self, params: Params, latents: Rows, dataset: Dataset, seed: int) -> tuple[Params, Rows]:
+        """Pseudo-inputs of a VampPrior begin as training pictures, drawn at random."""
+        if PSEUDO_INPUTS not in params:
+            return params, latents
+        like = params[PSEUDO_INPUTS]
+        if dataset.shape != like.shape[1:]:
+            raise UserError("config: a VampPrior begins with whole pictures: no dataset.crop")
+        rows = np.random.default_rng(seed).choice(len(dataset), len(like), replace=len(dataset) < len(like))
+        return {**params, PSEUDO_INPUTS: pseudo_inputs(to_float(dataset.take(rows)))}, latents
+
     def losses(
         self, params: Params, statistics: Statistics | None, rows: Rows, batch: Batch, key: Array
     ) -> tuple[Losses, Metrics, Statistics | None]:
@@ -82,10 +96,14 @@ class Elbo(PerExample):
         return (distortion + weight * rate) / dimensions, metrics, statistics
 
     def terms(self, params: Params, images: Array, labels: Array | None, key: Array) -> tuple[Losses, Losses, Losses]:
-        """(-log p(x|z) of one draw z ~ q, KL(q || p), mean squared error) of each example; the first two in nats."""
+        """(-log p(x|z) of one draw z ~ q, KL(q || p), mean squared error) of each example; the first two in nats.
+
+        The KL is closed where it can be; against a VampPrior it is estimated by the same draw.
+        """
         posterior = self.model.apply({"params": params}, images, labels, method="encode")
-        distortion, error = self.distortion(params, posterior.sample(key), images, labels)
-        return distortion, posterior.kl(), error
+        z = posterior.sample(key)
+        distortion, error = self.distortion(params, z, images, labels)
+        return distortion, posterior.rate(z), error
 
     def distortion(self, params: Params, z: Any, images: Array, labels: Array | None) -> tuple[Losses, Losses]:
         """(-log p(x|z) in nats, mean squared error) of each example."""

@@ -23,14 +23,15 @@ PRIORS = {
     "flow": "dfm.priors.flow:Flow",
 }
 DEFAULT_PRIOR = "gaussian"  # of every command
-# priors that are learned and not fitted: a flow of the latents, by a run of its own
-LATENTS = "latents:"
-LEARNED = (f"{LATENTS}RUN",)
+# priors that are learned and not fitted: with their VAE (model.prior=vamp); or by a run of their own, over a VQ-VAE's
+# codes, or as a flow of latents
+VAMP, CODES, LATENTS = "vamp", "codes:", "latents:"
+LEARNED = (VAMP, f"{CODES}RUN", f"{LATENTS}RUN")
 
 
 def is_learned(name: str) -> bool:
     """Whether the name is one of LEARNED."""
-    return name.startswith(LATENTS) and name != LATENTS
+    return name == VAMP or any(name.startswith(prefix) and name != prefix for prefix in (CODES, LATENTS))
 
 
 def check(name: str) -> None:

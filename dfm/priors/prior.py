@@ -137,9 +137,6 @@ def gaussian_log_prob(z: Array, mean: Array, scale_tril: Array) -> Float[Array, 
 def mean_log_likelihood(prior: Prior, latents: Float[ArrayLike, "n d"], labels: Labels = None) -> float:
     """Mean of log_prob over the latents, in nats a picture, computed in pieces; the labels are for one with classes."""
     latents = np.asarray(latents, np.float32)
-    labels = np.asarray(labels, np.int32) if prior.classes and labels is not None else None
-    pieces = [
-        prior.log_prob(latents[i : i + CHUNK], None if labels is None else labels[i : i + CHUNK])
-        for i in range(0, len(latents), CHUNK)
-    ]
+    told = (latents,) if labels is None or not prior.classes else (latents, np.asarray(labels, np.int32))
+    pieces = [prior.log_prob(*(array[i : i + CHUNK] for array in told)) for i in range(0, len(latents), CHUNK)]
     return float(np.mean(np.concatenate([np.asarray(piece, np.float64) for piece in pieces])))

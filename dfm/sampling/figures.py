@@ -28,6 +28,7 @@ from dfm.sampling.figure_parts import (
     latents_of_test,
     paint_all,
 )
+from dfm.sampling.learned_priors import classes_of
 from dfm.sampling.outputs import Outputs, resized_nearest, square_columns
 from dfm.sampling.painter import Labels, Painter, Pictures
 from dfm.sampling.run_data import ENCODER, RunData
@@ -53,8 +54,9 @@ def samples(
 
     Of a conditional model those of one class, or, without a label, a column for each.
     """
-    count, classes = count or SAMPLES, data.run.model.classes
+    count = count or SAMPLES
     outputs.scale_for(count, painter.height, painter.width)  # before a prior is fitted
+    classes = data.run.model.classes or classes_of(prior)
     report: dict[str, Any] = {"prior": prior, "seed": seed, "temperature": temperature}
     labels: Labels = label
     if classes:

@@ -17,7 +17,7 @@ from dfm.priors.by_class import fit_by_class
 from dfm.priors.gaussian import Normal
 from dfm.priors.prior import Prior, mean_log_likelihood
 from dfm.progress import Progress
-from dfm.sampling.flow_priors import check_flow, load_flow
+from dfm.sampling.learned_priors import check_learned, learned_prior
 from dfm.sampling.run_data import INVERSION, RunData
 
 if TYPE_CHECKING:
@@ -79,7 +79,7 @@ def store_prior(run: "Run", prior: Prior, facts: dict[str, Any]) -> Path:
 def check_prior(data: RunData, name: str) -> None:
     """UserError for a prior that cannot be had of this run, before any work."""
     if priors.is_learned(name):
-        check_flow(data.run, name)
+        check_learned(data.run, name)
     elif priors.find(name) is not Normal:
         data.check_training_latents()
 
@@ -93,7 +93,7 @@ def stored_or_fitted(
     """
     check_prior(data, name)
     if priors.is_learned(name):
-        return load_flow(data.run, name)
+        return learned_prior(data, name)
     run, family = data.run, priors.find(name)
     if family is Normal:
         return Normal(latent_size(run.model))  # nothing to fit

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 import jax.numpy as jnp
 
 from dfm.errors import UserError
-from dfm.priors import LATENTS, is_learned
+from dfm.priors import LATENTS
 from dfm.priors.latent_flow import LatentFlowPrior
 from dfm.training.run_folder import read_config
 from dfm.training.run_latents import names_latents, read_facts
@@ -45,10 +45,11 @@ def load_flow(run: "Run", name: str) -> LatentFlowPrior:
 
 
 def prior_label(name: str) -> str:
-    """What results call a prior: its name; of a flow the folder, step and a hash of its parameters."""
-    if not is_learned(name):
+    """What results call a prior: its name; of one that is a run its kind, folder, step and a hash of its parameters."""
+    kind, colon, folder = name.partition(":")
+    if not colon:
         return name
     from dfm.training.runs import load_run
 
-    found = load_run(folder_of(name))
-    return f"{LATENTS}{found.workdir.resolve().name}@{found.step}-{found.sha256[:8]}"
+    found = load_run(Path(folder).expanduser())
+    return f"{kind}:{found.workdir.resolve().name}@{found.step}-{found.sha256[:8]}"

@@ -12,13 +12,14 @@ from ml_collections import ConfigDict
 
 from dfm import models, objectives
 from dfm.command_line import say
-from dfm.data import Batches, Dataset, load
+from dfm.data import Batches, Dataset
 from dfm.data.folder import CHECKED_PICTURES, refuse_damaged
 from dfm.errors import UserError
 from dfm.metrics.lpips import LpipsFile
 from dfm.models.protocol import Model
 from dfm.objectives.protocol import LATENTS, Objective, Params, group_of
 from dfm.training import optimizers, run_folder
+from dfm.training.codes import completed, load_any
 from dfm.training.held_out import HeldOut
 from dfm.training.latent_cache import CachedBatches, cached, is_constant
 from dfm.training.latent_scale import has_scale, keep_latent_scale
@@ -80,6 +81,7 @@ def build(config: ConfigDict, workdir: str, data_dir: str | None, lpips: LpipsFi
     mesh, data = data_mesh(), config.dataset
     check_batch_size(config.batch_size, mesh, config.accumulation_steps)
     dataset = _pictures(config, data_dir)
+    config = completed(config, dataset)
     batches = Batches(
         dataset,
         config.batch_size,
@@ -114,11 +116,11 @@ def build(config: ConfigDict, workdir: str, data_dir: str | None, lpips: LpipsFi
 
 
 def _pictures(config: ConfigDict, data_dir: str | None) -> Dataset:
-    """What config.dataset names: pictures, or the latents of a run."""
+    """What config.dataset names: pictures, or the codes or latents of a run."""
     data = config.dataset
     label = None if data.label < 0 else data.label
     if not names_latents(data.name):
-        return load(data.name, data.split, data_dir, label)
+        return load_any(data.name, data.split, data_dir, label)
     for key, value in (("sample_every_steps", config.sample_every_steps), ("dataset.flip", data.flip)):
         if value:
             raise UserError(f"config: {key} is for pictures, and {data.name} are latents")
@@ -132,7 +134,7 @@ def _held_out(config: ConfigDict, objective: Objective, data_dir: str | None) ->
         return None
     if "test" in data.split:
         raise UserError("config: evaluate_every_steps is of the test split, which dataset.split trains on")
-    dataset = load(data.name, "test", data_dir, None if data.label < 0 else data.label)
+    dataset = load_any(data.name, "test", data_dir, data.label)
     return HeldOut(objective, dataset, tuple(data.crop) or None)
 
 

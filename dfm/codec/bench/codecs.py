@@ -9,7 +9,7 @@ from dfm.errors import UserError
 from dfm.picture_files import Picture
 
 QUALITIES = (5, 10, 15, 20, 30, 40, 50, 60, 70, 80, 90, 95)  # on CompressAI's ladder, which is every fifth
-LATENT_QUALITIES = (0, 15, 30, 45, 60, 75)  # 0.1 to 1.5 bits per pixel
+LATENT_QUALITIES = (0, 20, 40, 60, 80)  # 0.1 to 1.5 bits per pixel
 COIN_STEPS = 3000  # the paper's 50,000 are hours a picture on a CPU; summaries and plots name the number used
 COIN_LEARNING_RATE = 1e-3  # the paper's 2e-4 belongs to 50,000 steps, see coin.py
 COIN_BATCH_PIXELS = 8192

@@ -185,7 +185,7 @@ def _open(payload: bytes, shape: Shape) -> tuple[Layout, int, bytes, bytes]:
     number, grids = divmod(said[0], 16)
     most = shapes.most_grids(*shape[:2])
     _check(1 <= grids <= most, f"{grids} grids, outside 1 ... {most}")
-    _check(number <= prior.count(), f"set {number} of networks is not known: {prior.count()} are")
+    _check(number <= prior.COUNT, f"set {number} of networks is not known: {prior.COUNT} are")
     layout, coarse = Layout(*shape, grids), payload[START_BYTES:end]
     _check(layout.steps <= MOST_STEPS, f"{shape[1]} x {shape[0]} pixels take too many steps")
     _check(len(coarse) >= least_bytes(layout, COARSE_LEVEL), "too few bytes for so many pixels")

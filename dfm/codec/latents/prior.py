@@ -1,8 +1,9 @@
 """What the networks of a file are coded as differences from: sets that were fitted jointly over many pictures.
 
-A file names its set by a number. Set 0 is empty but for bicubic upsampling; the others lie in prior.npz beside this
+A file names its set by a number. Set 0 is empty but for bicubic upsampling; the others lie in prior.npy beside this
 file, are made by scripts/fit_latent_prior.py, and are part of the format: neither changed nor renumbered. They were
 fitted with colour and GRIDS grids; for other pictures entries are left out, repeated, or averaged over colours.
+The pictures are validation photographs of ImageNet (for non-commercial research; the repository holds none of them).
 """
 
 import functools
@@ -18,10 +19,11 @@ from dfm.codec.latents.fixed_point import WEIGHT_BITS
 from dfm.codec.latents.shapes import Layout
 from dfm.shapes import Int
 
-FILE = Path(__file__).with_name("prior.npz")
+FILE = Path(__file__).with_name("prior.npy")
+RATE_WEIGHTS = (1e-2, 1.2e-3, 3.5e-4)  # at which set 1, 2, ... was fitted
+COUNT = len(RATE_WEIGHTS)
 EMPTY = 0
 GRIDS = 7
-MOST_SETS = 15
 BICUBIC = (-144, 1072, 3600, -432)  # half a step up, Keys' kernel with a = -3/4, WEIGHT_BITS fractional bits
 FREE = ("bias",)  # arrays of which nothing is known before
 
@@ -29,34 +31,26 @@ Integers = Mapping[str, Int[np.ndarray, "..."]]
 
 
 @functools.cache
-def _sets() -> tuple[Mapping[str, Int[np.ndarray, "..."]], ...]:
-    """Arrays by name of set 1, 2, ..., WEIGHT_BITS fractional bits; and their rate weights."""
-    if not FILE.exists():
-        return ()
-    with np.load(FILE) as file:
-        arrays = {name: file[name] for name in file.files}
-    count = len(arrays["rate_weights"])
-    return tuple({name: a[i].astype(np.int64) for name, a in arrays.items()} for i in range(count))
-
-
-def count() -> int:
-    """Sets besides the empty one."""
-    return len(_sets())
+def _sets() -> Int[np.ndarray, "sets parameters"]:
+    """One a row: all arrays but FREE in the order of shapes.py, WEIGHT_BITS fractional bits."""
+    return np.load(FILE)
 
 
 def nearest(rate_weight: float) -> int:
-    """The set that was fitted at about this weight of the rate (in 2^-40)."""
-    distances = [abs(math.log(float(one["rate_weights"]) * 2.0**-40 / rate_weight)) for one in _sets()]
-    return 1 + int(np.argmin(distances)) if distances else EMPTY
+    """The set that was fitted at about this weight of the rate."""
+    distances = [abs(math.log(weight / rate_weight)) for weight in RATE_WEIGHTS]
+    return 1 + distances.index(min(distances))
 
 
 def sets_hash() -> str:
-    """SHA-256 of all sets."""
-    digest = hashlib.sha256()
-    for one in _sets():
-        for name in sorted(one):
-            digest.update(name.encode() + one[name].astype("<i8").tobytes())
-    return digest.hexdigest()
+    """SHA-256 of all sets as little-endian 16-bit numbers."""
+    return hashlib.sha256(_sets().astype("<i2").tobytes()).hexdigest()
+
+
+def fitted_shapes() -> dict[str, tuple[int, ...]]:
+    """Names and shapes of a set's arrays, in the order of the file."""
+    known = shapes.array_shapes(Layout(1, 1, 3, GRIDS))
+    return {name: shape for name, shape in known.items() if name not in FREE}
 
 
 @functools.cache
@@ -68,7 +62,9 @@ def integers(grids: int, channels: int, number: int) -> Integers:
         if "upsampling" in arrays:
             arrays["upsampling"] += np.array(BICUBIC)
         return arrays
-    fitted = _sets()[number - 1]
+    row, fitted = _sets()[number - 1].astype(np.int64), {}
+    for name, shape in fitted_shapes().items():
+        fitted[name], row = row[: math.prod(shape)].reshape(shape), row[math.prod(shape) :]
     arrays = {name: np.zeros(shape, np.int64) for name, shape in known.items()}
     for name in known:
         if name not in FREE:

@@ -1,0 +1,127 @@
+"""Priors that are learned and not fitted: with their VAE (VampPrior), or as a model of their own (over codes)."""
+
+import dataclasses
+from typing import Any, ClassVar, Self
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, ArrayLike, Float, PRNGKeyArray, UInt32
+
+from dfm.models.code_transformer import CodeTransformer
+from dfm.priors import CODES, VAMP
+from dfm.priors.prior import Labels, Prior
+from dfm.shapes import typechecked
+
+CLASS_DRAW = 2**31  # folded into a sample's key: the draw of its class is none of its latent's
+
+
+class LearnedPrior(Prior):
+    """One that `fit` cannot make."""
+
+    @classmethod
+    def fit(cls, latents: Float[ArrayLike, "n d"], **options: Any) -> Self:
+        raise TypeError(f"the prior {cls.name} is learned, not fitted")
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class Vamp(LearnedPrior):
+    """1/K sum_k N(means_k, diag exp(logvars_k)): posteriors of a VAE's K pseudo-inputs (Tomczak and Welling 2018)."""
+
+    name: ClassVar[str] = VAMP
+    means: Float[Array, "k d"]
+    logvars: Float[Array, "k d"]
+
+    @property
+    def dimension(self) -> int:
+        return self.means.shape[1]
+
+    def sample_one(self, key: PRNGKeyArray, temperature: Float[ArrayLike, ""] = 1.0) -> Float[Array, " d"]:
+        component_key, noise_key = jax.random.split(key)
+        component = jax.random.randint(component_key, (), 0, len(self.means))
+        noise = jax.random.normal(noise_key, (self.dimension,))
+        return self.means[component] + temperature * jnp.exp(0.5 * self.logvars[component]) * noise
+
+    def moments(self) -> tuple[Float[np.ndarray, " d"], Float[np.ndarray, "d d"]]:
+        """By the laws of total mean and covariance."""
+        means, variances = np.asarray(self.means, np.float64), np.exp(np.asarray(self.logvars, np.float64))
+        centred = means - means.mean(0)
+        return means.mean(0), np.diag(variances.mean(0)) + centred.T @ centred / len(means)
+
+    @jax.jit
+    @typechecked
+    def log_prob(self, z: Float[ArrayLike, "n d"], labels: Labels = None) -> Float[Array, " n"]:
+        z = jnp.asarray(z)[:, None]
+        terms = jnp.square(z - self.means) * jnp.exp(-self.logvars) + self.logvars + jnp.log(2 * jnp.pi)
+        return jax.scipy.special.logsumexp(-0.5 * terms.sum(-1), axis=1) - jnp.log(float(len(self.means)))
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class OverCodes(LearnedPrior):
+    """Latents of a VQ-VAE whose codes a transformer draws: the vectors of the book, position by position.
+
+    Attributes:
+        transformer, variables: of the run that learned it. book: of the VQ-VAE.
+        class_log_weights: log p(y) where the transformer is told the class; otherwise of length 0.
+    """
+
+    name: ClassVar[str] = CODES.rstrip(":")
+    transformer: CodeTransformer = dataclasses.field(metadata={"static": True})
+    variables: Any
+    book: Float[Array, "codes size"]
+    class_log_weights: Float[Array, " classes"]
+
+    @property
+    def dimension(self) -> int:
+        return self.transformer.positions * self.book.shape[1]
+
+    @property
+    def classes(self) -> int:
+        return self.transformer.classes
+
+    def sample_one(self, key: PRNGKeyArray, temperature: Float[ArrayLike, ""] = 1.0) -> Float[Array, " d"]:
+        labels = jax.random.categorical(jax.random.fold_in(key, CLASS_DRAW), self.class_log_weights)[None]
+        noise = jax.random.normal(key, (1, self.transformer.positions))
+        return self._latents(noise, temperature, labels if self.classes else None)[0]
+
+    @jax.jit
+    def sample_at(
+        self,
+        key: PRNGKeyArray,
+        indices: UInt32[ArrayLike, " n"],
+        temperature: float | Array = 1.0,
+        labels: Labels = None,
+    ) -> Float[Array, "n d"]:
+        """As for every prior, the whole batch at once: position after position."""
+        keys = jax.vmap(lambda index: jax.random.fold_in(key, index))(indices)
+        noise = jax.vmap(lambda own_key: jax.random.normal(own_key, (self.transformer.positions,)))(keys)
+        if labels is None and self.classes:
+            draw = lambda own_key: jax.random.categorical(  # noqa: E731
+                jax.random.fold_in(own_key, CLASS_DRAW), self.class_log_weights
+            )
+            labels = jax.vmap(draw)(keys)
+        return self._latents(noise, temperature, labels if self.classes else None)
+
+    def _latents(self, noise: Array, temperature: ArrayLike, labels: Labels) -> Float[Array, "n d"]:
+        codes: Any = self.transformer.apply(
+            self.variables, noise, labels, jnp.asarray(temperature, jnp.float32), method="draw"
+        )
+        return self.book[codes].reshape(len(noise), -1)
+
+    @jax.jit
+    def log_prob(self, z: Float[ArrayLike, "n d"], labels: Labels = None) -> Float[Array, " n"]:
+        """Of the nearest codes: the logarithm of a probability, and of no density. p(k|y), or p(k) without labels."""
+        vectors = jnp.asarray(z).reshape(-1, self.transformer.positions, self.book.shape[1])
+        distances = jnp.square(self.book).sum(-1) - 2.0 * jnp.matmul(vectors, self.book.T, precision="highest")
+        codes = jnp.argmin(distances, -1).astype(jnp.int32)
+
+        def of(labels: Any) -> Array:
+            each: Any = self.transformer.apply(self.variables, codes, labels, method="log_prob")
+            return each.sum(1)
+
+        if not self.classes or labels is not None:
+            return of(None if not self.classes else jnp.asarray(labels))
+        by_class = jax.lax.map(lambda label: of(jnp.full(len(codes), label)), jnp.arange(self.classes))
+        return jax.scipy.special.logsumexp(self.class_log_weights[:, None] + by_class, axis=0)
