@@ -20,6 +20,7 @@ pictures are in --workdir; the sheet of pictures is written beside --output.
 """
 
 import argparse
+import os
 import time
 from pathlib import Path
 from typing import Any
@@ -166,6 +167,7 @@ def _options(arguments: argparse.Namespace) -> list[str]:
 
 def main() -> int:
     arguments = parse_arguments()
+    os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")  # this process and its tasks share an accelerator
     if arguments.task:
         work(arguments)
         return 0
