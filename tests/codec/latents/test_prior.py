@@ -8,7 +8,7 @@ from dfm.codec.latents import payload, prior, shapes
 from dfm.codec.latents.shapes import Layout
 from dfm.errors import UserError
 
-HASH = "26f28252e510c5d418d8344756d74b6a3a8bc9be1e8f2067d45865293d7b332f"
+HASH = "2e11242d26c6989b8287a90d51a339354cd51df8c8dbca4688e1cd9845bd3003"
 
 
 def test_sets_are_the_formats():
