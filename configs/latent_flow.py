@@ -32,6 +32,9 @@ def get_config(arg: str = "") -> ConfigDict:
         "heads": heads,
         "classes": options["classes"],
         "patch_size": options["patch"],
+        "sampler": "heun",
+        "sampling_steps": 20,
+        "guidance": 1.0,
     }
     config.objective = {"name": "flow_matching"}
     config.total_steps = 50 if word == "quick" else 50_000

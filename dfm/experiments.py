@@ -47,6 +47,7 @@ RECIPES = {
     "default": dataclasses.replace(DEFAULT, quantized_fraction=0.0),  # float weights, as the thesis'
 }
 TILE_POINTS = 2**14
+STEPS_A_CALL = 50  # of a training on an accelerator
 PHOTOGRAPHS = ("china.jpg", "flower.jpg")
 
 
@@ -212,6 +213,11 @@ def training_facts(workdir: str | Path) -> dict[str, Any]:
         "training_hardware": first["hardware"],
         "training_seconds": round(seconds),
     }
+
+
+def steps_per_call() -> int:
+    """config.steps_per_call of small nets on this machine: Python is slower than their steps on an accelerator."""
+    return 1 if jax.default_backend() == "cpu" else STEPS_A_CALL
 
 
 def measured_rows(dataset: Dataset, count: int) -> Int[np.ndarray, " n"]:

@@ -31,7 +31,7 @@ from dfm.config import config_module, flatten, resolve
 from dfm.data import load
 from dfm.errors import UserError
 from dfm.evaluation import Options, evaluate_run
-from dfm.experiments import find_row, run_script, training_facts
+from dfm.experiments import find_row, run_script, steps_per_call, training_facts
 from dfm.files import write_atomically
 from dfm.registry import check
 from dfm.results import read_lines, record
@@ -130,6 +130,7 @@ def make_config(published: Published, steps: int | None) -> ConfigDict:
     config.keep_last = VALIDATED if published.validates else 1
     config.checkpoint_every_steps = max(1, config.total_steps // VALIDATED)
     config.log_every_steps = max(1, config.total_steps // 50)
+    config.steps_per_call = steps_per_call()
     return resolve(config)
 
 
@@ -198,7 +199,10 @@ def main() -> int:
     outcomes = []
     for name in names:
         begin, config = time.perf_counter(), make_config(CHECKS[name], arguments.steps)
-        whole = {"check": name, "training": flatten(config)}
+        training = {
+            key: value for key, value in flatten(config).items() if key != "steps_per_call"
+        }  # changes no number
+        whole = {"check": name, "training": training}
         line = find_row(read_lines(arguments.output), whole)
         if line is None:
             workdir = Path(arguments.workdir) / (name if arguments.steps is None else f"{name}-{arguments.steps}")

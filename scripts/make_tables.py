@@ -17,6 +17,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from tables.autoencoder import AUTOENCODER
+from tables.cifar10 import CIFAR10
 from tables.codec import CODEC
 from tables.family import FAMILY
 from tables.generation import GENERATION
@@ -28,7 +29,7 @@ from dfm.registry import find
 
 ROOT = Path(__file__).resolve().parents[1]
 MARKED = re.compile(r"(<!-- table (\w+) -->\n).*?(<!-- /table -->)", re.DOTALL)
-MADE = (headline, *CODEC, *GENERATION, *FAMILY, *AUTOENCODER)
+MADE = (headline, *CODEC, *GENERATION, *FAMILY, *CIFAR10, *AUTOENCODER)
 TABLES: dict[str, Callable[[], str]] = {made.__name__: made for made in MADE}
 
 

@@ -31,7 +31,7 @@ def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", help="of pictures")
     parser.add_argument("--sizes", type=integers, default=[8, 12, 16, 24, 32, 48], help="sides in pixels")
-    parser.add_argument("--qualities", type=integers, default=[25, 50, 75], help="of the profile latents")
+    parser.add_argument("--qualities", type=integers, default=[30, 50, 70], help="of the profile latents")
     parser.add_argument("--pictures", type=int, default=8, help="evenly spread over the folder (%(default)s)")
     parser.add_argument("--effort", type=int, default=3)
     parser.add_argument("--seed", type=int, default=0)

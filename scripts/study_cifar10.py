@@ -33,7 +33,6 @@ from cifar10.measure import DATASET, Inception, facts, measure
 from cifar10.rows import CPU_STEPS, FLOW, ROWS, SIZES, flow_config, training_config
 from cifar10.rows import find_row as find_model
 
-from dfm import models, objectives
 from dfm.config import flatten
 from dfm.errors import UserError
 from dfm.experiments import find_row, run_script
@@ -43,7 +42,7 @@ from dfm.results import read_lines, record
 from dfm.sampling import RunData
 from dfm.train import train
 from dfm.training.cost import gradient_operations
-from dfm.training.runs import load_run
+from dfm.training.runs import Run, load_run
 
 KL = "kl"  # the row of --kl
 UNFINISHED = 75
@@ -137,11 +136,12 @@ class Study:
         if self._inception is None:
             where, weights = self.arguments.data_dir, self.arguments.inception_weights
             self._inception = Inception(self.workdir, self.arguments.size, where, weights)
-        about = self._about(data, folder)
+        about = self._about(data.run, folder)
         wanted = {prior: how for prior, how in priors.items() if prior in missing}
         pictures = self.workdir / "pictures"
         for what, metrics, seconds in measure(data, name, wanted, self.arguments.size, self._inception, pictures):
-            about_flow = facts(self._flow(name)) if what == FLOW else {}
+            flow = self._flow(name)
+            about_flow = self._about(load_run(flow), flow) if what == FLOW else {}
             metrics |= about | {f"flow_{key}": value for key, value in about_flow.items()}
             self._record(data, name, what, metrics, seconds)
             shown = {key: value for key, value in metrics.items() if isinstance(value, float)}
@@ -150,9 +150,9 @@ class Study:
     def _parts(self, data: RunData, priors: dict[str, str]) -> list[str]:
         return [*(["reconstructions"] if data.training_has_latents else []), *priors]
 
-    def _about(self, data: RunData, folder: Path) -> dict[str, Any]:
-        run = data.run
-        objective: Any = objectives.build(run.config.objective, models.build(run.config.model))
+    def _about(self, run: Run, folder: Path) -> dict[str, Any]:
+        """Numbers of a latent, and what the training took."""
+        objective: Any = run.objective
         if objective.needs_lpips:
             objective = replace(objective, lpips=LpipsFile(self.arguments.lpips_weights).load())
         cost = gradient_operations(objective, run.config.batch_size) * run.step

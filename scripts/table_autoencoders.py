@@ -20,6 +20,7 @@ pictures are in --workdir; the sheet of pictures is written beside --output.
 """
 
 import argparse
+import os
 import time
 from pathlib import Path
 from typing import Any
@@ -58,6 +59,9 @@ def parse_arguments() -> argparse.Namespace:
     if arguments.jobs < 1:
         raise UserError(f"--jobs must be at least 1, not {arguments.jobs}")
     arguments.output = arguments.output or OUTPUTS[arguments.budget]
+    for name in ("workdir", "output", "data_dir", "inception_weights"):  # tasks run in the repository's folder
+        if (path := getattr(arguments, name)) is not None:
+            setattr(arguments, name, str(Path(path).expanduser().absolute()))
     return arguments
 
 
@@ -163,6 +167,7 @@ def _options(arguments: argparse.Namespace) -> list[str]:
 
 def main() -> int:
     arguments = parse_arguments()
+    os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")  # this process and its tasks share an accelerator
     if arguments.task:
         work(arguments)
         return 0

@@ -32,6 +32,7 @@ def train(monkeypatch):
         file, _, argument = config.partition(":")
         whole = config_module(ROOT / file).get_config(argument)
         whole.total_steps, whole.checkpoint_every_steps, whole.sample_every_steps = 6, 2, 0
+        whole.batch_size = 20
         whole.update(settings)
         save = dfm.train.save
 

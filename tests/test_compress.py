@@ -112,10 +112,10 @@ def test_encode_in_words_with_progress(inside, capsys, monkeypatch):
 @pytest.mark.parametrize(
     "options",
     [
-        ["--quality", "60"],
-        ["-q", "0"],
-        ["--target-bytes", "80"],
-        ["--target-psnr", "8", "-e", "1"],
+        ["--profile", "weights", "--quality", "60"],
+        ["--profile", "weights", "-q", "0"],
+        ["--profile", "weights", "--target-bytes", "80"],
+        ["--profile", "weights", "--target-psnr", "8", "-e", "1"],
         ["--widths", WIDTHS, "--seed", "7", "--precision", "float16"],
         ["--widths", WIDTHS, "--basis", "cas"],
     ],
@@ -198,7 +198,7 @@ def test_quiet_measures_nothing(inside, monkeypatch):
 
 
 def test_where_nets_end_is_said(inside, capsys):
-    assert main(["encode", "photo.png", "-o", "new.dfm", "--target-bytes", "5000"]) == 0
+    assert main(["encode", "photo.png", "-o", "new.dfm", "--profile", "weights", "--target-bytes", "5000"]) == 0
     assert "photo.png: the largest net takes about 67 bytes, less than 5,000" in capsys.readouterr().err
 
 

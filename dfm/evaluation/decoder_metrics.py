@@ -10,6 +10,7 @@ import jax.numpy as jnp
 from dfm.evaluation.metric import MODEL, Inputs, Metric, Value, no_value
 from dfm.metrics.jacobian import effective_ranks, ranks, singular_values
 from dfm.models import latent_vectors
+from dfm.training.cost import program_operations
 
 RANKED = 8  # latents at which the Jacobian is taken
 MOST_NUMBERS = 1024  # of a latent whose Jacobian is taken
@@ -68,8 +69,7 @@ def _cost(inputs: Inputs) -> dict[str, Value]:
 
 def _operations(function: Any, run: Any, *arguments: Any) -> float:
     variables = jax.eval_shape(lambda: run.variables)
-    analysis: Any = jax.jit(functools.partial(function, run.model)).lower(variables, *arguments).cost_analysis()
-    return float(analysis["flops"]) + float(analysis.get("transcendentals", 0.0))
+    return program_operations(functools.partial(function, run.model), variables, *arguments)
 
 
 DECODER_METRICS: dict[str, Metric] = {

@@ -43,6 +43,7 @@ from dfm.progress import Progress
 from dfm.results import provenance
 from dfm.sampling.fitted_priors import check_prior, stored_or_fitted
 from dfm.sampling.flow_priors import prior_label
+from dfm.sampling.learned_priors import classes_of
 
 if TYPE_CHECKING:
     from dfm.priors.prior import Prior
@@ -302,7 +303,8 @@ def _run_sampler(
     def prior() -> "Prior":
         return stored_or_fitted(data, name, options.note, options.quiet)
 
-    label = None if options.label in (None, -1) else options.label
+    conditional = data.run.model.classes or classes_of(name)
+    label = options.label if conditional and options.label != -1 else None
 
     def sources(seed: int) -> Source:
         return changed_samples(SampleSource(data, prior, seed, count, temperature, label), protocol)

@@ -195,7 +195,7 @@ class DatasetSource:
 class SampleSource:
     """Samples 0, ..., count - 1 of a run: sample i depends on the seed and i alone.
 
-    label: their class, of a model that is conditioned on one; None: drawn as the training has them.
+    label: their class, of a model or a prior that is conditioned on one; None: drawn as the training has them.
     """
 
     def __init__(
@@ -209,8 +209,8 @@ class SampleSource:
     ):
         self.data, self.prior, self.seed, self.count, self.temperature = data, prior, seed, count, temperature
         model = data.run.model
-        self.label = label if model.classes else None
-        self.id = "samples" if self.label is None else f"samples[label={self.label}]"
+        self.label = label
+        self.id = "samples" if label is None else f"samples[label={label}]"
         self.shape: Shape = (model.height, model.width, model.channels)
         self.warnings: list[str] = []
         self.labels: np.ndarray | None = None

@@ -2,7 +2,7 @@
 
 import contextlib
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import jax
@@ -32,13 +32,29 @@ def gradient_operations(objective: Objective, batch_size: int, examples: int = 1
     table = jax.eval_shape(lambda key: objective.init_latents(key, max(examples, batch_size)), key)
 
     def gradients(params: Any, statistics: Any, table: Array | None, batch: Any) -> Any:
-        rows = None if table is None else table[:batch_size]
+        rows, key = None if table is None else table[:batch_size], jax.random.key(0)
         return objective.gradients(params, statistics, batch, key, objective.phase(0), rows=rows)
 
     with _in_one_piece():
-        lowered = jax.jit(gradients).lower(params, statistics, table, batch)
-    analysis: Any = lowered.cost_analysis()
+        return program_operations(gradients, params, statistics, table, batch)
+
+
+def program_operations(function: Callable, *arguments: Any) -> float:
+    """Floating-point operations and transcendental functions of one call, arguments by their shapes.
+
+    Of the program as a CPU would get it, before it is optimised: the same number on every machine.
+    """
+    with _on_cpu():
+        analysis: Any = jax.jit(function).lower(*arguments).cost_analysis()
     return float(analysis["flops"]) + float(analysis.get("transcendentals", 0.0))
+
+
+def _on_cpu() -> Any:
+    """Not every accelerator's client analyses programs."""
+    try:
+        return jax.default_device(jax.devices("cpu")[0])
+    except RuntimeError:  # a process that was told of its accelerator alone (JAX_PLATFORMS)
+        return contextlib.nullcontext()
 
 
 @contextlib.contextmanager

@@ -85,7 +85,7 @@ def _moments(known: dict[str, np.ndarray], split: str) -> Moments:
 
 
 def samples(data: RunData, prior: Prior, count: int) -> np.ndarray:
-    return np.concatenate(list(draw(data.run, prior, 0, 0, count, batch_size=256)))
+    return np.concatenate(list(draw(data.run, prior, 0, 0, count, batch_size=min(256, count))))
 
 
 def reconstructions(data: RunData, size: str, inception: Inception) -> dict[str, Any]:

@@ -17,10 +17,11 @@ from dfm.evaluation.sources import SampleSource, Subset, open_source
 from dfm.experiments import training_facts
 from dfm.metrics.weight_files import WeightFiles
 from dfm.models.latent_vectors import latent_size
+from dfm.priors import CODES
 from dfm.sampling import RunData, fit_prior, store_prior, stored_or_fitted
 from dfm.train import train
 from dfm.training.runs import load_run
-from family.rows import budgeted, priors_of
+from family.rows import ROWS, budgeted, code_prior_config, priors_of
 
 NETWORKS = {"digits": "digits", "mnist": "mnist", "cifar10": "inception"}
 MAIN = "main"
@@ -28,6 +29,7 @@ SAMPLES = {"full": {"digits": 10_000, "mnist": 10_000, "cifar10": 2_048}, "quick
 REFERENCES = {"full": 2_048, "quick": 64}  # test pictures that are reconstructed, and whose likelihood is bounded
 INVERT_STEPS = {"full": 300, "quick": 20}
 IMPORTANCE_SAMPLES = {"full": 16, "quick": 2}
+CODES_WORD = "codes"  # of a prior over codes, in tables
 TRAINED_PRIORS = ("two_stage", "flow")
 QUICK_FIT: dict[str, Any] = {"steps": 30, "width": 32}  # of them
 SHOWN_RECONSTRUCTIONS, SHOWN_SAMPLES = 8, 12
@@ -123,6 +125,8 @@ def measure_row(name: str, place: Place) -> dict[str, Any]:
     data, budget, dataset = RunData(load_run(place.folder / name), place.data_dir), place.budget, place.dataset
     run, distance = data.run, distance_name(place.dataset)
     priors = priors_of(name, latent_size(run.model))
+    if ROWS[name].learns_codes:
+        priors.append(train_code_prior(name, place))
     if budget == "quick":
         for prior in set(priors) & set(TRAINED_PRIORS):  # with options of their own they are found, and not fitted anew
             store_prior(run, *fit_prior(data, prior, **QUICK_FIT))
@@ -135,12 +139,13 @@ def measure_row(name: str, place: Place) -> dict[str, Any]:
         num_samples=None if full_inception else SAMPLES[budget][dataset],
         options=place.options("fid-2k" if full_inception else None),
     )
-    found: dict[str, Any] = {"distance": distance, "by_prior": {line["prior"]: line["value"] for line in lines}}
+    by_prior = {line["prior"]: line["value"] for line in lines}
+    found: dict[str, Any] = {"distance": distance, "by_prior": _worded(by_prior)}
     found |= {"samples": SAMPLES[budget][dataset], "reference": lines[0]["reference"]["id"]}
     found["warnings"] = sorted({warning for line in lines for warning in line["warnings"]})
     if data.training_has_latents:
         found |= _of_test_pictures(data, place, distance)
-    _keep_pictures(data, place, name, min(found["by_prior"], key=lambda prior: _order(found["by_prior"][prior])))
+    _keep_pictures(data, place, name, min(by_prior, key=lambda prior: _order(by_prior[prior])))
     return found | {"evaluation_seconds": round(time.perf_counter() - begin, 1)}
 
 
@@ -172,15 +177,28 @@ def measure_samples(name: str, place: Place, protocol: str, priors: list[str]) -
     """FID by a named protocol against the test split: of rows that get one beside the table's own distance."""
     begin = time.perf_counter()
     run = load_run(place.folder / name)
+    priors = [train_code_prior(name, place) if prior == CODES_WORD else prior for prior in priors]
     reference = str(place.statistics) if protocol.startswith("fid-") else place.test_split
     lines = evaluate_run(run, ["fid"], reference, priors=priors, options=place.options(protocol))
     return {
         "distance": "fid",
-        "by_prior": {line["prior"]: line["value"] for line in lines},
+        "by_prior": _worded({line["prior"]: line["value"] for line in lines}),
         "samples": lines[0]["samples"]["count"],
         "reference": lines[0]["reference"]["id"],
         "evaluation_seconds": round(time.perf_counter() - begin, 1),
     }
+
+
+def train_code_prior(name: str, place: Place) -> str:
+    """The name of the prior over the codes of a row, which is trained where it is not yet."""
+    workdir = place.folder / f"{name}-{CODES_WORD}"
+    train(code_prior_config(place.folder / name, place.budget), str(workdir), place.data_dir, quiet=True)
+    return f"{CODES}{workdir}"
+
+
+def _worded(by_prior: dict[str, Any]) -> dict[str, Any]:
+    """The same without the folder of a prior over codes."""
+    return {CODES_WORD if prior.startswith(CODES) else prior: value for prior, value in by_prior.items()}
 
 
 def _order(value: float | None) -> float:
@@ -190,7 +208,10 @@ def _order(value: float | None) -> float:
 def _keep_pictures(data: RunData, place: Place, name: str, prior: str) -> None:
     """The first samples by the best prior, and the first test pictures given back, for the sheet."""
     drawn = SampleSource(data, lambda: stored_or_fitted(data, prior), 0, SHOWN_SAMPLES)
-    arrays = {"samples": np.concatenate(list(drawn.batches(0, SHOWN_SAMPLES))), "prior": np.array(prior)}
+    arrays = {
+        "samples": np.concatenate(list(drawn.batches(0, SHOWN_SAMPLES))),
+        "prior": np.array(next(iter(_worded({prior: 0})))),
+    }
     if data.training_has_latents:
         shown = Subset(open_source(place.test_split, place.data_dir), SHOWN_RECONSTRUCTIONS)
         made = Reconstructions(data, shown, INVERT_STEPS[place.budget])

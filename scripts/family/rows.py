@@ -10,6 +10,7 @@ from ml_collections import ConfigDict
 from dfm import models, objectives
 from dfm.config import config_module, flatten, resolve
 from dfm.errors import UserError
+from dfm.experiments import STEPS_A_CALL, steps_per_call
 from dfm.registry import check
 from dfm.training.cost import gradient_operations
 
@@ -19,6 +20,7 @@ BUDGETS: dict[str, dict[str, float]] = {
     "quick": {"digits": 5e9, "mnist": 5e11, "cifar10": 1e12},
 }
 QUICK_STEPS = 500  # at most
+CODE_PRIOR_STEPS = {"full": 1_000, "quick": 20}
 SHAPES = {"digits": (8, 8, 1), "mnist": (28, 28, 1), "cifar10": (32, 32, 3)}
 DATASETS = tuple(SHAPES)
 EVERY_PRIOR = ("normal", "gaussian", "gmm")
@@ -35,6 +37,7 @@ class Row:
         settings: in place of the config's own.
         priors: that its latents are drawn from.
         most_steps: it has converged long before; None: the budget decides.
+        learns_codes: a transformer over its codes is trained afterwards, and is a prior too.
         datasets: that it is a row of.
     """
 
@@ -42,6 +45,7 @@ class Row:
     settings: Mapping[str, Any] = field(default_factory=dict)
     priors: tuple[str, ...] = EVERY_PRIOR
     most_steps: int | None = None
+    learns_codes: bool = False
     datasets: tuple[str, ...] = DATASETS
 
 
@@ -63,11 +67,12 @@ ROWS: dict[str, Row] = {
     "vae": _family("vae", priors=(*EVERY_PRIOR, *MORE_PRIORS)),
     "beta_vae_0.25": _family("beta_vae", settings={"objective.beta": 0.25}),
     "beta_vae_4": _family("beta_vae"),
+    "vamp_vae": _family("vamp_vae", priors=("vamp", *EVERY_PRIOR)),
     "sigma_vae": _family("sigma_vae"),
     "bernoulli_vae": _family("bernoulli_vae", datasets=("digits", "mnist")),
     "conditional_vae": _family("conditional_vae"),
     "hierarchical_vae": _family("hierarchical_vae"),
-    "vq_vae": _family("vq_vae"),
+    "vq_vae": _family("vq_vae", learns_codes=True),
     "gan": _family("gan", priors=("normal",)),
     "dfm_tuned": _machine("tuned"),
     "dfm_thesis": _machine("thesis"),
@@ -108,13 +113,32 @@ def budgeted(name: str, dataset: str, budget: str) -> tuple[ConfigDict, float]:
     operations = gradient_operations(objectives.build(config.objective, model), config.batch_size)
     paid = max(1, int(BUDGETS[budget][dataset] / operations))
     steps = min(paid, ROWS[name].most_steps or paid, paid if budget == "full" else QUICK_STEPS)
+    if steps > 10 * STEPS_A_CALL:
+        steps -= steps % STEPS_A_CALL
     config.total_steps = steps
     config.optimizer.warmup_steps = min(config.optimizer.warmup_steps, steps // 5)
     if "warmup_steps" in config.objective:
         config.objective.warmup_steps = min(config.objective.warmup_steps, steps // 5)
-    config.log_every_steps = max(1, steps // 20)
-    config.checkpoint_every_steps = max(500, steps // 4)
+    config.log_every_steps = _in_calls(steps // 20)
+    config.checkpoint_every_steps = _in_calls(max(500, steps // 4))
+    config.steps_per_call = steps_per_call()
     return config, operations
+
+
+def _in_calls(steps: int) -> int:
+    """So many steps, or a few more: whole calls of the device."""
+    return max(1, -(-steps // STEPS_A_CALL)) * STEPS_A_CALL
+
+
+def code_prior_config(run: Path, budget: str) -> ConfigDict:
+    """Of the transformer over the codes of a run: like the other fitted priors it is no part of the row's budget."""
+    config = config_module(CONFIGS / "autoencoders.py").get_config("code_prior")
+    config.dataset.name = f"codes:{run}"
+    config.total_steps = CODE_PRIOR_STEPS[budget]
+    config.optimizer.warmup_steps = config.total_steps // 5
+    config.log_every_steps = config.checkpoint_every_steps = max(1, config.total_steps // 4)
+    config.sample_every_steps, config.keep_best, config.keep_last = 0, 0, 1
+    return resolve(config)
 
 
 def identity(name: str, dataset: str, budget: str, part: str) -> dict[str, Any]:

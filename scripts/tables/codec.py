@@ -4,7 +4,7 @@ import json
 import math
 from statistics import mean
 
-from tables.lines import RESULTS, Row, rows, table
+from tables.lines import RESULTS, Row, latest, rows, table
 
 FOLDER = RESULTS / "rate_distortion"
 
@@ -179,6 +179,18 @@ def fourier_layer() -> str:
     return table([*head, "forward and backward, against literal", "against PyTorch eager"], body)
 
 
+def auto() -> str:
+    head = ["side", "quality", "bits a pixel", "latents", "latents - weights", "latents win"]
+    body = []
+    for line in latest(rows("study_auto"), lambda line: (line["config"]["side"], line["config"]["quality"])).values():
+        config, found = line["config"], line["metrics"]
+        gain = "no net is as small" if found["gain_db"] is None else f"{found['gain_db']:+.2f} dB"
+        wins = f"{found['latents_win']} of {len(config['pictures'])}"
+        columns = [f"{found['bits_per_pixel']:.2f}", f"{found['latents_psnr']:.2f} dB", gain, wins]
+        body.append([str(config["side"]), str(config["quality"]), *columns])
+    return table(head, body)
+
+
 CODEC = (
     rate_distortion_points,
     bd_rates,
@@ -189,4 +201,5 @@ CODEC = (
     recipe_robust,
     thesis_claim,
     fourier_layer,
+    auto,
 )

@@ -7,13 +7,13 @@ from dfm import codec
 from dfm.codec import automatic, search
 from dfm.errors import UserError
 
-SMALL, LARGE = np.zeros((8, 8, 3), np.uint8), np.zeros((64, 64, 3), np.uint8)
+SMALL, LARGE = np.zeros((7, 9, 3), np.uint8), np.zeros((64, 64, 3), np.uint8)
 
 
 @pytest.mark.parametrize(
     "shape, options, name",
     [
-        ((8, 8, 3), {}, "weights"),
+        ((7, 9, 3), {}, "weights"),
         ((2**20, 1, 3), {}, "weights"),
         ((64, 64, 3), {"effort": 5, "seed": 1}, "latents"),
         ((64, 64, 3), {"widths": (3, 3)}, "weights"),

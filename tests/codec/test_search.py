@@ -29,7 +29,7 @@ def pictures_of_12x16(photo):
 def test_target_bytes_is_never_exceeded(photo, kind):
     image = pictures_of_12x16(photo)[kind]
     for target in (64, 69, 75, 90, 117, 160, 1000):
-        data = codec.encode(image, target_bytes=target)
+        data = codec.encode(image, profile="weights", target_bytes=target)
         assert len(data) <= target
         codec.decode(data)
 
@@ -37,12 +37,12 @@ def test_target_bytes_is_never_exceeded(photo, kind):
 def test_target_bytes_is_used(photo):
     """Near the target, not only below it."""
     for target in (70, 80, 90):
-        assert len(codec.encode(photo, widths=WIDTHS, target_bytes=target)) > 0.93 * target - 2
+        assert len(codec.encode(photo, profile="weights", widths=WIDTHS, target_bytes=target)) > 0.93 * target - 2
 
 
 def test_larger_targets_are_better(monkeypatch, photo):
     monkeypatch.undo()  # the real ladder: the two smallest nets differ by less than their fits scatter
-    files = [codec.encode(photo, target_bytes=target, effort=1) for target in (64, 400)]
+    files = [codec.encode(photo, profile="weights", target_bytes=target, effort=1) for target in (64, 400)]
     small, large = (psnr(codec.decode(data), photo) for data in files)
     assert large > small + 2
 
@@ -50,7 +50,7 @@ def test_larger_targets_are_better(monkeypatch, photo):
 @pytest.mark.parametrize("target", [-5, 0, 63])
 def test_impossible_bytes_are_refused_at_once(photo, no_fit, target):
     with pytest.raises(UserError, match="too few"):
-        codec.encode(photo, target_bytes=target)
+        codec.encode(photo, profile="weights", target_bytes=target)
 
 
 @pytest.mark.parametrize("profile, least", [("weights", 938), ("latents", 721)])
@@ -62,7 +62,7 @@ def test_bytes_too_few_for_the_pixels_are_refused_at_once(no_fit, profile, least
 @pytest.mark.parametrize("precision", ["float16", "float32"])
 def test_bytes_too_few_for_floats_are_refused_at_once(photo, no_fit, precision):
     with pytest.raises(UserError, match="too few"):
-        codec.encode(photo, target_bytes=70, precision=precision)
+        codec.encode(photo, profile="weights", target_bytes=70, precision=precision)
 
 
 def test_bytes_too_few_for_given_widths_are_refused_at_once(photo, no_fit):
@@ -71,24 +71,24 @@ def test_bytes_too_few_for_given_widths_are_refused_at_once(photo, no_fit):
 
 
 def test_target_psnr_is_reached(photo):
-    data = codec.encode(photo, target_psnr=11.5)
+    data = codec.encode(photo, profile="weights", target_psnr=11.5)
     assert psnr(codec.decode(data), photo) >= 11.5
     assert tuple(codec.describe(data)["widths"]) in LADDER
 
 
 def test_easy_psnr_takes_a_small_file(photo):
-    assert codec.describe(codec.encode(photo, target_psnr=6))["widths"] == [2]
+    assert codec.describe(codec.encode(photo, profile="weights", target_psnr=6))["widths"] == [2]
 
 
 def test_psnr_out_of_reach_names_what_was_reached(photo):
     with pytest.raises(UserError, match=r"60 dB is out of reach .*: (\d+\.\d+) dB was the best of \d nets"):
-        codec.encode(photo, target_psnr=60)
+        codec.encode(photo, profile="weights", target_psnr=60)
 
 
 @pytest.mark.parametrize("target", [float("nan"), float("inf")])
 def test_impossible_psnr_is_refused_at_once(photo, no_fit, target):
     with pytest.raises(UserError):
-        codec.encode(photo, target_psnr=target)
+        codec.encode(photo, profile="weights", target_psnr=target)
 
 
 @pytest.mark.parametrize("shape", [(1, 1, 3), (64, 96, 3), (512, 768, 3), (300, 200, 1)])
@@ -116,7 +116,7 @@ def test_quality_is_monotone(monkeypatch, photograph):
     """Bytes, and PSNR within 0.1 dB, of files from q = 10 to 90 (scripts/quality_scale.py: in steps of ten)."""
     monkeypatch.undo()  # the real ladder, and enough steps: nets must differ by more than their fits scatter
     image = downscale(photograph, 48)
-    files = [codec.encode(image, quality=quality, effort=1) for quality in (10, 50, 90)]
+    files = [codec.encode(image, profile="weights", quality=quality, effort=1) for quality in (10, 50, 90)]
     sizes = [len(data) for data in files]
     decibels = [psnr(codec.decode(data), image) for data in files]
     assert sizes == sorted(sizes) and sizes[-1] > 3 * sizes[0]
@@ -167,10 +167,12 @@ def test_impossible_options_are_refused_at_once(photo, no_fit, options, message)
 )
 def test_what_is_no_picture_is_refused(no_fit, image):
     with pytest.raises(UserError, match="pictures are"):
-        codec.encode(image)
+        codec.encode(image, profile="weights")
 
 
 def test_progress_of_a_search_never_goes_back(photo):
     shares = []
-    codec.encode(photo, target_psnr=11.5, progress=lambda done, total, decibels: shares.append(done / total))
+    codec.encode(
+        photo, profile="weights", target_psnr=11.5, progress=lambda done, total, decibels: shares.append(done / total)
+    )
     assert shares == sorted(shares) and shares[-1] <= 1

@@ -13,6 +13,7 @@ from dfm.models.distributions import DiagonalGaussian, PointMass
 DFM = {"name": "dfm", "net_width": 2, "net_depth": 2, "latent_size": 3, "decoder_widths": [4], "encoder_widths": [4]}
 KL = {"name": "autoencoder_kl", "block_out_channels": [4, 4], "norm_num_groups": 2, "latent_channels": 2}
 SIZE = {"height": 6, "width": 7, "channels": 3}
+GENERATORS = ("gan", "fourier_gan", "latent_flow", "code_transformer")
 SMALLEST = {  # of 6x7 RGB, with an encoder where there can be one
     "dfm": DFM | SIZE,
     "local_dfm": {
@@ -26,6 +27,16 @@ SMALLEST = {  # of 6x7 RGB, with an encoder where there can be one
     "autoencoder_kl": KL,
     "autoencoder": {"name": "autoencoder", "trunk": "dense", "widths": [4], "latent": [3], **SIZE},
     "hierarchical_vae": {"name": "hierarchical_vae", "features": 4, "top": 3, "latent_channels": 2, **SIZE},
+    "latent_flow": {"name": "latent_flow", "latent_grid": (6, 7, 3), "features": 4, "depth": 1, "heads": 2},
+    "code_transformer": {
+        "name": "code_transformer",
+        "height": 6,
+        "width": 7,
+        "codes": 5,
+        "layers": 1,
+        "features": 4,
+        "heads": 2,
+    },
     "gan": {"name": "gan", "features": 2, "latent_size": 3, **SIZE},
     "fourier_gan": {"name": "fourier_gan", "features": 2, "latent_size": 3, "net_width": 2, **SIZE},
 }
@@ -35,14 +46,16 @@ SMALLEST = {  # of 6x7 RGB, with an encoder where there can be one
 def test_every_model_maps_pictures_to_distributions_and_back(name):
     assert name in SMALLEST, f"a config of the model {name!r} is wanted here"
     model = models.build(SMALLEST[name], (6, 7, 3))
-    assert (model.height, model.width, model.channels) == (6, 7, 3)
-    assert model.classes == 0 and model.has_likelihood is (name in ("autoencoder", "hierarchical_vae"))
-    assert model.encodes is (not name.endswith("gan"))
+    shape = (6, 7, 1 if name == "code_transformer" else 3)  # codes are one number a place
+    assert (model.height, model.width, model.channels) == shape
+    likely = ("autoencoder", "hierarchical_vae", "code_transformer")
+    assert model.classes == 0 and model.has_likelihood is (name in likely)
+    assert model.encodes is (name not in GENERATORS)
     if not model.encodes:
-        variables = jax.eval_shape(model.init, jax.random.key(0), jnp.zeros((2, 6, 7, 3)))
+        variables = jax.eval_shape(model.init, jax.random.key(0), jnp.zeros((2, *shape)))
         decode = lambda variables, z: latent_vectors.decode(model, variables, z)  # noqa: E731
         painted = jax.eval_shape(decode, variables, jnp.zeros((2, latent_vectors.latent_size(model))))
-        assert painted.shape == (2, 6, 7, 3)
+        assert painted.shape == (2, *shape)
         return
 
     def round_trip(images):

@@ -22,11 +22,11 @@ def test_a_linear_autoencoder_spans_the_principal_subspace():
 
     def step(carry, _):
         params, state = carry
-        _, gradients, _ = objective.gradients(params, None, batch, jax.random.key(0), "")
+        _, gradients, _ = jax.jit(objective.gradients, static_argnums=4)(params, None, batch, jax.random.key(0), "")
         updates, state = optimizer.update(gradients, state)
         return (optax.apply_updates(params, updates), state), None
 
-    params = objective.init(jax.random.key(0))
+    params = jax.jit(objective.init)(jax.random.key(0))
     (params, _), _ = jax.jit(lambda carry: jax.lax.scan(step, carry, None, 1500))((params, optimizer.init(params)))
     learned = np.linalg.qr(np.asarray(params["decoder"]["Dense_0"]["kernel"], np.float64).T)[0]
     flat = np.asarray(images, np.float64).reshape(len(images), -1)
@@ -56,10 +56,11 @@ def test_penalties_join_the_loss():
     batch = {"image": images, "label": None, "index": None}
     model = Autoencoder(**LINEAR)
     plain = Autoencoding(model)
-    params = plain.init(jax.random.key(0))
+    params = jax.jit(plain.init)(jax.random.key(0))
     regularised = Autoencoding(model, code_penalty=0.1, decoder_penalty=0.01)
     losses = [
-        float(one.gradients(params, None, batch, jax.random.key(1), "")[0]["loss"]) for one in (plain, regularised)
+        float(jax.jit(one.gradients, static_argnums=4)(params, None, batch, jax.random.key(1), "")[0]["loss"])
+        for one in (plain, regularised)
     ]
     z = model.apply({"params": params}, images, method="encode").mode()
     squares = sum(float(jnp.square(leaf).sum()) for leaf in jax.tree.leaves(params["decoder"]))
@@ -71,9 +72,9 @@ def test_penalties_join_the_loss():
 def test_every_loss_has_finite_gradients_at_a_perfect_picture(loss):
     model = Autoencoder(**{**LINEAR, "output": "sigmoid" if loss == "bce" else "identity"})
     objective = Autoencoding(model, loss=loss)
-    params = jax.tree.map(jnp.zeros_like, objective.init(jax.random.key(0)))
+    params = jax.tree.map(jnp.zeros_like, jax.jit(objective.init)(jax.random.key(0)))
     batch = {"image": jnp.zeros((2, 8, 8, 1)), "label": None, "index": None}
-    metrics, gradients, _ = objective.gradients(params, None, batch, jax.random.key(0), "")
+    metrics, gradients, _ = jax.jit(objective.gradients, static_argnums=4)(params, None, batch, jax.random.key(0), "")
     assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves((metrics, gradients)))
 
 

@@ -25,7 +25,10 @@ GENERATORS = {
 @pytest.fixture(scope="module", params=GENERATORS)
 def after_a_step(request):
     objective = Gan(GENERATORS[request.param], discriminator_features=2)
-    params, statistics = objective.init(jax.random.key(0)), objective.init_statistics(jax.random.key(0))
+    params, statistics = (
+        jax.jit(objective.init)(jax.random.key(0)),
+        jax.jit(objective.init_statistics)(jax.random.key(0)),
+    )
     images = jax.random.uniform(jax.random.key(1), (6, 8, 8, 1), minval=-1.0)
     batch = {"image": images, "label": jnp.zeros(6, jnp.int32), "index": jnp.arange(6)}
     return (

@@ -60,8 +60,8 @@ def test_stop_gradients_of_the_two_terms(batch):
     """The book learns from its own term alone, the encoder from the commitment: by finite differences of the loss."""
     model = Autoencoder(averaged_codes=False, **MODEL)
     objective = VectorQuantized(model, commitment_loss=0.25)
-    params = objective.init(jax.random.key(0))
-    _, gradients, _ = objective.gradients(params, None, batch, jax.random.key(1), "")
+    params = jax.jit(objective.init)(jax.random.key(0))
+    _, gradients, _ = jax.jit(objective.gradients, static_argnums=4)(params, None, batch, jax.random.key(1), "")
     found = model.apply({"params": params}, batch["image"], method="quantize")
     chosen = int(found.codes.reshape(-1)[0])
     members = np.asarray(found.encoded).reshape(-1, 3)[np.asarray(found.codes).reshape(-1) == chosen]
@@ -73,8 +73,8 @@ def test_stop_gradients_of_the_two_terms(batch):
 def test_the_old_book_quantises_the_batch_that_moves_it(batch):
     model = Autoencoder(**MODEL)
     objective = VectorQuantized(model, codebook_decay=0.5)
-    params, old = objective.init(jax.random.key(0)), objective.init_statistics(jax.random.key(0))
-    metrics, _, new = objective.gradients(params, old, batch, jax.random.key(1), "")
+    params, old = jax.jit(objective.init)(jax.random.key(0)), jax.jit(objective.init_statistics)(jax.random.key(0))
+    metrics, _, new = jax.jit(objective.gradients, static_argnums=4)(params, old, batch, jax.random.key(1), "")
     painted = model.apply({"params": params, **old}, batch["image"])
     assert float(metrics["mse"]) == pytest.approx(float(jnp.square(painted - batch["image"]).mean()), rel=1e-4)
     assert not np.allclose(new[CODEBOOK]["bottleneck"]["sums"], old[CODEBOOK]["bottleneck"]["sums"])

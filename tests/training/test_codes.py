@@ -101,6 +101,10 @@ def test_it_is_evaluated(vq):
         run, ["fd-digits"], "digits:test", num_samples=30, priors=[name], options=Options(num_references=50)
     )
     assert line["prior"].startswith("codes:codes@2-") and np.isfinite(line["value"])
+    (of_three,) = evaluate_run(
+        run, ["fd-digits"], "digits:test", num_samples=9, priors=[name], options=Options(num_references=9, label=3)
+    )
+    assert of_three["samples"]["id"] == "samples[label=3]"
 
 
 def test_the_prior_of_another_checkpoint_is_refused(vq, tmp_path):

@@ -9,8 +9,8 @@
 | rest  | fine section: one range-coded stream of grid 1, then of grid 0                                         |
 
 A preview at 1 / 2^k of the resolution, k >= 2, needs no more than the coarse section. Streams may end in zeros, which
-say nothing: a file of few bytes and many latents, or of many steps to decode them one after the other, is filled up
-with them (`least_bytes`), so that the time of a decode and of a preview is in proportion to what was read. All errors
+say nothing: a file of few bytes and many pixels, or of many steps to decode one after the other, is filled up with
+them (`least_bytes`), so that the time of a decode and of a preview is in proportion to what was read. All errors
 are UserError.
 """
 
@@ -85,25 +85,19 @@ def pack(content: Content) -> bytes:
 
 
 def least_bytes(layout: Layout, last_level: int = 0) -> int:
-    """Of the streams of the grids down to `last_level`."""
+    """Of the streams of the grids down to `last_level`, from its pixels and from the steps that they take."""
     grids = layout.grid_shapes[min(last_level, layout.grids - 1) :]
-    latents = sum(rows * columns for rows, columns in grids)
     steps = sum(shapes.sequential_steps(*shape) for shape in grids)
-    least = max(
-        -(-(latents - container.FREE_PIXELS) // container.MAX_PIXELS_PER_BYTE),
-        -(-(steps - FREE_STEPS) // STEPS_A_BYTE),
-        0,
-    )
-    if last_level:
-        return least
-    shape = layout[:3]
-    return max(least, container.least_bytes(shape) - container.shared_bytes(shape) - START_BYTES)
+    pixels = container.least_bytes((*grids[0], layout.channels))
+    if last_level == 0:  # the container counts its own bytes as well
+        pixels -= container.shared_bytes(layout[:3]) + START_BYTES
+    return max(pixels, -(-(steps - FREE_STEPS) // STEPS_A_BYTE), 0)
 
 
 def unpack(payload: bytes, shape: Shape) -> Content:
     """All of the payload."""
     layout, number, *streams = _open(payload, shape)
-    _check(sum(map(len, streams)) >= least_bytes(layout), "too few bytes for so many latents")
+    _check(sum(map(len, streams)) >= least_bytes(layout), "too few bytes for so many pixels")
     return _content(layout, number, streams, 0)
 
 
@@ -194,7 +188,7 @@ def _open(payload: bytes, shape: Shape) -> tuple[Layout, int, bytes, bytes]:
     _check(number <= prior.COUNT, f"set {number} of networks is not known: {prior.COUNT} are")
     layout, coarse = Layout(*shape, grids), payload[START_BYTES:end]
     _check(layout.steps <= MOST_STEPS, f"{shape[1]} x {shape[0]} pixels take too many steps")
-    _check(len(coarse) >= least_bytes(layout, COARSE_LEVEL), "too few bytes for so many latents")
+    _check(len(coarse) >= least_bytes(layout, COARSE_LEVEL), "too few bytes for so many pixels")
     _check(len(payload) >= end, "the file ends within its coarse section")
     found = payload[len(said) : START_BYTES]
     _check(found == checksum(layout, said, coarse), "the coarse section's checksum does not match")

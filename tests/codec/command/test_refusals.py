@@ -155,7 +155,7 @@ def test_errors(inside, capfd, no_fit, command, message):
 @pytest.mark.usefixtures("quick_compilation", "few_steps_and_nets")
 def test_psnr_out_of_reach(inside, capfd):
     before = snapshot(inside)
-    assert main(["encode", "photo.png", "-o", "old.dfm", "--target-psnr", "70", "--quiet"]) == 2
+    assert main(["encode", "photo.png", "-o", "old.dfm", "--profile", "weights", "--target-psnr", "70", "--quiet"]) == 2
     assert_refused(capfd.readouterr(), "70 dB is out of reach at this effort")
     assert snapshot(inside) == before
 

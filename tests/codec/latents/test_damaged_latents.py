@@ -99,7 +99,7 @@ def test_a_forged_file_is_one_line_and_exit_code_2(data, tmp_path, monkeypatch, 
     "height, width, message",
     [
         (2**14, 2**14, "pixels are too many for a file"),
-        (2**18, 1, "too few bytes for so many latents"),  # waves one after the other
+        (2**18, 1, "too few bytes for so many pixels"),  # waves one after the other
         (2**20, 1, "take too many steps"),
         (1, 2**20, "take too many steps"),
     ],
@@ -131,7 +131,7 @@ def test_a_preview_asks_for_no_more_than_the_coarse_section_pays_for(data):
     layout = shapes.Layout(2**14, 2**14, 1, start[0] & 15)
     coarse = packed[payload.START_BYTES : payload.coarse_end(packed)]
     forged = start[:5] + payload.checksum(layout, start[:5], coarse) + coarse
-    with pytest.raises(UserError, match="too few bytes for so many latents"):
+    with pytest.raises(UserError, match="too few bytes for so many pixels"):
         payload.unpack_coarse(forged, (2**14, 2**14, 1), 2)
 
 

@@ -116,9 +116,8 @@ def test_files_of_many_pixels_and_few_bytes_are_filled_up(monkeypatch):
     shape = (60, 90, 1)
     content = flat.flat_content(np.full(shape, 9, np.uint8))
     packed = payload.pack(content)
-    assert len(packed) - payload.START_BYTES == payload.least_bytes(content.layout) == -(-content.layout.latents // 32)
-    assert container.shared_bytes(shape) + len(packed) <= flat.flat_bytes(shape)
-    with pytest.raises(UserError, match="too few bytes for so many latents"):
+    assert container.shared_bytes(shape) + len(packed) == container.least_bytes(shape) == flat.flat_bytes(shape) == 169
+    with pytest.raises(UserError, match="too few bytes for so many pixels"):
         payload.unpack(packed[:-1], shape)
     assert payload.unpack(packed, shape).networks.exponents == content.networks.exponents
 

@@ -1,0 +1,60 @@
+"""The table of CIFAR-10: a line for each model and prior, by one protocol."""
+
+from typing import Any
+
+from dfm.results import read_lines
+from tables.lines import RESULTS, latest, minutes, table
+
+RECONSTRUCTIONS = "reconstructions"
+HEAD = (
+    "model",
+    "numbers",
+    "prior",
+    "parameters",
+    "operations",
+    "training",
+    "PSNR",
+    "rFID",
+    "fid-10k",
+    "fid-2k",
+    "rae-2020",
+    "dai-wipf-2019",
+    "precision",
+    "recall",
+)
+Metrics = dict[str, Any]
+
+
+def cifar10() -> str:
+    """What scripts/study_cifar10.py --size=gpu has measured."""
+    lines = [line for line in read_lines(RESULTS / "study_cifar10.jsonl") if line["config"]["size"] == "gpu"]
+    found = latest(lines, lambda line: (line["config"]["row"], line["config"]["what"]))
+    body = []
+    for (row, what), line in found.items():
+        if what == RECONSTRUCTIONS:
+            continue
+        given_back = found.get((row, RECONSTRUCTIONS), {}).get("metrics", {})
+        body.append(_cells(row, what, line["metrics"], given_back))
+    return table(HEAD, body) if body else "Not measured yet."
+
+
+def _cells(row: str, prior: str, metrics: Metrics, given_back: Metrics) -> list[str]:
+    """Parameters, operations and time of a flow are added to those of its model; a discriminator is not counted."""
+    groups = {**metrics["parameters"], **metrics.get("flow_parameters", {})}
+    parameters = sum(count for name, count in groups.items() if name != "discriminator")
+    operations = metrics["training_operations"] + metrics.get("flow_training_operations", 0.0)
+    return [
+        row,
+        f"{metrics['numbers']:,}",
+        prior,
+        f"{parameters / 1e6:.1f} M",
+        f"{operations:.1e}",
+        minutes(metrics["seconds_of_training"] + metrics.get("flow_seconds_of_training", 0)),
+        f"{given_back['psnr']:.2f} dB" if "psnr" in given_back else "",
+        f"{given_back['rfid']:.1f}" if "rfid" in given_back else "",
+        *(f"{metrics[name]:.1f}" for name in ("fid-10k", "fid-2k", "rae-2020", "dai-wipf-2019")),
+        *(f"{metrics[name]:.2f}" for name in ("precision", "recall")),
+    ]
+
+
+CIFAR10 = (cifar10,)
