@@ -4,6 +4,7 @@ import json
 import math
 from statistics import mean
 
+from dfm.codec.bench.rate_distortion import bd_rate
 from tables.lines import RESULTS, Row, latest, rows, table
 
 FOLDER = RESULTS / "rate_distortion"
@@ -39,9 +40,34 @@ def full_size_points() -> str:
 
 
 SUMMARIES = {
-    "kodak-256": ("kodak-256/bench", "kodak-256/effort_1", "kodak-256/effort_5"),
-    "kodak-8": ("kodak-8/bench",),
+    protocol: tuple(name for name in names if (FOLDER / f"{name}.json").exists())
+    for protocol, names in {
+        "kodak-256": ("kodak-256/bench", "kodak-256/effort_1", "kodak-256/effort_5"),
+        "kodak-8": ("kodak-8/bench",),
+    }.items()
 }
+
+
+def latents_against() -> str:
+    """The latents profile with each other codec as the anchor: BD-rates of the averaged curves."""
+    body = []
+    for protocol, names in SUMMARIES.items():
+        for name in names:
+            found = summary(name)
+            if "dfm-latents" not in found["codecs"]:
+                continue
+            curves = {
+                codec: list(zip(curve["results"]["bpp"], curve["results"]["psnr-rgb"], strict=True))
+                for codec, curve in found["codecs"].items()
+            }
+            cells = []
+            for anchor in ("jpeg", "webp", "avif"):
+                rate = bd_rate(curves[anchor], curves["dfm-latents"])
+                low, high = rate["psnr_range"]
+                cells.append(f"{rate['percent']:+.1f} % ({low:.1f} to {high:.1f} dB)")
+            effort = found["codecs"]["dfm-latents"]["options"]["effort"]
+            body.append([protocol, str(len(found["pictures"])), str(effort), *cells])
+    return table(["protocol", "pictures", "effort", "against JPEG", "against WebP", "against AVIF"], body)
 
 
 def bd_rates_of(protocol: str) -> str:
@@ -77,6 +103,8 @@ def full_size_bd_rates() -> str:
 def latent_prior() -> str:
     """Cost with the sets of networks over the cost without, geometric mean over pictures; and bytes of networks."""
     found: dict[tuple, dict[bool, list[Row]]] = {}
+    if not (RESULTS / "study_latent_prior.jsonl").exists():
+        return "Not measured yet."
     for line in rows("study_latent_prior"):
         config = line["config"]
         key = (config["steps"], config["rate_weight"])
@@ -193,6 +221,7 @@ def auto() -> str:
 
 CODEC = (
     rate_distortion_points,
+    latents_against,
     bd_rates,
     full_size_points,
     full_size_bd_rates,
