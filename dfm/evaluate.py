@@ -42,7 +42,10 @@ OF_A_RUN: Meaning = ("runs (--workdir)", lambda args: args.workdir)
 OF_EVALUATIONS: Meaning = ("evaluations, not for --make_stats", lambda args: not args.make_stats)
 OF_PICTURES: Meaning = ("--reference or --make_stats", lambda args: args.reference or args.make_stats)
 MEANINGS: Meanings = {
-    "which": ("runs (--workdir, --vae)", lambda args: args.workdir or args.vae),
+    "which": (
+        "runs (--workdir, or --vae where it names one)",
+        lambda args: args.workdir or args.vae and not _is_other(args.vae),
+    ),
     "prior": OF_A_RUN,
     "repeats": OF_A_RUN,
     "temperature": OF_A_RUN,
@@ -207,6 +210,12 @@ def _parser() -> Parser:
     group.add_argument("--process_count", type=int, metavar="P")
     group.add_argument("--process_id", type=int, metavar="I")
     return parser
+
+
+def _is_other(vae: str) -> bool:
+    from dfm.training.run_folder import holds_other  # JAX, which a command line is parsed before
+
+    return holds_other(vae)
 
 
 def _check(args: argparse.Namespace) -> None:

@@ -136,7 +136,14 @@ def _meanings() -> Meanings:
     meanings |= {name: of_figures(BY_INVERSION) for name in SEARCH}
     meanings |= {name: of_a_run for name in ("what", "data_dir", "batch_size", "size", "scale")}
     meanings |= {name: ("--vae", lambda args: args.vae) for name in ("encode", "decode")}
+    meanings["which"] = ("a run, and --vae names none", lambda args: args.workdir or not _is_other(args.vae))
     return meanings | {"pad_to": ("--encode", lambda args: args.encode)}
+
+
+def _is_other(vae: str) -> bool:
+    from dfm.training.run_folder import holds_other  # JAX, which a command line is parsed before
+
+    return holds_other(vae)
 
 
 def _parser() -> Parser:

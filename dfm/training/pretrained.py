@@ -11,7 +11,7 @@ from dfm.errors import UserError
 from dfm.models.autoencoder_kl import AutoencoderKL, parameter_shapes
 from dfm.objectives.protocol import Objective, Params, group_of
 from dfm.training.latent_scale import read_latent_scale
-from dfm.training.run_folder import holds_run, read_config
+from dfm.training.run_folder import holds_other, holds_run, read_config
 from dfm.training.runs import load_run
 
 UNSEEN = ("norm_num_groups", "act_fn", "padding_mode")  # change what parameters mean, and no shape shows them
@@ -34,7 +34,7 @@ def load_autoencoder(
         raise UserError(f"{path}: its model is {name!r}, not autoencoder_kl")
     if is_run and config is not None:
         raise UserError(f"config is for a single file, and {path} is a run")
-    if not is_run and which != "latest" and Path(path).exists():
+    if which != "latest" and holds_other(path):
         raise UserError(f"which is for a run, and {path} is none")
     model, params = _load_run_model(path, which) if is_run else load_pretrained(path, config)
     return model, {group: params[group] for group in parameter_shapes(model)}

@@ -30,6 +30,11 @@ def holds_run(path: str | Path) -> bool:
     return isinstance(config, dict) and "objective" in config
 
 
+def holds_other(path: str | Path) -> bool:
+    """Whether there is something, and no run: a model of diffusers, or a single file."""
+    return Path(path).exists() and not holds_run(path)
+
+
 def read_config(workdir: str | Path) -> ConfigDict:
     """The config of the run in this folder.
 

@@ -16,6 +16,7 @@ from dfm.models.autoencoder_kl import AutoencoderKL
 from dfm.picture_files import load_picture, save_picture
 from dfm.sampling import autoencoder_files
 from dfm.sampling.autoencoder_files import FileCoder
+from dfm.training.pretrained import load_autoencoder
 
 MODEL = AutoencoderKL(block_out_channels=(4, 8), norm_num_groups=2, latent_channels=3)
 
@@ -87,7 +88,11 @@ def test_mistakes_are_one_line(tmp_path, capsys, folder, photo):
         assert f"{option.partition('=')[0]} is for --workdir" in refused(
             capsys, "--vae", folder, "--encode", photo, option, *to
         )
-    assert "--which is for a run" in refused(capsys, "--vae", folder, "--encode", photo, "--which=7", *to)
+    assert "--which is for a run, and --vae names none" in refused(
+        capsys, "--vae", folder, "--encode", photo, "--which=7", *to
+    )
+    with pytest.raises(UserError, match="which is for a run, and .* is none"):
+        load_autoencoder(folder, 7)
     decode = ("--vae", folder, "--decode", photo, "--output", str(tmp_path / "y.png"))
     assert "--pad_to is for --encode" in refused(capsys, *decode, "--pad_to=8")
     for change, message in (

@@ -8,7 +8,7 @@ from sample_command import cells, serve
 from tiny_runs import TinyMachine, tiny_run
 
 from dfm.metrics.picture_quality import psnr
-from dfm.priors import PRIORS, files
+from dfm.priors import PRIORS, files, find
 from dfm.sampling import RunData
 
 pytestmark = pytest.mark.usefixtures("own_cache", "two_rows")
@@ -53,7 +53,11 @@ def test_samples_are_those_of_the_stored_prior(table, show):
 
 
 @pytest.mark.parametrize("prior", PRIORS)
-def test_every_prior(table, show, prior):
+def test_every_prior(monkeypatch, table, show, prior):
+    options = find(prior).options
+    for name, value in {"steps": 20, "width": 8, "couplings": 2}.items():
+        if name in options:
+            monkeypatch.setitem(options, name, value)
     assert show("--count=2", f"--prior={prior}")[f"samples-{prior}"]["prior"] == prior
 
 

@@ -42,7 +42,7 @@ def test_json_beside_the_picture_has_command_and_hardware(table, show, tmp_path)
         (
             ["--what=sampels"],
             "unknown 'sampels'; did you mean 'samples'? (known: samples, reconstructions, interpolation, traversal, "
-            "invert, morph)",
+            "invert, morph, attribute)",
         ),
         (["--what=,"], "names none of samples"),
         (["--which=newest"], "'newest' is neither latest, best nor a step"),
