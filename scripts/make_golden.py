@@ -46,6 +46,10 @@ GOLDEN_LATENTS: dict[str, dict[str, Any]] = {
     "v2_latents_colour": dict(photograph="china.jpg", height=31, width=47, channels=3, quality=50),
     "v2_latents_grey": dict(photograph="flower.jpg", height=32, width=30, channels=1, quality=80),
     "v2_latents_flat": dict(photograph="flower.jpg", height=1, width=1, channels=3),
+    # of set 0 are those above: they were made before there were others
+    "v2_latents_set_1": dict(photograph="flower.jpg", height=30, width=33, channels=3, quality=10),
+    "v2_latents_set_2": dict(photograph="china.jpg", height=31, width=47, channels=3, quality=50),
+    "v2_latents_set_3": dict(photograph="flower.jpg", height=32, width=30, channels=1, quality=80),
 }
 
 

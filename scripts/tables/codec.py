@@ -1,47 +1,153 @@
 """The picture codec: rate and distortion, the recipe of the fit, the thesis' claim, the layer."""
 
 import json
+import math
 from statistics import mean
 
+from dfm.codec.bench.rate_distortion import bd_rate
 from tables.lines import RESULTS, Row, latest, rows, table
 
+FOLDER = RESULTS / "rate_distortion"
 
-def summary() -> Row:
-    return json.loads((RESULTS / "rate_distortion" / "kodak-256" / "bench.json").read_text(encoding="utf-8"))
+
+def summary(name: str = "kodak-256/bench") -> Row:
+    """results/rate_distortion/NAME.json, which `dfm bench` wrote."""
+    return json.loads((FOLDER / f"{name}.json").read_text(encoding="utf-8"))
+
+
+def points_of(name: str) -> list[list[str]]:
+    body = []
+    for codec, curve in summary(name)["codecs"].items():
+        if not codec.startswith("dfm"):
+            continue
+        result = curve["results"]
+        columns = ("bpp", "psnr-rgb", "psnr-of-mean-mse")
+        for setting, *values in zip(curve["settings"], *(result[column] for column in columns), strict=True):
+            rate, psnr, of_mean = values
+            what = f"{codec}, effort {curve['options']['effort']}"
+            body.append([what, setting, f"{rate:.3f}", f"{psnr:.2f} dB", f"{of_mean:.2f} dB"])
+    return body
 
 
 def rate_distortion_points() -> str:
-    head = ["codec", "setting", "bits a pixel", "PSNR, mean of pictures", "PSNR of the mean squared error", "encode"]
+    head = ["codec", "setting", "bits a pixel", "PSNR, mean of pictures", "PSNR of the mean squared error"]
+    return table(head, [row for name in SUMMARIES["kodak-256"] for row in points_of(name)])
+
+
+def full_size_points() -> str:
+    head = ["codec", "setting", "bits a pixel", "PSNR, mean of pictures", "PSNR of the mean squared error"]
+    return table(head, [row for name in SUMMARIES["kodak-8"] for row in points_of(name)])
+
+
+SUMMARIES = {
+    protocol: tuple(name for name in names if (FOLDER / f"{name}.json").exists())
+    for protocol, names in {
+        "kodak-256": ("kodak-256/bench", "kodak-256/effort_1", "kodak-256/effort_5"),
+        "kodak-8": ("kodak-8/bench",),
+    }.items()
+}
+
+
+def latents_against() -> str:
+    """The latents profile with each other codec as the anchor: BD-rates of the averaged curves."""
     body = []
-    for name, curve in summary()["codecs"].items():
-        if not name.startswith("dfm"):
-            continue
-        result = curve["results"]
-        columns = ("bpp", "psnr-rgb", "psnr-of-mean-mse", "encoding_time")
-        for setting, rate, psnr, of_mean, seconds in zip(
-            curve["settings"], *(result[column] for column in columns), strict=True
-        ):
-            body.append([name, setting, f"{rate:.3f}", f"{psnr:.2f} dB", f"{of_mean:.2f} dB", f"{seconds:.0f} s"])
+    for protocol, names in SUMMARIES.items():
+        for name in names:
+            found = summary(name)
+            if "dfm-latents" not in found["codecs"]:
+                continue
+            curves = {
+                codec: list(zip(curve["results"]["bpp"], curve["results"]["psnr-rgb"], strict=True))
+                for codec, curve in found["codecs"].items()
+            }
+            cells = []
+            for anchor in ("jpeg", "webp", "avif"):
+                rate = bd_rate(curves[anchor], curves["dfm-latents"])
+                low, high = rate["psnr_range"]
+                cells.append(f"{rate['percent']:+.1f} % ({low:.1f} to {high:.1f} dB)")
+            effort = found["codecs"]["dfm-latents"]["options"]["effort"]
+            body.append([protocol, str(len(found["pictures"])), str(effort), *cells])
+    return table(["protocol", "pictures", "effort", "against JPEG", "against WebP", "against AVIF"], body)
+
+
+def bd_rates_of(protocol: str) -> str:
+    head = ["codec", "averaged curve", "between", "mean of the pictures' BD-rates", "pictures"]
+    body = []
+    for name in SUMMARIES[protocol]:
+        found = summary(name)
+        for codec, entry in found["bd_rate"]["codecs"].items():
+            if codec == found["bd_rate"]["anchor"]:
+                continue
+            averaged, single = entry["averaged_curve"], entry["per_picture_mean"]
+            low, high = averaged["psnr_range"]
+            body.append(
+                [
+                    found["codecs"][codec]["description"],
+                    f"{averaged['percent']:+.1f} %",
+                    f"{low:.1f} and {high:.1f} dB",
+                    f"{single['percent']:+.1f} %",
+                    str(single["pictures"]),
+                ]
+            )
     return table(head, body)
 
 
 def bd_rates() -> str:
-    found = summary()
-    head = ["codec", "averaged curve", "between", "mean of the pictures' BD-rates"]
+    return bd_rates_of("kodak-256")
+
+
+def full_size_bd_rates() -> str:
+    return bd_rates_of("kodak-8")
+
+
+def latent_prior() -> str:
+    """Cost with the sets of networks over the cost without, geometric mean over pictures; and bytes of networks."""
+    found: dict[tuple, dict[bool, list[Row]]] = {}
+    if not (RESULTS / "study_latent_prior.jsonl").exists():
+        return "Not measured yet."
+    for line in rows("study_latent_prior"):
+        config = line["config"]
+        key = (config["steps"], config["rate_weight"])
+        found.setdefault(key, {}).setdefault(config["prior"] > 0, []).append(line["metrics"])
     body = []
-    for name, entry in found["bd_rate"]["codecs"].items():
-        if name == found["bd_rate"]["anchor"]:
-            continue
-        averaged, single = entry["averaged_curve"], entry["per_picture_mean"]
-        low, high = averaged["psnr_range"]
+    for (steps, weight), both in sorted(found.items()):
+        costs = [mean(math.log(metrics["cost"]) for metrics in both[having]) for having in (False, True)]
+        networks = [mean(metrics["network_bytes"] for metrics in both[having]) for having in (False, True)]
+        sizes = [mean(metrics["bytes"] for metrics in both[having]) for having in (False, True)]
         body.append(
             [
-                found["codecs"][name]["description"],
-                f"{averaged['percent']:+.1f} %",
-                f"{low:.1f} and {high:.1f} dB",
-                f"{single['percent']:+.1f} %",
+                f"{steps:,}",
+                f"{weight:g}",
+                f"{100 * (math.exp(costs[1] - costs[0]) - 1):+.1f} %",
+                *(f"{networks[i]:.0f} of {sizes[i]:,.0f}" for i in (0, 1)),
+                str(len(both[True])),
             ]
         )
+    head = ["steps", "rate weight", "cost", "bytes of networks, of the file, without", "with", "pictures"]
+    return table(head, body)
+
+
+def latent_synthesis() -> str:
+    """Cost of each synthesis relative to ours, geometric mean over pictures, for each weight of the rate."""
+    found: dict[str, dict[tuple, Row]] = {}
+    for line in rows("study_latent_synthesis"):
+        config = line["config"]
+        found.setdefault(config["synthesis"], {})[config["picture"], config["rate_weight"]] = line["metrics"]
+    ours = found["both"]
+    weights = sorted({weight for _, weight in ours}, reverse=True)
+    body = []
+    for name, costs in found.items():
+        cells = []
+        for weight in weights:
+            ratios = [
+                math.log(metrics["cost"] / ours[key]["cost"]) for key, metrics in costs.items() if key[1] == weight
+            ]
+            better = sum(ratio < 0 for ratio in ratios)
+            cells += [f"{100 * (math.exp(mean(ratios)) - 1):+.1f} %", f"{better} of {len(ratios)}"]
+        body.append([name, str(next(iter(costs.values()))["parameters"]), *cells])
+    head = ["synthesis", "parameters in all"]
+    for weight in weights:
+        head += [f"cost at weight {weight:g}", "pictures better than ours"]
     return table(head, body)
 
 
@@ -113,4 +219,16 @@ def auto() -> str:
     return table(head, body)
 
 
-CODEC = (rate_distortion_points, bd_rates, recipe_robust, thesis_claim, fourier_layer, auto)
+CODEC = (
+    rate_distortion_points,
+    latents_against,
+    bd_rates,
+    full_size_points,
+    full_size_bd_rates,
+    latent_prior,
+    latent_synthesis,
+    recipe_robust,
+    thesis_claim,
+    fourier_layer,
+    auto,
+)

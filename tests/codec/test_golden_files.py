@@ -72,4 +72,7 @@ def test_golden_latents(path):
 
 
 def test_golden_latents_are_there():
-    assert [path.stem for path in LATENTS] == ["v2_latents_colour", "v2_latents_flat", "v2_latents_grey"]
+    names = ("colour", "flat", "grey", "set_1", "set_2", "set_3")
+    assert [path.stem for path in LATENTS] == [f"v2_latents_{name}" for name in names]
+    sets = [codec.describe(path.read_bytes())["prior"] for path in LATENTS]
+    assert sets == [0, 0, 0, 1, 2, 3]

@@ -143,6 +143,7 @@ def describe(content: Content) -> dict[str, Any]:
     fixed = container.shared_bytes(content.layout[:3]) + START_BYTES
     return {
         "parameters": shapes.parameter_count(content.layout),
+        "prior": content.networks.prior,
         "grids": [list(shape) for shape in content.layout.grid_shapes],
         "header_bytes": round(fixed + sum(content.section_bytes) - coded, 1),
         "network_bytes": round(quantization.bits(content.networks, content.layout) / 8, 1),
