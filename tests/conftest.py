@@ -3,6 +3,7 @@
 import importlib.metadata
 import importlib.util
 import os
+import sys
 import tempfile
 from pathlib import Path
 
@@ -43,6 +44,19 @@ def pytest_configure(config: pytest.Config) -> None:
         if sum(path.stat().st_size for path in files) > COMPILED_BYTES_AT_MOST:
             for path in files:
                 path.unlink(missing_ok=True)
+
+
+def pytest_runtest_setup() -> None:
+    """From the first test on that has imported orbax, trainings of this process save whole arrays.
+
+    Of an array of which four devices hold a copy, orbax writes a quarter of each copy: a program to compile for each
+    shape, at every first save, to share the work on kilobytes. Processes that tests start save as users' do.
+    """
+    if "orbax.checkpoint" in sys.modules:
+        import jax
+
+        handler = sys.modules["orbax.checkpoint"].type_handlers.get_type_handler(jax.Array)
+        handler._min_slice_bytes_for_replica_parallel = 1 << 20
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -26,7 +26,14 @@ def script():
 
 @pytest.fixture
 def train(monkeypatch):
-    """Trains in this process; where it is to be killed, it is torn away after its first checkpoint."""
+    """Trains in this process, the same step for all lives of one config; where it is to be killed, it is torn away
+    after its first checkpoint."""
+    steps, make_step = {}, dfm.train.make_step
+
+    def make_once(objective, optimizer, *settings):
+        return steps.setdefault((objective, settings), make_step(objective, optimizer, *settings))
+
+    monkeypatch.setattr(dfm.train, "make_step", make_once)
 
     def trained(config: str, workdir: Path, killed: bool, **settings) -> None:
         file, _, argument = config.partition(":")

@@ -152,6 +152,17 @@ TWO_LEVELS = (
     f"--config.model.up_block_types={('UpDecoderBlock2D',) * 2}",
     "--config.objective.discriminator_layers=1",
 )
+# what compiles in seconds, by the config's name: of many equal layers few, and narrow ones
+SMALLER = {
+    "autoencoder_kl_imagenet": TWO_LEVELS,
+    "dfm_cifar10": (
+        "--config.model.net_depth=2",
+        "--config.model.net_width=4",
+        "--config.model.decoder_widths=(16,)",
+        "--config.model.latent_size=8",
+    ),
+    "adversarial": ("--config.model.features=8", "--config.objective.discriminator_features=4"),
+}
 OF_RUNS = ("latent_flow",)  # whose data is another run: tests/training/test_run_latents.py
 CONFIGS = [path for path in sorted((HERE.parent / "configs").glob("*.py")) if path.stem not in OF_RUNS]
 
@@ -172,12 +183,10 @@ def noise_as_data(tmp_path_factory):
 @pytest.mark.parametrize("path", CONFIGS, ids=[path.stem for path in CONFIGS])
 def test_every_config_takes_two_steps_at_its_quick_setting(path, noise_as_data, tmp_path, monkeypatch):
     monkeypatch.undo()  # the real models
-    argument, smaller, not_adversarial = "quick", (), path.stem != "adversarial"
-    if "autoencoder_kl" in path.stem:  # compiling takes all of the time: two levels of convolutions
-        argument, smaller = "cifar10:quick", TWO_LEVELS
+    argument, not_adversarial = "quick", path.stem != "adversarial"
+    if "autoencoder_kl" in path.stem:
+        argument = "cifar10:quick"
         start_from_numpy(monkeypatch)
-    elif "cifar10" in path.stem:  # and of the ten equal layers three
-        smaller = ("--config.model.net_depth=3",)
     code = train.main(
         [
             f"--config={path}:{argument}",
@@ -186,7 +195,7 @@ def test_every_config_takes_two_steps_at_its_quick_setting(path, noise_as_data, 
             "--config.total_steps=2",
             "--config.batch_size=8",
             "--config.sample_every_steps=2",
-            *smaller,
+            *SMALLER.get(path.stem, ()),
         ]
     )
     assert code == 0

@@ -9,7 +9,7 @@ import pytest
 from dfm.models.latent_flow import LatentFlow
 from dfm.objectives.flow_matching import FlowMatching
 
-STEPS, COUNT = 800, 4_000
+STEPS, COUNT = 500, 2_000
 MEANS, DEVIATIONS = jnp.array([[1.2, 0.6], [-1.2, -0.6]]), jnp.array([[0.2, 0.4], [0.4, 0.2]])
 
 
@@ -35,9 +35,11 @@ def trained():
         updates, state = optimizer.update(gradients, state)
         return (optax.apply_updates(params, updates), state), metrics["loss"]
 
-    params = objective.init(jax.random.key(0))
+    params = jax.jit(objective.init)(jax.random.key(0))
     keys = jax.random.split(jax.random.key(1), STEPS)
-    (params, _), losses = jax.jit(lambda carry: jax.lax.scan(step, carry, keys))((params, optimizer.init(params)))
+    (params, _), losses = jax.jit(lambda carry: jax.lax.scan(step, carry, keys))(
+        (params, jax.jit(optimizer.init)(params))
+    )
     assert losses[-100:].mean() < losses[:10].mean()
     noise = jax.random.normal(jax.random.key(2), (COUNT, 1, 1, 2))
     decode = jax.jit(lambda labels: model.apply({"params": params}, noise, labels, method="decode")[:, 0, 0])

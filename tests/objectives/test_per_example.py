@@ -28,13 +28,19 @@ def test_a_loss_and_the_models_parameters_are_all_it_takes(monkeypatch):
     monkeypatch.setitem(objectives.OBJECTIVES, "absolute_error", f"{__name__}:AbsoluteError")
     model = models.build(DFM | {"encoder_widths": [8]})
     objective = objectives.build({"name": "absolute_error", "weight": 2.0}, model)
-    params = objective.init(jax.random.key(0))
+    params = jax.jit(objective.init)(jax.random.key(0))
     assert set(params) == {"encoder", "decoder"}
     batch = {"image": jnp.asarray(np.random.default_rng(0).uniform(-1, 1, (5, 4, 4, 1)), jnp.float32)}
-    metrics, gradients, statistics = objective.gradients(params, None, batch, jax.random.key(1), objective.phase(0))
+    compute = jax.jit(lambda params: objective.gradients(params, None, batch, jax.random.key(1), objective.phase(0)))
+    metrics, gradients, statistics = compute(params)
     assert statistics is None and jax.tree.map(jnp.shape, gradients) == jax.tree.map(jnp.shape, params)
-    z = model.apply({"params": params}, batch["image"], method="encode").mode()
-    painted = np.asarray(model.apply({"params": params}, z, method="decode"))
+
+    @jax.jit
+    def paint(params):
+        z = model.apply({"params": params}, batch["image"], method="encode").mode()
+        return model.apply({"params": params}, z, method="decode")
+
+    painted = np.asarray(paint(params))
     expected = np.abs(painted - np.asarray(batch["image"])).mean()
     np.testing.assert_allclose(metrics["absolute_error"], expected, rtol=1e-5)
     np.testing.assert_allclose(metrics["loss"], 2 * expected, rtol=1e-5)
