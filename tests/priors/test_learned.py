@@ -39,12 +39,11 @@ def test_the_prior_is_the_mean_of_the_posteriors_of_pseudo_inputs(vae):
     objective, params = vae
     prior = prior_of(objective, params)
     z = jax.random.normal(jax.random.key(1), (5, 3))
-    each = [
-        multivariate_normal.pdf(z, mean, jnp.diag(jnp.exp(logvar)))
-        for mean, logvar in zip(prior.means, prior.logvars, strict=True)
-    ]
+    density = jax.jit(lambda mean, logvar: multivariate_normal.pdf(z, mean, jnp.diag(jnp.exp(logvar))))
+    each = [density(mean, logvar) for mean, logvar in zip(prior.means, prior.logvars, strict=True)]
     np.testing.assert_allclose(np.exp(prior.log_prob(z)), np.mean(each, 0), rtol=1e-4)
-    posterior = objective.model.apply({"params": params}, jnp.zeros((5, 8, 8, 1)), method="encode")
+    encode = jax.jit(lambda x: objective.model.apply({"params": params}, x, method="encode"))
+    posterior = encode(jnp.zeros((5, 8, 8, 1)))
     np.testing.assert_allclose(posterior.log_prior(z), prior.log_prob(z), rtol=1e-5)
     drawn = np.asarray(prior.sample(jax.random.key(2), 20_000))
     mean, covariance = prior.moments()
