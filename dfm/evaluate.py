@@ -2,8 +2,10 @@
 
 import argparse
 import math
+import os
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dfm.command_line import Meaning, Meanings, Parser, checkpoint, join_processes, run_command, say
@@ -239,10 +241,27 @@ def _check(args: argparse.Namespace) -> None:
     if args.make_stats and not (args.output or "").endswith(".npz"):
         raise UserError("--make_stats needs --output=FILE.npz")
     if args.output:
-        from dfm.files import check_writable, refuse_same_file
+        _check_output(args)
 
-        check_writable(args.output)
-        refuse_same_file(args.output, filter(None, (args.samples, args.reference, args.make_stats)))
+
+def _check_output(args: argparse.Namespace) -> None:
+    """UserError where writing would lose or damage anything that is read, or a file of something else."""
+    from dfm.files import check_writable, refuse_inside, refuse_same_file
+    from dfm.results import check_appendable, first_entry
+
+    given = (args.samples, args.reference, args.make_stats, args.workdir, args.vae)
+    weights = (args.inception_weights, args.lpips_weights)
+    inputs = [os.path.expanduser(path.removeprefix("folder:")) for path in (*given, *weights) if path]
+    check_writable(args.output)
+    refuse_same_file(args.output, inputs)
+    output = Path(args.output).resolve()
+    if args.workdir and not output.suffix == ".jsonl" and output.is_relative_to(Path(args.workdir).resolve()):
+        raise UserError(f"{args.output}: is among the run's own files, where results must be named *.jsonl")
+    holds_results = not args.make_stats and output.is_file() and "metric" in (first_entry(output) or {})
+    if not holds_results:  # which are an input of nothing, and may grow beside the run
+        refuse_inside(args.output, inputs)
+    if not args.make_stats:
+        check_appendable(args.output)
 
 
 def _make_statistics(args: argparse.Namespace) -> None:

@@ -112,6 +112,32 @@ def test_results_file_grows_and_table_is_for_people(capsys, pictures, tmp_path):
     assert len(output.read_text().splitlines()) == 2
 
 
+def test_results_are_appended_to_results_alone(capsys, pictures, tmp_path):
+    run, both = tmp_path / "run", [f"--samples={pictures}", "--reference=digits:test", "--metrics=fd-digits"]
+    run.mkdir()
+    contents = {
+        "picture.png": b"\x89PNG\r\n\x1a\n\xff",
+        "list.jsonl": b"[1]\n",
+        "run/config.json": b'{\n  "objective": 1\n}\n',
+        "run/metrics.jsonl": b'{"step": 1}\n',
+    }
+    for name, content in contents.items():
+        (tmp_path / name).write_bytes(content)
+    for name in ("picture.png", "list.jsonl", "run/config.json"):
+        assert "holds no JSON lines" in refused(capsys, *both, f"--output={tmp_path / name}")
+    for name, message in (
+        ("config.json", "must be named *.jsonl"),
+        ("checkpoints.new", "must be named *.jsonl"),
+        ("metrics.jsonl", "would be lost"),
+    ):
+        assert message in refused(capsys, f"--workdir={run}", "--metrics=is", f"--output={run / name}")
+    assert all((tmp_path / name).read_bytes() == content for name, content in contents.items())
+    assert sorted(path.name for path in run.iterdir()) == ["config.json", "metrics.jsonl"]
+    (run / "results.jsonl").write_text('{"metric": "fid"}\n')  # of an earlier evaluation, which may grow
+    said = refused(capsys, f"--workdir={run}", "--metrics=is", f"--output={run / 'results.jsonl'}")
+    assert "results.jsonl" not in said and "config.json: is not the config of a run" in said
+
+
 def test_stored_statistics_serve_as_reference(capsys, pictures, tmp_path):
     direct = evaluated(capsys, f"--samples={pictures}", "--reference=digits:test", "--metrics=fd-digits,kd-digits")
     moments, features = tmp_path / "moments.npz", tmp_path / "features.npz"
