@@ -2,8 +2,10 @@
 
 import argparse
 import math
+import os
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dfm.command_line import Meaning, Meanings, Parser, checkpoint, join_processes, run_command, say
@@ -38,20 +40,41 @@ examples:
   python -m dfm.evaluate --make_stats=cifar10:train --output=cifar10-train.npz
 """
 LARGEST_SIZE = 2**14
-OF_A_RUN: Meaning = ("runs (--workdir)", lambda args: args.workdir)
 OF_EVALUATIONS: Meaning = ("evaluations, not for --make_stats", lambda args: not args.make_stats)
 OF_PICTURES: Meaning = ("--reference or --make_stats", lambda args: args.reference or args.make_stats)
+
+
+def _reads(option: str, args: argparse.Namespace) -> bool:
+    """Whether some metric that is asked for looks at this option."""
+    from dfm.evaluation.registry import parse_metrics  # JAX, which a command line is parsed before
+
+    return any(option in request.reads for request in parse_metrics(_metrics(args)))
+
+
+def _of_runs(option: str, metrics: str) -> Meaning:
+    return f"runs (--workdir), for metrics {metrics}", lambda args: args.workdir and _reads(option, args)
+
+
+def _of_weights(option: str, metrics: str) -> Meaning:
+    return f"metrics {metrics}", lambda args: _reads(option, args)
+
+
 MEANINGS: Meanings = {
     "which": (
         "runs (--workdir, or --vae where it names one)",
         lambda args: args.workdir or args.vae and not _is_other(args.vae),
     ),
-    "prior": OF_A_RUN,
-    "repeats": OF_A_RUN,
-    "temperature": OF_A_RUN,
-    "invert_steps": OF_A_RUN,
-    "importance_samples": OF_A_RUN,
-    "num_samples": ("samples (--workdir, --samples)", lambda args: args.workdir or args.samples),
+    "prior": _of_runs("prior", "that draw from it"),
+    "repeats": _of_runs("repeats", "on samples"),
+    "temperature": _of_runs("temperature", "that look at samples"),
+    "invert_steps": _of_runs("invert_steps", "on reconstructions"),
+    "importance_samples": _of_runs("importance_samples", "with importance weights (iwae)"),
+    "num_samples": (
+        "samples (--samples; --workdir, for metrics that look at samples)",
+        lambda args: args.samples or args.workdir and _reads("num_samples", args),
+    ),
+    **{name: _of_weights(name, "with FID's Inception") for name in ("inception_weights", "inception_sha256")},
+    **{name: _of_weights(name, "with LPIPS") for name in ("lpips_weights", "lpips_sha256")},
     "seed": OF_EVALUATIONS,
     "reference": OF_EVALUATIONS,
     "protocol": OF_EVALUATIONS,
@@ -126,12 +149,11 @@ def _prepared(args: argparse.Namespace, options: "Options") -> "Evaluation":
     """The evaluation that the command asks for."""
     from dfm.evaluation import entry
 
+    metrics = _metrics(args)
     if args.vae:
-        metrics = args.metrics or "reconstruction"
         return entry.prepare_autoencoder(
             args.vae, metrics, args.reference, which=args.which, seed=args.seed, options=options
         )
-    metrics = args.metrics or "fid"
     if args.samples:
         return entry.prepare(
             args.samples, args.reference, metrics, count=args.num_samples, seed=args.seed, options=options
@@ -150,6 +172,10 @@ def _prepared(args: argparse.Namespace, options: "Options") -> "Evaluation":
         importance_samples=args.importance_samples,
         options=options,
     )
+
+
+def _metrics(args: argparse.Namespace) -> str:
+    return args.metrics or ("reconstruction" if args.vae else "fid")
 
 
 def _note(text: str) -> None:
@@ -239,10 +265,27 @@ def _check(args: argparse.Namespace) -> None:
     if args.make_stats and not (args.output or "").endswith(".npz"):
         raise UserError("--make_stats needs --output=FILE.npz")
     if args.output:
-        from dfm.files import check_writable, refuse_same_file
+        _check_output(args)
 
-        check_writable(args.output)
-        refuse_same_file(args.output, filter(None, (args.samples, args.reference, args.make_stats)))
+
+def _check_output(args: argparse.Namespace) -> None:
+    """UserError where writing would lose or damage anything that is read, or a file of something else."""
+    from dfm.files import check_writable, refuse_inside, refuse_same_file
+    from dfm.results import check_appendable, first_entry
+
+    given = (args.samples, args.reference, args.make_stats, args.workdir, args.vae)
+    weights = (args.inception_weights, args.lpips_weights)
+    inputs = [os.path.expanduser(path.removeprefix("folder:")) for path in (*given, *weights) if path]
+    check_writable(args.output)
+    refuse_same_file(args.output, inputs)
+    output = Path(args.output).resolve()
+    if args.workdir and not output.suffix == ".jsonl" and output.is_relative_to(Path(args.workdir).resolve()):
+        raise UserError(f"{args.output}: is among the run's own files, where results must be named *.jsonl")
+    holds_results = not args.make_stats and output.is_file() and "metric" in (first_entry(output) or {})
+    if not holds_results:  # which are an input of nothing, and may grow beside the run
+        refuse_inside(args.output, inputs)
+    if not args.make_stats:
+        check_appendable(args.output)
 
 
 def _make_statistics(args: argparse.Namespace) -> None:
@@ -250,7 +293,7 @@ def _make_statistics(args: argparse.Namespace) -> None:
 
     from dfm.evaluation import make_statistics
 
-    metric, dash, name = (args.metrics or "fid").partition("-")
+    metric, dash, name = _metrics(args).partition("-")
     if "," in name or metric != ("fd" if dash else "fid"):
         raise UserError(f"--make_stats makes statistics of one network: --metrics=fid or fd-NAME, not {args.metrics}")
     measured = make_statistics(
@@ -261,7 +304,7 @@ def _make_statistics(args: argparse.Namespace) -> None:
         options=_options(args),
     )
     if not args.quiet and jax.process_index() == 0:
-        say(f"{args.output}: {measured.count:,} pictures of {measured.id}, {args.metrics or 'fid'}")
+        say(f"{args.output}: {measured.count:,} pictures of {measured.id}, {_metrics(args)}")
 
 
 if __name__ == "__main__":

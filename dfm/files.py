@@ -121,6 +121,14 @@ def refuse_same_file(output: str | os.PathLike, inputs: Iterable[str | os.PathLi
                 raise UserError(f"{output}: is or holds the input {path}, which would be lost; name another output")
 
 
+def refuse_inside(output: str | os.PathLike, folders: Iterable[str | os.PathLike]) -> None:
+    """Raises UserError where the output is an existing file in one of these folders, at whatever depth."""
+    written = Path(output).resolve()
+    for folder in folders if written.is_file() else ():
+        if Path(folder).is_dir() and written.is_relative_to(Path(folder).resolve()):
+            raise UserError(f"{output}: is in the input {folder}, and would be lost; name another output")
+
+
 def home_folder() -> Path:
     """The user's home; UserError where nobody knows it: HOME is not set, and the user is none that the system knows."""
     try:

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageColor, UnidentifiedImageError
 
-from dfm.errors import UserError
+from dfm.errors import UserError, one_line
 from dfm.files import write_atomically
 from dfm.picture_colour import Note, to_srgb
 from dfm.shapes import UInt8, typechecked
@@ -118,7 +118,7 @@ def encode_picture(path: str | os.PathLike, array: Picture) -> bytes:
     try:
         _to_image(array).save(buffer, format_name, **options)
     except (OSError, ValueError) as error:
-        raise UserError(f"{path}: cannot be written as {format_name} ({_one_line(error)})") from None
+        raise UserError(f"{path}: cannot be written as {format_name} ({one_line(error)})") from None
     return buffer.getvalue()
 
 
@@ -184,7 +184,7 @@ def _opened(path: str | os.PathLike) -> Iterator[Image.Image]:
     except (Image.DecompressionBombWarning, Image.DecompressionBombError):
         raise UserError(f"{name}: more than {Image.MAX_IMAGE_PIXELS:,} pixels; scale it down first") from None
     except Exception as error:  # Pillow's decoders raise a dozen kinds on damaged files
-        raise UserError(f"{name}: damaged or truncated picture ({_one_line(error)})") from None
+        raise UserError(f"{name}: damaged or truncated picture ({one_line(error)})") from None
 
 
 def _name(path: str | os.PathLike) -> str:
@@ -280,7 +280,3 @@ def _flat(image: Image.Image, name: str, background: tuple[int, int, int] | None
 
 def _to_image(array: Picture) -> Image.Image:
     return Image.fromarray(array[..., 0] if array.shape[-1] == 1 else array)
-
-
-def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split()) or type(error).__name__

@@ -10,6 +10,8 @@ import shlex
 import subprocess
 import sys
 
+from dfm.errors import UserError
+
 SCHEMA = 1
 PACKAGES = (
     "jax",
@@ -71,6 +73,24 @@ def append_line(path, entry: dict) -> None:
         file.write(line.encode())
         file.flush()
         os.fsync(file.fileno())
+
+
+def check_appendable(path) -> None:
+    """UserError where a file is there that holds no JSON lines: a line at its end would damage it."""
+    if not os.path.isfile(path) or not os.path.getsize(path):
+        return
+    if first_entry(path) is None:
+        raise UserError(f"{path}: exists and holds no JSON lines, to which results could be appended")
+
+
+def first_entry(path) -> dict | None:
+    """The object in a file's first line; None where that is none."""
+    with open(path, "rb") as file:
+        try:
+            entry = json.loads(file.readline())
+        except ValueError:  # no JSON, or not even text
+            return None
+    return entry if isinstance(entry, dict) else None
 
 
 def read_lines(path) -> list[dict]:

@@ -104,7 +104,7 @@ def _run(arguments: Sequence[str] | None) -> None:
 
 def _convert_picture(args: argparse.Namespace) -> None:
     """--encode and --decode: one file in and one out, or a folder of each."""
-    from dfm.files import check_writable, refuse_same_file
+    from dfm.files import check_writable, refuse_inside, refuse_same_file
     from dfm.picture_files import picture_format
     from dfm.sampling.autoencoder_files import FileCoder, convert_all, pairs_of_folder
     from dfm.training.pretrained import load_autoencoder
@@ -121,6 +121,7 @@ def _convert_picture(args: argparse.Namespace) -> None:
     if args.decode:
         picture_format(args.output)
     check_writable(args.output)
+    refuse_inside(args.output, [args.vae])
     coder = FileCoder(*load_autoencoder(args.vae, args.which), args.pad_to)
     print(coder.encode_file(source, output) if args.encode else coder.decode_file(source, output))
 
@@ -253,6 +254,9 @@ def _check(args: argparse.Namespace) -> None:
             raise UserError(f"--{name} must be at least 1, not {value}")
     if args.steps < 0:
         raise UserError(f"--steps must be at least 0, not {args.steps}")
+    run = args.workdir or args.vae
+    if Path(args.output).resolve().is_relative_to((Path(run) / "checkpoints").resolve()):
+        raise UserError(f"{args.output}: is among the checkpoints of {run}; name another output")
     check_seed(args.seed)
     check_prior_name(args.prior)
     for name, least in (("temperature", 0.0), ("span", 0.0), ("seconds", 0.01)):

@@ -71,7 +71,8 @@ def life(config: str, folder: Path, train: Trainer, reference: str = "digits:tes
     metrics = ["mmd-digits" if reference.startswith("digits") else "decoder_rank"]
     metrics += ["psnr"] if run.model.encodes else []
     metrics += ["likelihood"] if run.model.has_likelihood else []
-    counts = ["--num_samples=50", "--importance_samples=2"]
+    counts = ["--num_samples=50"] if reference.startswith("digits") else []
+    counts += ["--importance_samples=2"] if run.model.has_likelihood else []
     _call(evaluate.main, [*common, *counts, f"--metrics={','.join(metrics)}", f"--reference={reference}"])
     return f"resumed at step {resumed_at}; {prior}; {', '.join(metrics)}"
 

@@ -112,6 +112,32 @@ def test_results_file_grows_and_table_is_for_people(capsys, pictures, tmp_path):
     assert len(output.read_text().splitlines()) == 2
 
 
+def test_results_are_appended_to_results_alone(capsys, pictures, tmp_path):
+    run, both = tmp_path / "run", [f"--samples={pictures}", "--reference=digits:test", "--metrics=fd-digits"]
+    run.mkdir()
+    contents = {
+        "picture.png": b"\x89PNG\r\n\x1a\n\xff",
+        "list.jsonl": b"[1]\n",
+        "run/config.json": b'{\n  "objective": 1\n}\n',
+        "run/metrics.jsonl": b'{"step": 1}\n',
+    }
+    for name, content in contents.items():
+        (tmp_path / name).write_bytes(content)
+    for name in ("picture.png", "list.jsonl", "run/config.json"):
+        assert "holds no JSON lines" in refused(capsys, *both, f"--output={tmp_path / name}")
+    for name, message in (
+        ("config.json", "must be named *.jsonl"),
+        ("checkpoints.new", "must be named *.jsonl"),
+        ("metrics.jsonl", "would be lost"),
+    ):
+        assert message in refused(capsys, f"--workdir={run}", "--metrics=is", f"--output={run / name}")
+    assert all((tmp_path / name).read_bytes() == content for name, content in contents.items())
+    assert sorted(path.name for path in run.iterdir()) == ["config.json", "metrics.jsonl"]
+    (run / "results.jsonl").write_text('{"metric": "fid"}\n')  # of an earlier evaluation, which may grow
+    said = refused(capsys, f"--workdir={run}", "--metrics=is", f"--output={run / 'results.jsonl'}")
+    assert "results.jsonl" not in said and "config.json: is not the config of a run" in said
+
+
 def test_stored_statistics_serve_as_reference(capsys, pictures, tmp_path):
     direct = evaluated(capsys, f"--samples={pictures}", "--reference=digits:test", "--metrics=fd-digits,kd-digits")
     moments, features = tmp_path / "moments.npz", tmp_path / "features.npz"
@@ -169,6 +195,40 @@ def test_the_command_line_explains_itself(capsys, pictures, tmp_path):
     ]
     for arguments, message in cases:
         assert message in refused(capsys, *arguments), arguments
+
+
+@pytest.mark.parametrize(
+    ("metrics", "option", "message"),
+    [
+        ("decoder_rank,likelihood", "--invert_steps=7", "is for runs (--workdir), for metrics on reconstructions"),
+        ("decoder_rank,elbo", "--importance_samples=4", "is for runs (--workdir), for metrics with importance weights"),
+        ("psnr,cost,active_units", "--prior=gmm", "is for runs (--workdir), for metrics that draw from it"),
+        ("psnr,posterior_kl", "--num_samples=10", "is for samples (--samples; --workdir, for metrics that look at"),
+        ("psnr,memorisation", "--repeats=3", "is for runs (--workdir), for metrics on samples"),
+        ("rfd-digits,decoder_rank", "--temperature=0.5", "is for runs (--workdir), for metrics that look at samples"),
+        ("fd-digits,psnr", "--lpips_weights=/nope", "is for metrics with LPIPS"),
+        ("fd-digits,lpips", "--inception_sha256=0", "is for metrics with FID's Inception"),
+    ],
+)
+def test_an_option_that_no_metric_looks_at_is_refused(capsys, tmp_path, metrics, option, message):
+    said = refused(capsys, f"--workdir={tmp_path}", f"--metrics={metrics}", option)
+    assert said.startswith(f"dfm.evaluate: {option.partition('=')[0]} {message}")
+
+
+@pytest.mark.parametrize(
+    ("metrics", "options"),
+    [
+        ("fd-digits", ["--prior=gmm", "--num_samples=9", "--repeats=2", "--temperature=0.5"]),
+        ("memorisation", ["--prior=gmm", "--num_samples=9", "--temperature=0.5"]),
+        ("decoder_rank", ["--prior=gmm"]),
+        ("reconstruction", ["--invert_steps=7", "--lpips_weights=weights.npz", "--lpips_sha256=0"]),
+        ("likelihood", ["--importance_samples=4"]),
+        ("fd-lpips", ["--lpips_weights=weights.npz"]),
+        ("rfid", ["--inception_weights=weights.npz", "--invert_steps=7"]),
+    ],
+)
+def test_an_option_that_one_metric_looks_at_passes(capsys, tmp_path, metrics, options):
+    assert "holds no run" in refused(capsys, f"--workdir={tmp_path}", f"--metrics=cost,{metrics}", *options)
 
 
 def test_two_processes_give_what_one_gives(capsys, pictures, tmp_path):

@@ -118,3 +118,13 @@ def make_profile(name: str, options: Mapping[str, Any]) -> Profile:
         if option not in known:
             raise UserError(f"the profile {name} has no option {option!r}{registry.nearest(option, known)}")
     return make(**options)
+
+
+def mean_colour(picture: Picture) -> UInt8[np.ndarray, "channel"]:
+    """Rounded to whole levels: what a profile falls back on."""
+    return np.rint(picture.mean((0, 1))).astype(np.uint8)
+
+
+def part_of(progress: ProgressReport, before: int, total: int) -> ProgressReport:
+    """The report of a part whose steps follow `before` others, `total` in all."""
+    return lambda done, _, decibels: progress(before + done, total, decibels)

@@ -156,5 +156,12 @@ def _bits(nats: np.ndarray, objective: Elbo) -> Value:
 
 LIKELIHOOD_METRICS: dict[str, Metric] = {
     "elbo": Metric(_elbo, "evidence lower bound: distortion and rate", MODEL, ("likelihood",), likelihood=True),
-    "iwae": Metric(_iwae, "importance-weighted bound on log p(x)", MODEL, ("likelihood",), likelihood=True),
+    "iwae": Metric(
+        _iwae,
+        "importance-weighted bound on log p(x)",
+        MODEL,
+        ("likelihood",),
+        likelihood=True,
+        options=("importance_samples",),
+    ),
 }

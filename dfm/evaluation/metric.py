@@ -103,6 +103,7 @@ class Metric:
         draws: needs samples of the model.
         latents: needs latents of the training pictures.
         likelihood: needs a model that was trained for a bound on log p(x).
+        options: that it reads beyond those that follow from the rest, see `reads`.
     """
 
     compute: Callable[[Inputs], dict[str, Value]]
@@ -120,3 +121,18 @@ class Metric:
     draws: bool = False
     latents: bool = False
     likelihood: bool = False
+    options: tuple[str, ...] = ()
+
+    @property
+    def reads(self) -> frozenset[str]:
+        """Options of a run's evaluation that it looks at; typed for metrics that all ignore them, they are refused."""
+        found = set(self.options)
+        if self.of == SAMPLES:
+            found.add("repeats")
+        if self.of == SAMPLES or self.draws:
+            found |= {"num_samples", "temperature"}
+        if self.of == SAMPLES or self.prior:
+            found.add("prior")
+        if self.of == RECONSTRUCTIONS:
+            found.add("invert_steps")
+        return frozenset(found)

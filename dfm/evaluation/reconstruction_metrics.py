@@ -95,6 +95,7 @@ RECONSTRUCTION_METRICS: dict[str, Metric] = {
         RECONSTRUCTIONS,
         ("reconstruction",),
         pairs=_lpips,
+        options=("lpips_weights", "lpips_sha256"),
     ),
     "rfid": Metric(_rfid, "FID of reconstructions", RECONSTRUCTIONS, ("reconstruction",), features=True, smallest=2),
 }

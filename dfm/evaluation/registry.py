@@ -28,6 +28,13 @@ OLD_GROUPS = {"honesty": "diagnostics"}  # words of earlier versions
 OTHER_NAMES = {"fid": "fd", "rfid": "rfd", "fid_infinity": "fd_infinity", "kid": "kd", "is": "classifier_score"}
 
 
+# Options that say where the weights of a network are; others come with the package
+WEIGHTS = {
+    "inception": frozenset({"inception_weights", "inception_sha256"}),
+    "lpips": frozenset({"lpips_weights", "lpips_sha256"}),
+}
+
+
 @dataclass(frozen=True)
 class Request:
     """One metric as it was asked for: its name among ours, and the network whose features it compares."""
@@ -39,6 +46,11 @@ class Request:
     @property
     def entry(self) -> Metric:
         return METRICS[self.metric]
+
+    @property
+    def reads(self) -> frozenset[str]:
+        """Options that change its number or are needed for it, see `Metric.reads`."""
+        return self.entry.reads | WEIGHTS.get(self.network or "", frozenset())
 
 
 def result_name(metric: str, network: str | None) -> str:

@@ -11,7 +11,7 @@ import numpy as np
 from PIL import Image
 
 from dfm.array_files import open_npz
-from dfm.errors import UserError
+from dfm.errors import UserError, one_line
 from dfm.picture_files import central_crop
 
 if TYPE_CHECKING:
@@ -78,7 +78,7 @@ def npz_source(path: str) -> ArraySource:
     except FileNotFoundError:
         raise UserError(f"{path}: no such file") from None
     except (OSError, ValueError, EOFError, KeyError, AttributeError, zipfile.BadZipFile, zlib.error) as error:
-        raise UserError(f"{path}: damaged, or no .npz file ({_one_line(error)})") from None
+        raise UserError(f"{path}: damaged, or no .npz file ({one_line(error)})") from None
     return ArraySource(Path(path).name, checked_pictures(images, path))
 
 
@@ -306,7 +306,3 @@ def open_source(
 
     label = -1 if label is None else label
     return DatasetSource(load(name, split, data_dir, label), label)
-
-
-def _one_line(error: Any) -> str:
-    return " ".join(str(error).split()) or type(error).__name__

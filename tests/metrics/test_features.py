@@ -83,7 +83,7 @@ def test_classifier_is_trained_in_seconds_and_the_stored_one_knows_digits(monkey
     test_images = test.take(np.arange(len(test)))
     stored, _ = classifier.load_params("digits")
     assert classifier.accuracy("digits", stored, test_images, test.labels) > 0.94
-    monkeypatch.setitem(classifier.TRAIN_EPOCHS, "digits", 15)  # of 60, which take as many seconds as a minute has
+    monkeypatch.setitem(classifier.TRAIN_EPOCHS, "digits", 15)  # of 60: enough for the bound below
     trained = classifier.train("digits", images, labels)
     assert classifier.accuracy("digits", trained, test_images, test.labels) > 0.93
 

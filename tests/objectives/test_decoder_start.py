@@ -31,7 +31,7 @@ def start():
         deviation_scale=1e-6,
     )
     dataset = load("digits")
-    params = Reconstruction(model, 0.0).init(jax.random.key(0))
+    params = jax.jit(Reconstruction(model, 0.0).init)(jax.random.key(0))
     return model, params, principal_components(dataset, 12, 1.0), dataset
 
 
@@ -39,9 +39,9 @@ def test_the_paintings_are_the_best_that_shared_functions_allow(start):
     """Against one least squares problem in all the unknowns: coefficients that are linear in the latents."""
     model, _, latents, dataset = start
     model = model.clone(decoder_widths=())
-    params = Reconstruction(model, 0.0).init(jax.random.key(1))
+    params = jax.jit(Reconstruction(model, 0.0).init)(jax.random.key(1))
     fitted = least_squares_start(model, params, latents, dataset, 0.0, 0)
-    painted = model.apply({"params": fitted}, latents, method="decode")
+    painted = jax.jit(lambda z: model.apply({"params": fitted}, z, method="decode"))(latents)
     targets = np.arctanh(np.clip(dataset.take(np.arange(len(dataset))) / 127.5 - 1.0, -0.9, 0.9)).reshape(1500, 64)
     errors = np.arctanh(np.asarray(painted, np.float64)).reshape(1500, 64) - targets
 

@@ -75,7 +75,7 @@ def test_the_warm_up_raises_the_weight_of_the_rate(batch):
 
 def test_iwae_of_one_draw_is_an_elbo_and_more_draws_are_tighter(batch):
     objective = Elbo(Autoencoder(**DENSE))
-    params = objective.init(jax.random.key(0))
+    params = jax.jit(objective.init)(jax.random.key(0))
     key = jax.random.key(3)
     images = jnp.repeat(batch["image"][:1], 400, 0)
     bounds = [float(iwae_nats(objective, params, images, None, key, draws).mean()) for draws in (1, 5, 25)]

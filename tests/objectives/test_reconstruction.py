@@ -22,10 +22,11 @@ def batch(count=3):
 
 def test_equals_equation_4_8_in_numpy():
     objective = build()
-    params = objective.init(jax.random.key(0))
+    params = jax.jit(objective.init)(jax.random.key(0))
     z = objective.init_latents(jax.random.key(1), 3)
-    losses, metrics = objective(params, z, batch(), jax.random.key(2))
-    painted = np.asarray(objective.model.apply({"params": params}, z, method="decode"), np.float64)
+    losses, metrics = jax.jit(lambda z: objective(params, z, batch(), jax.random.key(2)))(z)
+    decode = jax.jit(lambda z: objective.model.apply({"params": params}, z, method="decode"))
+    painted = np.asarray(decode(z), np.float64)
     square_error = (painted - np.asarray(batch()["image"])) ** 2
     expected = square_error.reshape(3, -1).mean(1) + 0.5 * (np.asarray(z, np.float64) ** 2).sum(1)
     np.testing.assert_allclose(losses, expected, rtol=1e-5)
@@ -34,25 +35,26 @@ def test_equals_equation_4_8_in_numpy():
 
 def test_gradients_flow_to_decoder_and_table():
     objective = build()
-    params, z = objective.init(jax.random.key(0)), objective.init_latents(jax.random.key(1), 3)
+    params, z = jax.jit(objective.init)(jax.random.key(0)), objective.init_latents(jax.random.key(1), 3)
     total = lambda params, z: objective(params, z, batch(), jax.random.key(2))[0].sum()  # noqa: E731
-    gradients, z_gradients = jax.grad(total, argnums=(0, 1))(params, z)
+    gradients, z_gradients = jax.jit(jax.grad(total, argnums=(0, 1)))(params, z)
     assert all(np.any(leaf) for leaf in jax.tree.leaves(gradients))
     assert np.all(np.any(z_gradients != 0, axis=1))
 
 
 def test_gradients_flow_to_decoder_and_encoder():
     objective = build(encoder=True)
-    params = objective.init(jax.random.key(0))
+    params = jax.jit(objective.init)(jax.random.key(0))
     assert objective.init_latents(jax.random.key(1), 3) is None
-    gradients = jax.grad(lambda params: objective(params, None, batch(), jax.random.key(2))[0].sum())(params)
+    total = lambda params: objective(params, None, batch(), jax.random.key(2))[0].sum()  # noqa: E731
+    gradients = jax.jit(jax.grad(total))(params)
     for group in ("encoder", "decoder"):
         assert all(np.any(leaf) for leaf in jax.tree.leaves(gradients[group]))
 
 
 def test_a_part_of_the_pixels_is_drawn_by_the_key_and_unbiased():
     some, all_pixels = build(points_per_picture=5), build()
-    params, z = some.init(jax.random.key(0)), some.init_latents(jax.random.key(1), 3)
+    params, z = jax.jit(some.init)(jax.random.key(0)), some.init_latents(jax.random.key(1), 3)
     estimate = jax.jit(lambda key: some(params, z, batch(), key)[1]["mse"])
     first = estimate(jax.random.key(0))
     np.testing.assert_array_equal(first, estimate(jax.random.key(0)))

@@ -90,6 +90,15 @@ def test_no_run_in_the_folder(tmp_path, capsys):
     assert line.startswith(f"dfm.sample: {tmp_path}: holds no run") and not (tmp_path / "out").exists()
 
 
+@pytest.mark.parametrize("folder", ["checkpoints", "checkpoints/7"])
+@pytest.mark.parametrize("what", ["workdir", "vae"])
+def test_no_picture_goes_among_the_checkpoints(tmp_path, capsys, what, folder):
+    (tmp_path / "link").symlink_to(tmp_path)
+    more = ["--encode=photos"] if what == "vae" else []
+    line = refused(capsys, f"--{what}={tmp_path}", f"--output={tmp_path / 'link' / folder}", *more)
+    assert "is among the checkpoints of" in line and not (tmp_path / "checkpoints").exists()
+
+
 def test_lists_of_names_agree_with_what_they_name():
     """They are written out, so that --help need not wait for JAX."""
     assert tuple(figures.FIGURES) == sample.WHATS

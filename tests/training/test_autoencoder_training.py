@@ -131,7 +131,8 @@ def test_a_frozen_encoder_keeps_its_bytes_and_another_decoder_learns_from_cached
     (cache,) = tmp_path.glob("moments-*.npy")
     dataset = load("digits", "train")
     model = models.build(resolve(config).model)
-    expected = model.apply({"params": before}, to_float(dataset.take(np.arange(30, 40))), method="moments")
+    moments = jax.jit(lambda x: model.apply({"params": before}, x, method="moments"))
+    expected = moments(to_float(dataset.take(np.arange(30, 40))))
     np.testing.assert_allclose(np.load(cache)[30:40], expected, rtol=1e-4, atol=1e-5)
     assert is_constant(Batches(dataset, 8, 0)) and is_constant(Batches(dataset, 8, 0, (8, 8)))
     assert not is_constant(Batches(dataset, 8, 0, (6, 6))) and not is_constant(Batches(dataset, 8, 0, flip=True))
@@ -185,7 +186,7 @@ def test_previews_measure_the_scale_of_latents_and_the_exported_config_has_it(wh
     model, params = load_pretrained(tmp_path / "vae")
     assert (model.scaling_factor, model.shift_factor) == (scale["scaling_factor"], scale["shift_factor"])
     images = to_float(batches.dataset.take(np.arange(1500)))
-    posterior = model.apply({"params": params}, images, method="encode")
+    posterior = jax.jit(lambda x: model.apply({"params": params}, x, method="encode"))(images)
     scaled = np.asarray(scale_latents(posterior.sample(jax.random.key(0)), model))
     assert abs(scaled.mean()) < 0.02 and abs(scaled.std() - 1) < 0.02
 
@@ -204,7 +205,7 @@ def test_a_scale_belongs_to_a_step_and_is_measured_where_none_was(whole, tmp_pat
     assert convert([str(run), str(tmp_path / "vae")]) == 0
     model, params = load_pretrained(tmp_path / "vae")
     images = to_float(load("digits", "train").take(np.arange(1500)))
-    posterior = model.apply({"params": params}, images, method="encode")
+    posterior = jax.jit(lambda x: model.apply({"params": params}, x, method="encode"))(images)
     scaled = np.asarray(scale_latents(posterior.sample(jax.random.key(0)), model))
     assert abs(scaled.mean()) < 0.03 and abs(scaled.std() - 1) < 0.03
     config = json.loads((run / "config.json").read_text())

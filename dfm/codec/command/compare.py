@@ -6,7 +6,7 @@ from pathlib import Path
 from dfm.codec.command.compare_page import Rival, page
 from dfm.codec.command.decode import read_file
 from dfm.errors import UserError
-from dfm.files import check_writable, write_atomically
+from dfm.files import check_writable, refuse_same_file, write_atomically
 from dfm.picture_files import Picture, load_picture
 
 
@@ -20,11 +20,12 @@ def compare(original: str, files: Sequence[str], output: str, background: str | 
         background: colour behind transparent pictures.
 
     Raises:
-        UserError: a file that cannot be read, or that shows another size.
+        UserError: a file that cannot be read or shows another size, or that the page would replace.
     """
     from dfm.metrics.picture_quality import psnr
 
     check_writable(output)
+    refuse_same_file(output, [original, *files])
     picture = load_picture(original, background)
     rivals = [Rival(Path(original).name, len(read_file(original)), picture, None)]
     for path in files:

@@ -9,7 +9,7 @@ from dfm.codec.latents import payload, quantization, shapes, tables
 from dfm.codec.latents.payload import Content
 from dfm.codec.latents.quantization import Quantized
 from dfm.codec.latents.shapes import Layout
-from dfm.codec.profiles import Picture, Shape
+from dfm.codec.profiles import Picture, Shape, mean_colour
 from dfm.shapes import UInt8
 
 COLOUR_EXPONENT = 10  # 1.0 is 1024, and levels are hit to an eighth
@@ -18,10 +18,6 @@ COLOUR_EXPONENT = 10  # 1.0 is 1024, and levels are hit to an eighth
 def flat_content(picture: Picture) -> Content:
     """The mean colour, rounded to whole levels."""
     return _content(shapes.layout_of(picture.shape), mean_colour(picture))
-
-
-def mean_colour(picture: Picture) -> UInt8[np.ndarray, "channels"]:
-    return np.rint(picture.mean((0, 1))).astype(np.uint8)
 
 
 def _content(layout: Layout, colour: UInt8[np.ndarray, "channels"]) -> Content:

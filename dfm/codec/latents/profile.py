@@ -12,7 +12,7 @@ from dfm.codec import container
 from dfm.codec.latents import flat, payload, shapes
 from dfm.codec.latents.choices import Choice, Settings
 from dfm.codec.latents.payload import Content
-from dfm.codec.profiles import Fitted, Picture, Plan, ProgressReport, Shape
+from dfm.codec.profiles import Fitted, Picture, Plan, ProgressReport, Shape, mean_colour, part_of
 from dfm.codec.weights import recipes
 from dfm.errors import UserError
 
@@ -69,10 +69,10 @@ class LatentsProfile:
                 raise UserError(f"quality {quality:g} is outside 0 ... 100")
             first, last = RATE_WEIGHTS
             return self._plan(shape, first * (last / first) ** (quality / 100))
-        least = flat.flat_bytes(shape)
-        if target_bytes < least:
+        if target_bytes <= container.shared_bytes(shape) + payload.START_BYTES:
             height, width, _ = shape
-            raise UserError(f"{target_bytes} bytes are too few for {width} x {height} pixels: {least} at least")
+            enough = flat.flat_bytes(shape)
+            raise UserError(f"{target_bytes} bytes are too few for {width} x {height} pixels: {enough} are enough")
         weight = usual_weight(shape, target_bytes)
         return Plan(Choice(weight, usual_network_bytes(shape), target_bytes), float(target_bytes), target_bytes)
 
@@ -92,13 +92,16 @@ class LatentsProfile:
         """Pictures of one shape are one batch on an accelerator; elsewhere they share their compiled programs."""
         from dfm.codec.latents.picture_fit import fit_pictures, pixels_together
 
+        for picture, plan in zip(pictures, plans, strict=True):
+            _check_target(picture, plan.choice.target_bytes)
+
         flat_ones = [number for number, picture in enumerate(pictures) if (picture == picture[0, 0]).all()]
         for number in flat_ones:
             yield self._better(number, pictures[number], None)
         others = {n: pictures[n].shape for n in range(len(pictures)) if n not in flat_ones}
         groups = _groups(others, pixels_together())
         for done, group in enumerate(groups):
-            report = progress and _offset(progress, done * self.total_steps, len(groups) * self.total_steps)
+            report = progress and part_of(progress, done * self.total_steps, len(groups) * self.total_steps)
             chosen = [pictures[number] for number in group]
             digests = [hashlib.sha256(picture.tobytes()).digest() for picture in chosen]
             # a search fits one picture again and again; pictures of a batch start afresh
@@ -112,7 +115,7 @@ class LatentsProfile:
 
     def _better(self, number: int, picture: Picture, content: Content | None) -> Fitted:
         """The fit, or one colour where that is no worse or nothing was fitted."""
-        flat_picture = np.broadcast_to(flat.mean_colour(picture), picture.shape)
+        flat_picture = np.broadcast_to(mean_colour(picture), picture.shape)
         if content is not None:
             painted = self.paint(content, picture.shape)
             if _error(painted, picture) < _error(flat_picture, picture):
@@ -176,9 +179,15 @@ def _groups(shapes_of: dict[int, Shape], most_pixels: int) -> list[list[int]]:
     return groups
 
 
+def _check_target(picture: Picture, target_bytes: int | None) -> None:
+    """Refuses fewer bytes than this picture's mean colour takes, which differs a little from colour to colour."""
+    if target_bytes is None or target_bytes >= flat.flat_bytes(picture.shape):
+        return
+    least = container.shared_bytes(picture.shape) + len(payload.pack(flat.flat_content(picture)))
+    if target_bytes < least:
+        height, width, _ = picture.shape
+        raise UserError(f"{target_bytes} bytes are too few for {width} x {height} pixels: {least} at least")
+
+
 def _error(one: Picture, other: Picture) -> float:
     return float(((one.astype(np.float64) - other) ** 2).mean())
-
-
-def _offset(progress: ProgressReport, before: int, total: int) -> ProgressReport:
-    return lambda done, _, decibels: progress(before + done, total, decibels)

@@ -10,7 +10,7 @@ import numpy as np
 
 from dfm import registry
 from dfm.codec import container
-from dfm.codec.profiles import MAX_WORK, Fitted, Picture, Plan, ProgressReport, Shape
+from dfm.codec.profiles import MAX_WORK, Fitted, Picture, Plan, ProgressReport, Shape, mean_colour, part_of
 from dfm.codec.weights import architectures, payload, recipes
 from dfm.codec.weights.constant import constant_net, smallest_of_floats
 from dfm.codec.weights.payload import MAX_COEFFICIENTS_PER_BYTE, PRECISIONS, Architecture, Net
@@ -165,7 +165,7 @@ class WeightsProfile:
         groups = self._groups(pictures, plans, [number for number in range(len(pictures)) if number not in flat])
         total = len(groups) * self.total_steps
         for done, numbers in enumerate(groups):
-            report = progress and _offset(progress, done * self.total_steps, total)
+            report = progress and part_of(progress, done * self.total_steps, total)
             nets = self._fit_from_all_starts(
                 [pictures[number] for number in numbers], [plans[number] for number in numbers], report
             )
@@ -180,12 +180,12 @@ class WeightsProfile:
         """The mean colour, exactly: in the smallest net, or where the pixels ask for more bytes, in one of floats."""
         least = container.least_bytes(picture.shape) - container.shared_bytes(picture.shape)
         architecture = plan.choice if self.widths is not None else replace(plan.choice, widths=SMALLEST_WIDTHS)
-        net = constant_net(architecture, _mean_colour(picture))
+        net = constant_net(architecture, mean_colour(picture))
         if len(payload.pack(net)) < least:
             larger = replace(architecture, precision="float16")
             if self.widths is None:
                 larger = smallest_of_floats(larger, least)
-            net = constant_net(larger, _mean_colour(picture))
+            net = constant_net(larger, mean_colour(picture))
         return Fitted(number, net, self.paint(net, picture.shape))
 
     def _groups(self, pictures: Sequence[Picture], plans: Sequence[Plan], fitted: list[int]) -> list[list[int]]:
@@ -226,7 +226,7 @@ class WeightsProfile:
         """The best of the starts, or one colour where that is no worse, or where no fit keeps the bytes."""
         rivals = [Fitted(number, net, self.paint(net, picture.shape)) for net in nets]
         errors = [mse(rival.picture, picture) for rival in rivals]
-        flat = np.broadcast_to(_mean_colour(picture), picture.shape)
+        flat = np.broadcast_to(mean_colour(picture), picture.shape)
         if not rivals or (self.preset.recipe.retreats and mse(flat, picture) <= min(errors)):
             return self._one_colour(number, picture, plan)
         return rivals[int(np.argmin(errors))]
@@ -267,15 +267,7 @@ def _work(architecture: Architecture, shape: Shape) -> float:
     return float(height * width * architecture.multiplications)
 
 
-def _mean_colour(picture: Picture) -> np.ndarray:
-    return np.rint(picture.mean((0, 1))).astype(np.uint8)
-
-
 def _float_payload_bytes(architecture: Architecture) -> int:
     from dfm.codec.weights.group_fit import float_payload_bytes
 
     return float_payload_bytes(architecture)
-
-
-def _offset(progress: ProgressReport, before: int, total: int) -> ProgressReport:
-    return lambda done, _, decibels: progress(before + done, total, decibels)

@@ -65,6 +65,15 @@ def test_another_size_is_refused(inside, capsys):
     assert not (inside / "compare.html").exists()
 
 
+@pytest.mark.parametrize("output", ["photo.png", "photo.jpg", "link.html"])
+def test_the_page_replaces_no_input(inside, capsys, output):
+    (inside / "link.html").symlink_to(inside / "photo.jpg")
+    before = {name: (inside / name).read_bytes() for name in ("photo.png", "photo.jpg")}
+    assert main(["compare", "photo.png", "photo.jpg", "-o", output]) == 2
+    assert "is or holds the input photo." in capsys.readouterr().err
+    assert {name: (inside / name).read_bytes() for name in before} == before
+
+
 @pytest.mark.skipif(BROWSER is None, reason="no Chromium on this machine")
 def test_the_slider_moves(inside):
     """In a browser: by the slider and by the pointer; any two pictures, their sizes, and their difference."""

@@ -76,3 +76,23 @@ def test_soft_rounding_goes_from_the_identity_to_rounding():
     x = jnp.linspace(-2.35, 2.35, 48) + 0.01
     np.testing.assert_allclose(fitting.soft_round(x, 100.0), x, atol=1e-4)
     np.testing.assert_allclose(fitting.soft_round(x, 1e-3), jnp.round(x), atol=1e-4)
+
+
+@pytest.mark.usefixtures("quick_compilation")
+def test_pictures_of_a_batch_are_fitted_as_alone(monkeypatch):
+    """What an accelerator does, side by side; they differ by the order of sums alone."""
+    rng = np.random.default_rng(0)
+    pictures = [rng.integers(0, 256, (8, 10, 3), np.uint8) for _ in range(2)]
+    weights = [1e-2, 1e-3]
+
+    def fits():
+        return [fitting.start(picture, 2, 0, number) for picture, number in zip(pictures, (1, 2), strict=True)]
+
+    alone, _ = fitting.train_together(pictures, fits(), 2, weights, 4, 0)
+    monkeypatch.setattr(model, "together", lambda: True)
+    side_by_side, kept = fitting.train_together(pictures, fits(), 2, weights, 4, 0)
+    assert kept == weights
+    for one, other in zip(alone, side_by_side, strict=True):
+        np.testing.assert_allclose(one.latents, other.latents, atol=1e-3)
+        np.testing.assert_allclose(one.networks["linear"], other.networks["linear"], atol=1e-4)
+    assert np.abs(np.asarray(alone[0].latents) - alone[1].latents).max() > 0.01

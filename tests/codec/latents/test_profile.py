@@ -63,6 +63,16 @@ def test_a_bright_page_beats_its_constant_picture(picture):
     assert psnr(codec.decode(encode(page, quality=90)), page) > flat_psnr + 10
 
 
+def test_the_least_bytes_are_those_of_the_colour():
+    """One colour takes a little more or less than another: what is named as the least holds, and is needed."""
+    for colour in ((0, 0, 0), (255, 255, 255), (1, 254, 77)):
+        picture = np.full((40, 30, 3), colour, np.uint8)
+        size = len(codec.encode(picture, profile="latents"))
+        assert len(codec.encode(picture, profile="latents", target_bytes=size)) == size
+        with pytest.raises(UserError, match=f"{size - 1} bytes are too few for 30 x 40 pixels: {size} at least"):
+            codec.encode(picture, profile="latents", target_bytes=size - 1)
+
+
 @pytest.mark.parametrize("colour", [0, 255])
 def test_one_colour_is_exact(picture, colour):
     data = encode(np.full_like(picture, colour))
