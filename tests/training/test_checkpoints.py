@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from dfm.errors import UserError
-from dfm.training.checkpoints import Checkpoints
+from dfm.training.checkpoints import Checkpoints, reading
 from dfm.training.sharding import data_mesh, on_each_device
 
 
@@ -113,6 +113,14 @@ def test_a_checkpoint_with_any_file_damaged_is_one_line_or_what_was_saved(tmp_pa
     assert "Traceback" not in capfd.readouterr().err
     largest = max(files, key=lambda name: (whole / name).stat().st_size)
     assert largest.parent.name == "d" and largest in told  # the arrays
+
+
+def test_a_lack_of_memory_or_an_interruption_is_no_damage(tmp_path):
+    for cause in (MemoryError(), RuntimeError("RESOURCE_EXHAUSTED: Out of memory allocating 8 bytes")):
+        with pytest.raises(MemoryError), reading(tmp_path):
+            raise Exception("Encountered error while reading array index") from cause
+    with pytest.raises(KeyboardInterrupt), reading(tmp_path):
+        raise KeyboardInterrupt
 
 
 @pytest.mark.parametrize("text", ['{"score": 0', '{"scorn": 0.5}', "\xff"])
