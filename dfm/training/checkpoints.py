@@ -1,9 +1,13 @@
 """Checkpoints by orbax: written in the background, complete or absent, the last few and the best kept."""
 
+import asyncio
 import contextlib
 import dataclasses
 import errno
+import json
 import os
+import shutil
+import sys
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
@@ -39,13 +43,19 @@ class Checkpoints:
             policies.append(ocp.checkpoint_managers.BestN(get_metric_fn=score, reverse=True, n=keep_best))
         self._args = ocp.args
         self._folder = (Path(workdir) / CHECKPOINTS).absolute()
+        if jax.process_index() == 0:
+            # orbax would do it on a thread for which nobody waits, with a traceback where the program ends before it
+            for unfinished in self._folder.glob(f"*{ocp.path.step.TMP_DIR_SUFFIX}*"):
+                shutil.rmtree(unfinished, ignore_errors=True)
+            for score_file in damaged_scores(self._folder):
+                score_file.unlink()
+                print(f"{score_file}: was damaged; this checkpoint has no score now", file=sys.stderr)
         self._manager = ocp.CheckpointManager(
             self._folder,
             options=ocp.CheckpointManagerOptions(
                 best_fn=score,
                 best_mode="min",
                 create=True,
-                cleanup_tmp_directories=True,
                 preservation_policy=ocp.checkpoint_managers.AnyPreservationPolicy(policies),
             ),
         )
@@ -81,15 +91,8 @@ class Checkpoints:
         """
         shapes = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding), like)
         args = self._args.Composite(state=self._args.StandardRestore(shapes), progress=self._args.JsonRestore())
-        try:
-            restored = self._manager.restore(step, args=args)
-        except (OSError, ValueError, TypeError, KeyError) as error:
-            raise UserError(
-                f"{self._folder / str(step)}: cannot be restored into this model, or is damaged ({first_line(error)})"
-            ) from error
-        progress = restored["progress"]
-        check_checksums(progress.pop(CHECKSUMS, {}), restored["state"], self._folder / str(step))
-        return restored["state"], progress
+        with reading(self._folder / str(step)):
+            return restore(self._manager, step, args)
 
     def set_aside(self, step: int) -> Path:
         """Moves the folder of a damaged checkpoint out of the way; returns where to."""
@@ -128,6 +131,71 @@ class Checkpoints:
             raise UserError(f"{self._folder}: a checkpoint could not be written ({reason(error)}){last}") from error
 
 
+@contextlib.contextmanager
+def reading(where: Path) -> Iterator[None]:
+    """Whatever reading a checkpoint raises as a UserError of one line.
+
+    Raises:
+        UserError: damage in any of its files, or another model's: orbax raises all kinds, a bare Exception too.
+        MemoryError: no fault of the checkpoint's.
+    """
+    try:
+        with _patient_loops():
+            yield
+    except UserError:
+        raise
+    except Exception as error:
+        cause: BaseException = error
+        while cause.__cause__ is not None:
+            cause = cause.__cause__
+        if isinstance(cause, MemoryError) or "RESOURCE_EXHAUSTED" in str(cause):
+            raise MemoryError(first_line(cause)) from error
+        raise UserError(f"{where}: cannot be restored into this model, or is damaged ({first_line(cause)})") from error
+
+
+def restore(manager: Any, step: int, args: Any) -> tuple[Any, dict]:
+    """(state, progress) of a step, as `args` asks for them, compared with the checksums; to be called in `reading`."""
+    restored = manager.restore(step, args=args)
+    progress = restored["progress"] or {}
+    check_checksums(progress.pop(CHECKSUMS, {}), restored["state"], Path(manager.directory) / str(step))
+    return restored["state"], progress
+
+
+class _PatientLoop(asyncio.SelectorEventLoop):
+    """An event loop that finishes what it has begun before it closes.
+
+    orbax closes the loop of a restore at the first array that cannot be read, while threads of tensorstore still read
+    the others: each would find the loop closed, and Python would print a traceback an array.
+    """
+
+    def close(self) -> None:
+        while not self.is_closed() and (tasks := asyncio.all_tasks(self)):
+            self.run_until_complete(asyncio.gather(*tasks, return_exceptions=True))
+        super().close()
+
+
+@contextlib.contextmanager
+def _patient_loops() -> Iterator[None]:
+    usual = asyncio.new_event_loop
+    asyncio.new_event_loop = _PatientLoop
+    try:
+        yield
+    finally:
+        asyncio.new_event_loop = usual
+
+
+def damaged_scores(folder: Path) -> list[Path]:
+    """Files of scores, by which checkpoints are ranked, that do not hold one: with these orbax opens no folder."""
+    return [path for path in sorted(folder.glob("*/metrics/metrics")) if not _holds_score(path)]
+
+
+def _holds_score(path: Path) -> bool:
+    try:
+        return isinstance(json.loads(path.read_bytes())["score"], int | float)
+    except (OSError, ValueError, KeyError, TypeError):
+        return False
+
+
 def reason(error: Exception) -> str:
     """What the system says, out of whatever was made of it."""
     for number in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EACCES, errno.EROFS, errno.EIO):
@@ -136,7 +204,7 @@ def reason(error: Exception) -> str:
     return first_line(error)
 
 
-def first_line(error: Exception) -> str:
+def first_line(error: BaseException) -> str:
     return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
 
 

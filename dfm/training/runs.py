@@ -12,10 +12,8 @@ from dfm.array_files import hash_parameters
 from dfm.errors import UserError
 from dfm.models.protocol import Model
 from dfm.objectives.protocol import Objective, group_of
-from dfm.training.checkpoints import CHECKSUMS, check_checksums, first_line
+from dfm.training.checkpoints import damaged_scores, reading, restore
 from dfm.training.run_folder import CHECKPOINTS, read_config, read_facts
-
-DAMAGE = (OSError, ValueError, TypeError, KeyError, UserError)  # what damaged files make orbax raise
 
 
 @dataclass(frozen=True)
@@ -96,27 +94,48 @@ def _read_checkpoint(
     if not folder.is_dir():
         raise UserError(f"{folder.parent}: has no checkpoint yet")
     handlers = {"state": ocp.PyTreeCheckpointHandler(), "progress": ocp.JsonCheckpointHandler()}
+    if which == "best" and (damaged := damaged_scores(folder)):
+        raise UserError(f"{damaged[0]}: is damaged, so that no checkpoint is known as the best; name a step")
     options = ocp.CheckpointManagerOptions(
-        read_only=True, save_interval_steps=0, create=False, best_fn=lambda metrics: metrics["score"], best_mode="min"
+        read_only=True,
+        save_interval_steps=0,
+        create=False,
+        best_fn=lambda metrics: metrics["score"],
+        best_mode="min",
+        lightweight_initialize=which != "best",  # scores are not read where none is asked for
     )
     with ocp.CheckpointManager(folder.absolute(), options=options, item_handlers=handlers) as manager:
         step = _choose_step(manager, which, folder)
         try:
             return step, _read_step(manager, folder, step, averaged, objective)
-        except DAMAGE as error:
+        except UserError as error:
             others = [other for other in sorted(manager.all_steps(), reverse=True) if other != step]
             sound = next((other for other in others if _is_sound(manager, folder, other, averaged, objective)), None)
             hint = "" if sound is None else f"; that of step {sound} is sound (which={sound})"
-            raise UserError(f"{folder / str(step)}: cannot be read ({first_line(error)}){hint}") from error
+            raise UserError(f"{error}{hint}") from error
 
 
 def _read_step(manager: Any, folder: Path, step: int, averaged: bool, objective: Objective) -> dict[str, Any]:
     """The averaged or plain params, the table's values, the model's statistics: no optimizer state is read."""
     import orbax.checkpoint as ocp
 
-    tree = manager.item_metadata(step)["state"]
-    if tree is None:
-        raise ValueError("its files are incomplete")
+    with reading(folder / str(step)):
+        tree = manager.item_metadata(step)["state"]
+        if tree is None:
+            raise UserError(f"{folder / str(step)}: is damaged (its files are incomplete)")
+        shapes = _wanted(tree, averaged, objective)
+        args = ocp.args.Composite(
+            state=ocp.args.PyTreeRestore(
+                item=shapes, restore_args=ocp.checkpoint_utils.construct_restore_args(shapes), partial_restore=True
+            ),
+            progress=ocp.args.JsonRestore(),
+        )
+        state, _ = restore(manager, step, args)
+        return state
+
+
+def _wanted(tree: Any, averaged: bool, objective: Objective) -> dict[str, Any]:
+    """Shapes and types, on one device, of those parts of a checkpoint's tree that outlive the training."""
     averages = (tree.get("ema_params") or {}) if averaged else {}
     averages = {name: averages[name] for name in averages if group_of(objective, name).kept}
     plain = [name for name in tree["params"] if name not in averages and group_of(objective, name).kept]
@@ -127,22 +146,13 @@ def _read_step(manager: Any, folder: Path, step: int, averaged: bool, objective:
     if objective.model_statistics:
         shapes["statistics"] = {name: tree["statistics"][name] for name in objective.model_statistics}
     here = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
-    shapes = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=here), shapes)
-    args = ocp.args.Composite(
-        state=ocp.args.PyTreeRestore(
-            item=shapes, restore_args=ocp.checkpoint_utils.construct_restore_args(shapes), partial_restore=True
-        ),
-        progress=ocp.args.JsonRestore(),
-    )
-    restored = manager.restore(step, args=args)
-    check_checksums((restored["progress"] or {}).get(CHECKSUMS, {}), restored["state"], folder / str(step))
-    return restored["state"]
+    return jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=here), shapes)
 
 
 def _is_sound(manager: Any, folder: Path, step: int, averaged: bool, objective: Objective) -> bool:
     try:
         _read_step(manager, folder, step, averaged, objective)
-    except DAMAGE:
+    except UserError:
         return False
     return True
 

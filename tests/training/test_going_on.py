@@ -107,23 +107,24 @@ def test_a_picture_that_breaks_in_mid_training_costs_no_step(folder, tmp_path, m
     assert_same_state(saved_state(tmp_path / "run", 12), saved_state(tmp_path / "whole", 12))
 
 
-def damage(workdir, step, flip):
-    """Cuts the largest file of a checkpoint's arrays short, or flips one of its bits."""
-    files = (workdir / "checkpoints" / str(step) / "state" / "d").iterdir()
-    largest = max(files, key=lambda path: path.stat().st_size)
-    data = bytearray(largest.read_bytes())
-    if flip:
-        data[len(data) // 2] ^= 1
-    largest.write_bytes(data if flip else data[: len(data) // 2])
+def cut(path):
+    path.write_bytes(path.read_bytes()[:100])
 
 
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # orbax's threads on broken files
-@pytest.mark.parametrize("flip", [False, True], ids=["truncated", "one bit flipped"])
-def test_a_damaged_checkpoint_is_told_and_the_last_sound_one_named(tmp_path, capsys, flip):
+def flip(path):
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 1
+    path.write_bytes(data)
+
+
+@pytest.mark.filterwarnings("error::pytest.PytestUnraisableExceptionWarning")
+@pytest.mark.parametrize("damage", [cut, flip, os.remove], ids=["truncated", "one bit flipped", "deleted"])
+def test_a_damaged_checkpoint_is_told_and_the_last_sound_one_named(tmp_path, capsys, damage):
     config = tiny_config()
     train.train(config, str(tmp_path))
     whole = saved_state(tmp_path, 12)
-    damage(tmp_path, 12, flip)
+    for path in (tmp_path / "checkpoints" / "12" / "state").glob("**/d/*"):  # arrays lie in d/ or ocdbt.process_0/d/
+        damage(path)
     with pytest.raises(UserError, match=r"checkpoints/12: .*that of step 8 is sound \(which=8\)") as error:
         load_run(tmp_path)
     assert "\n" not in str(error.value) and load_run(tmp_path, 8).step == 8
@@ -133,6 +134,19 @@ def test_a_damaged_checkpoint_is_told_and_the_last_sound_one_named(tmp_path, cap
         r"checkpoints/12: .*moved to .*damaged-checkpoint-12, going on from step 8", capsys.readouterr().err
     )
     assert_same_state(saved_state(tmp_path, 12), whole)
+
+
+def test_a_damaged_score_is_told_and_mended_by_going_on(tmp_path):
+    train.train(tiny_config(total_steps=6), str(tmp_path))
+    score = tmp_path / "checkpoints" / "6" / "metrics" / "metrics"
+    score.write_text('{"score": 0')
+    with pytest.raises(UserError, match="6/metrics/metrics: is damaged, .*name a step"):
+        load_run(tmp_path, "best")
+    with pytest.raises(UserError, match=r"checkpoints/6: .*that of step 4 is sound"):
+        load_run(tmp_path)
+    assert load_run(tmp_path, 4).step == 4 and score.exists()  # who only reads changes nothing
+    assert train.train(tiny_config(total_steps=6), str(tmp_path)) == 0
+    assert load_run(tmp_path).step == 6 and load_run(tmp_path, "best").step == 4
 
 
 FULL = """
