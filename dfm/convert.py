@@ -59,6 +59,7 @@ def _run(arguments: Sequence[str] | None) -> None:
     _refuse_what_has_no_meaning(args, is_run, target)
     if target == "safetensors":  # a run is never written over
         refuse_same_file(args.output, [args.input])
+    _check_output(Path(args.output), target)
     model, params = load_autoencoder(args.input, args.which or "latest", args.config)
     if is_run and model.scaling_factor is None:
         model = _with_measured_scale(model, params, args)
@@ -71,6 +72,23 @@ def _run(arguments: Sequence[str] | None) -> None:
     else:
         save_checkpoint(model, params, args.output)
     print(f"{args.output}: {target}, {_count(params):,} parameters")
+
+
+def _check_output(folder: Path, target: str) -> None:
+    """UserError, before any work, where no such folder may be made."""
+    from dfm.conversion.pretrained import check_target
+
+    if folder.suffix.lower() == ".safetensors":
+        raise UserError(f"{folder}: a folder is made, whose name must not end in .safetensors")
+    if target == "safetensors":
+        check_target(folder.absolute())
+    else:
+        _check_new(folder)
+
+
+def _check_new(folder: Path) -> None:
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise UserError(f"{folder}: exists and is not empty: nothing is overwritten there")
 
 
 def _with_measured_scale(model: "AutoencoderKL", params: Any, args: argparse.Namespace) -> "AutoencoderKL":
@@ -127,8 +145,7 @@ def save_checkpoint(model: "AutoencoderKL", params: Mapping[str, Any], workdir: 
     from dfm.training.run_folder import RUN, claim
 
     workdir = Path(workdir)
-    if workdir.exists() and (not workdir.is_dir() or any(workdir.iterdir())):
-        raise UserError(f"{workdir}: exists and is not empty: nothing is overwritten there")
+    _check_new(workdir)
     section = {key: value for key, value in model_attributes(model).items() if value is not None}
     objective = {"name": "autoencoder", "perceptual_weight": 0.0, "adversarial_weight": 0.0}
     settings = {"name": "autoencoder_kl", **section, "other_keys": model.other_keys}

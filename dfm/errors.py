@@ -1,4 +1,4 @@
-"""The one exception that means "the user can mend this"."""
+"""The one exception that means "the user can mend this", and words for its line."""
 
 
 class UserError(Exception):
@@ -8,3 +8,8 @@ class UserError(Exception):
 def one_line(error: BaseException) -> str:
     """What another library's error says, on one line; its type where it says nothing."""
     return " ".join(str(error).split()) or type(error).__name__
+
+
+def counted(count: int, noun: str) -> str:
+    """`1 channel`, `3 channels`."""
+    return f"{count} {noun}{'' if count == 1 else 's'}"

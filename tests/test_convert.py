@@ -52,12 +52,21 @@ def test_an_unknown_scale_stays_unknown_and_is_told(tmp_path, capsys):
     shape = {**vectors.CONFIGS["flux"], "block_out_channels": (32, 32), "norm_num_groups": 32}
     tensors = canonical_tensors(shape)
     save_file({name: np.ascontiguousarray(value) for name, value in tensors.items()}, tmp_path / "one.safetensors")
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "photo.png").write_bytes(b"")
     for target in ("safetensors", "checkpoint"):
+        for refused, message in (("full", "nothing "), ("new.safetensors", "must not end in .safetensors")):
+            assert convert.main([str(tmp_path / "one.safetensors"), str(tmp_path / refused), f"--to={target}"]) == 2
+            told = capsys.readouterr().err
+            assert message in told and told.count("\n") == 1  # before any note
+            assert not (tmp_path / "new.safetensors").exists()
         assert convert.main([str(tmp_path / "one.safetensors"), str(tmp_path / target), f"--to={target}"]) == 0
         told = capsys.readouterr().err
         assert "norm_num_groups 32" in told and "scaling_factor is null" in told
     assert json.loads((tmp_path / "safetensors" / "config.json").read_text())["scaling_factor"] is None
     assert load_pretrained(tmp_path / "safetensors")[0].scaling_factor is None
+    assert convert.main([str(tmp_path / "checkpoint"), str(tmp_path / "back")]) == 0
+    assert "cannot be measured: the run names no data" in capsys.readouterr().err
     assert "scaling_factor" not in json.loads((tmp_path / "checkpoint" / "config.json").read_text())["model"]
 
 

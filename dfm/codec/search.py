@@ -10,7 +10,7 @@ from dfm.array_files import picture_digest
 from dfm.codec import container
 from dfm.codec.container import Header
 from dfm.codec.profiles import Fitted, Picture, Profile, ProgressReport
-from dfm.errors import UserError
+from dfm.errors import UserError, counted
 from dfm.metrics.picture_quality import psnr
 from dfm.shapes import UInt8
 
@@ -133,7 +133,7 @@ def _fit_to_psnr(
         wanted = bytes_at[place] * 2.0 ** max(octaves, -MAX_OCTAVES)  # equal pictures have infinitely many dB
     if best is None:
         raise UserError(
-            f"{target:g} dB is out of reach at this effort: {reached:.2f} dB was the best of {fits} nets "
+            f"{target:g} dB is out of reach at this effort: {reached:.2f} dB was the best of {counted(fits, 'fit')} "
             f"of up to {bytes_at[-1]:.0f} bytes"
         )
     return Fitted(number, best.content, best.picture)

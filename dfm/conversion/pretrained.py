@@ -112,7 +112,7 @@ def save_pretrained(
         UserError: the folder holds something else, or cannot be written; params are not of this model.
     """
     folder = Path(folder).absolute()  # "." has no name
-    _check_target(folder)
+    check_target(folder)
     if dtype not in KINDS:
         raise UserError(f"dtype must be one of {', '.join(KINDS)}, not {dtype!r}")
     _check_params(model, params)
@@ -146,7 +146,7 @@ def _rounded(name: str, values: np.ndarray, dtype: str) -> np.ndarray:
     return rounded
 
 
-def _check_target(folder: Path) -> None:
+def check_target(folder: Path) -> None:
     """UserError where anything but an earlier model would be replaced: a run has a config.json too."""
     if not folder.exists():
         return

@@ -109,6 +109,8 @@ def missing_split(name: str, split: str, data_dir: Path) -> UserError:
 
 def unknown(name: str, data_dir: Path) -> UserError:
     """What to say of a name that means nothing."""
+    if name == "none":  # of a model that dfm.convert made a run of
+        return UserError("the run names no data (dataset.name is 'none')")
     if name and Path(name).expanduser().is_dir():
         return UserError(f"unknown data set '{name}'; for a folder of pictures, say {folder.PREFIX}{name}")
     mine = [path.name for path in data_dir.iterdir() if path.is_dir()] if data_dir.is_dir() else []

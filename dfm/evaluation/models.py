@@ -9,7 +9,7 @@ from ml_collections import ConfigDict
 
 from dfm.data import Dataset
 from dfm.data.dataset import Pictures
-from dfm.errors import UserError
+from dfm.errors import UserError, counted
 from dfm.evaluation.sources import Shape, Source
 from dfm.sampling import RunData
 from dfm.training.runs import Run
@@ -47,7 +47,7 @@ def open_autoencoder(autoencoder: Any, which: Any, pictures: Source, data_dir: s
     else:
         path, (model, params) = Path("autoencoder"), autoencoder
     if channels != model.in_channels:
-        raise UserError(f"{pictures.id}: has {channels} channels, and the model is for {model.in_channels}")
+        raise UserError(f"{pictures.id}: has {counted(channels, 'channel')}, and the model is for {model.in_channels}")
     config = ConfigDict({"model": {"name": "autoencoder_kl", **model_attributes(model)}, "dataset": NO_DATASET})
     run = Run(config, path, 0, for_pictures(model, (height, width)), None, params, None)
     check_finite_parameters(run)

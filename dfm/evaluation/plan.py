@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, field
 
-from dfm.errors import UserError
+from dfm.errors import UserError, counted
 from dfm.evaluation.metric import RECONSTRUCTIONS, SAMPLES, PairMeasure
 from dfm.evaluation.references import Statistics
 from dfm.evaluation.registry import Request
@@ -75,7 +75,7 @@ def make_plan(requests: list[Request], resources: Resources) -> Plan:
 def too_few(name: str, count: int, smallest: int) -> str | None:
     if count >= smallest:
         return None
-    return f"{name}: {count} {'picture' if count == 1 else 'pictures'}, and at least {smallest} are needed"
+    return f"{name}: {counted(count, 'picture')}, and at least {smallest} are needed"
 
 
 class _Planner:

@@ -17,7 +17,7 @@ from flax import linen as nn
 from jaxtyping import Array, Float, Int, Shaped
 
 from dfm.arrays import crop
-from dfm.errors import UserError
+from dfm.errors import UserError, counted
 from dfm.models.blocks import ACTIVATIONS, PADDING_MODES, Decoder, Encoder, Style
 from dfm.models.distributions import DiagonalGaussian
 from dfm.models.layers import Conv
@@ -243,7 +243,7 @@ def _check_batch(what: str, x: AnyArray, channels: int, kind: str) -> None:
     if not jnp.issubdtype(x.dtype, jnp.floating):
         raise ValueError(f"{what} are {x.dtype}: floats are needed, {kind}")
     if x.shape[-1] != channels:
-        raise ValueError(f"{what} have {x.shape[-1]} channels, and the model's have {channels}")
+        raise ValueError(f"{what} have {counted(x.shape[-1], 'channel')}, and the model's have {channels}")
 
 
 def parameter_shapes(model: AutoencoderKL) -> dict[str, Any]:

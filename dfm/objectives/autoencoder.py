@@ -10,7 +10,7 @@ from jaxtyping import Array, Float
 
 from dfm.arrays import crop, pad_to_stride
 from dfm.data import Dataset
-from dfm.errors import UserError
+from dfm.errors import UserError, counted
 from dfm.models.autoencoder_kl import AutoencoderKL
 from dfm.models.discriminator import NLayerDiscriminator
 from dfm.models.distributions import DiagonalGaussian
@@ -140,7 +140,8 @@ class Autoencoder:
     def check_pictures(self, shape: tuple[int, int, int], examples: int) -> None:
         """UserError for pictures (height, width, channels) that this cannot be trained on."""
         if shape[2] != self.model.in_channels:
-            raise UserError(f"config: pictures have {shape[2]} channels, model.in_channels is {self.model.in_channels}")
+            found = counted(shape[2], "channel")
+            raise UserError(f"config: pictures have {found}, model.in_channels is {self.model.in_channels}")
         if self.needs_lpips and shape[2] not in (1, 3):
             raise UserError(f"config: LPIPS is for 1 or 3 channels, not {shape[2]}; set objective.perceptual_weight=0")
         smallest = self.discriminator.net.smallest_side

@@ -9,7 +9,7 @@ from jaxtyping import Float
 
 from dfm.array_files import read_arrays, write_npz
 from dfm.arrays import to_float, to_uint8
-from dfm.errors import UserError
+from dfm.errors import UserError, counted
 from dfm.picture_files import Picture, load_picture, save_picture
 
 if TYPE_CHECKING:
@@ -152,7 +152,8 @@ def read_latents(path: str | Path, model: "AutoencoderKL") -> tuple[Float[np.nda
             f"{path}: latents must be floats [1, h, w, channels], not {latents.dtype} {list(latents.shape)}"
         )
     if latents.shape[-1] != model.latent_channels:
-        raise UserError(f"{path}: latents have {latents.shape[-1]} channels, and the model's {model.latent_channels}")
+        found = counted(latents.shape[-1], "channel")
+        raise UserError(f"{path}: latents have {found}, and the model's {model.latent_channels}")
     with np.errstate(over="ignore"):
         latents = latents.astype(np.float32)
     if not np.all(np.isfinite(latents)):
@@ -175,5 +176,5 @@ def _with_channels(pixels: Picture, channels: int, path: str | Path) -> Picture:
     if pixels.shape[-1] == 1 and channels == 3:
         return np.repeat(pixels, 3, axis=-1)
     if pixels.shape[-1] != channels:
-        raise UserError(f"{path}: has {pixels.shape[-1]} channels, and the model is for {channels}")
+        raise UserError(f"{path}: has {counted(pixels.shape[-1], 'channel')}, and the model is for {channels}")
     return pixels

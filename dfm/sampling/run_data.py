@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from dfm.data import Dataset, load
-from dfm.errors import UserError
+from dfm.errors import UserError, counted
 from dfm.sampling.painter import Painter, Pictures
 from dfm.training.run_folder import check_data
 from dfm.training.run_latents import PREFIX, names_latents
@@ -143,7 +143,7 @@ class RunData:
         if dataset.shape == (model.height, model.width, model.channels):
             return dataset.take(rows)
         if dataset.channels != model.channels:
-            raise UserError(f"{dataset.name} has {dataset.channels} channels, the model {model.channels}")
+            raise UserError(f"{dataset.name} has {counted(dataset.channels, 'channel')}, the model {model.channels}")
         return np.stack([_central_window(dataset.picture(int(row)), model.height, model.width) for row in rows])
 
     def nearest_in_training(self, pictures: Pictures, count: int) -> Int[np.ndarray, "n count"]:

@@ -119,7 +119,8 @@ def check_config(workdir: str | Path, config: ConfigDict, latest_step: int | Non
         if not extend and not _is_constant(config.optimizer):
             raise UserError(
                 f"{workdir}: total_steps: {before.total_steps} -> {config.total_steps} plans the schedule "
-                f"'{config.optimizer.schedule}' anew for the rest of the steps; say extend if that is what you want"
+                f"'{config.optimizer.schedule}' anew for the rest of the steps; say --extend "
+                "(extend=True) if that is what you want"
             )
         before.total_steps = config.total_steps
     found = differences(before, config)

@@ -81,7 +81,7 @@ def test_easy_psnr_takes_a_small_file(photo):
 
 
 def test_psnr_out_of_reach_names_what_was_reached(photo):
-    with pytest.raises(UserError, match=r"60 dB is out of reach .*: (\d+\.\d+) dB was the best of \d nets"):
+    with pytest.raises(UserError, match=r"60 dB is out of reach .*: (\d+\.\d+) dB was the best of \d fits"):
         codec.encode(photo, profile="weights", target_psnr=60)
 
 

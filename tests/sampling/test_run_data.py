@@ -57,7 +57,7 @@ def test_larger_pictures_give_their_central_windows(tmp_path):
 
 def test_other_channels_are_refused(tmp_path):
     data = RunData(tiny_run(tmp_path, table=False, model=TinyMachine(channels=3)))
-    with pytest.raises(UserError, match="digits has 1 channels, the model 3"):
+    with pytest.raises(UserError, match="digits has 1 channel, the model 3"):
         data.pictures(data.test, [0])
 
 

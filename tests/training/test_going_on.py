@@ -50,7 +50,7 @@ def test_more_steps_at_a_constant_rate_equal_a_run_that_had_them_from_the_start(
 def test_more_steps_under_a_schedule_need_a_word_and_plan_it_anew(tmp_path):
     changes = {"optimizer.schedule": "linear", "optimizer.learning_rate": 0.01}
     train.train(tiny_config(total_steps=6, **changes), str(tmp_path))
-    with pytest.raises(UserError, match="total_steps: 6 -> 12 plans the schedule 'linear' anew .* say extend"):
+    with pytest.raises(UserError, match="total_steps: 6 -> 12 plans the schedule 'linear' anew .* say --extend"):
         train.train(tiny_config(total_steps=12, **changes), str(tmp_path))
     assert train.train(tiny_config(total_steps=12, **changes), str(tmp_path), extend=True) == 0
     rates = [line["learning_rate/decoder"] for line in metrics_without_times(tmp_path)]
