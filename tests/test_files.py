@@ -185,7 +185,7 @@ def test_closed_standard_output_is_refused_before_the_work(monkeypatch):
         "dfm.evaluate --samples=FOLDER/link.npz --reference=digits --output=FOLDER/weights.npz",
         "dfm.evaluate --make_stats=FOLDER --output=FOLDER/weights.npz",
         "dfm.evaluate --make_stats=folder:FOLDER --output=FOLDER/link.npz",
-        "dfm.evaluate --make_stats=digits:test --lpips_weights=FOLDER/weights.npz --output=FOLDER/link.npz",
+        "dfm.evaluate --make_stats=cifar10:test --inception_weights=FOLDER/weights.npz --output=FOLDER/link.npz",
         "dfm.evaluate --vae=FOLDER/weights.npz --reference=digits:test --output=FOLDER/link.npz",
         "dfm.evaluate --samples=digits:test --reference=folder:FOLDER --output=FOLDER/weights.npz",
         "dfm.evaluate --vae=FOLDER --reference=digits:test --output=FOLDER/weights.npz",

@@ -40,7 +40,7 @@ def read_or_refuse(data):
 def plain(content):
     """A profile's content as what == compares, arrays byte for byte."""
     if dataclasses.is_dataclass(content):
-        content = {field.name: getattr(content, field.name) for field in dataclasses.fields(content)}
+        content = {field.name: getattr(content, field.name) for field in dataclasses.fields(content) if field.compare}
     if isinstance(content, np.ndarray):
         return content.dtype.str, content.shape, content.tobytes()
     if isinstance(content, Mapping):

@@ -30,7 +30,7 @@ def plainly(method):
     [
         (np.zeros((1, 8, 8, 3), np.uint8), r"pictures are uint8: floats are needed, \[-1, 1\]"),
         (np.zeros((1, 8, 8, 3), np.int32), "pictures are int32"),
-        (np.zeros((1, 8, 8, 1), np.float32), "pictures have 1 channels, and the model's have 3"),
+        (np.zeros((1, 8, 8, 1), np.float32), "pictures have 1 channel, and the model's have 3"),
         (np.zeros((1, 1, 8, 3), np.float32), "pictures of 1x8 pixels are smaller than the least .* 2x2"),
     ],
 )
