@@ -15,8 +15,9 @@ from typing import Any, NoReturn
 from dfm.errors import UserError
 from dfm.files import home_folder
 
-# of a disk or a quota that is full, and of a disk that fails: none is a fault of the program
 MAX_CACHE_BYTES = 2**30  # of compiled programs kept between runs
+MOST_CPU_DEVICES = 8
+# of a disk or a quota that is full, and of a disk that fails: none is a fault of the program
 DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EIO)
 
 CONTROL_CHARACTERS = re.compile(r"[\x00-\x1f\x7f]")
@@ -137,6 +138,20 @@ def join_processes(coordinator_address: str | None, process_count: int | None, p
             f"--distributed: {' '.join(str(error).split())} (outside of a cluster, name them: "
             "--coordinator_address, --process_count, --process_id)"
         ) from None
+
+
+def usable_cores() -> int:
+    """Number of cores that this process may use: fewer than the machine has where it is bound to some."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def use_all_cores() -> None:
+    """One CPU device a core from here on, where this process has not started JAX's yet and nobody says otherwise."""
+    import jax
+
+    if "xla_force_host_platform_device_count" not in os.environ.get("XLA_FLAGS", ""):
+        with contextlib.suppress(RuntimeError):  # JAX runs already, with as many as it has
+            jax.config.update("jax_num_cpu_devices", min(usable_cores(), MOST_CPU_DEVICES))
 
 
 def _printable(error: UnicodeError) -> tuple[str | bytes, int]:

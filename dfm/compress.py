@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from dfm import __version__
-from dfm.command_line import Meanings, Parser, run_command
+from dfm.command_line import Meanings, Parser, run_command, use_all_cores
 from dfm.errors import UserError
 from dfm.files import is_standard_output
 
@@ -178,6 +178,7 @@ def run_encode(args: argparse.Namespace) -> int:
     if args.background is not None:
         parse_colour(args.background)  # a mistake is told once, and not for each picture
     jobs = find_jobs(args.input, args.output, PICTURE_SUFFIXES, ".dfm", "pictures", args.shard)
+    use_all_cores()
     settings = {name: getattr(args, name) for name in SETTINGS}
     return encode(
         jobs, args.output, settings, args.background, args.shard, not args.no_overwrite, args.json, args.quiet
@@ -229,6 +230,7 @@ def run_compare(args: argparse.Namespace) -> int:
 def run_bench(args: argparse.Namespace) -> int:
     from dfm.codec.bench import command
 
+    use_all_cores()
     return command.run_from_args(args)
 
 

@@ -10,6 +10,7 @@ import shlex
 import subprocess
 import sys
 
+from dfm.command_line import usable_cores
 from dfm.errors import UserError
 
 SCHEMA = 1
@@ -183,11 +184,6 @@ def versions() -> dict[str, str]:
         except importlib.metadata.PackageNotFoundError:
             continue
     return found
-
-
-def usable_cores() -> int:
-    """Number of cores that this process may use: fewer than the machine has where it is bound to some."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def hardware() -> dict:

@@ -27,12 +27,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from dfm.command_line import usable_cores
 from dfm.errors import UserError
 from dfm.experiments import run_script
 from dfm.models.autoencoder_kl import AutoencoderKL, parameter_shapes
 from dfm.models.published import published_variants
 from dfm.peers.autoencoder_kl import random_inputs, shared_weights, with_block_types
-from dfm.results import record, usable_cores
+from dfm.results import record
 
 CLOCKS = {"wall": time.perf_counter, "processor": time.process_time}
 BUSY = 0.5  # load average: about half a core taken by others

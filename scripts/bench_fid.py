@@ -29,6 +29,7 @@ from typing import Any
 
 import numpy as np
 
+from dfm.command_line import usable_cores
 from dfm.errors import UserError
 from dfm.experiments import run_script
 from dfm.metrics import inception
@@ -37,7 +38,7 @@ from dfm.metrics.frechet import frechet_distance
 from dfm.metrics.inception_weights import canonical_arrays, flax_params
 from dfm.metrics.moments import Moments
 from dfm.peers.inception import TorchInception, random_arrays
-from dfm.results import record, usable_cores
+from dfm.results import record
 
 BUSY = 0.5  # load average: about half a core taken by others
 TOLERANCE = 1e-4  # relative norm of the difference of features

@@ -34,11 +34,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from dfm.command_line import usable_cores
 from dfm.errors import UserError
 from dfm.experiments import run_script
 from dfm.models.fourier import coefficient_count, fourier_layer, fourier_net, layer_sizes
 from dfm.models.literal_fourier import frequency_vectors, literal_layer, literal_net
-from dfm.results import record, usable_cores
+from dfm.results import record
 
 CHANNELS = 3
 SECONDS_A_TURN = 0.05  # fast forms are called several times a turn: one call is shorter than a scheduler's slice

@@ -40,12 +40,13 @@ import numpy as np
 from flax import traverse_util
 
 from dfm import models, objectives
+from dfm.command_line import usable_cores
 from dfm.config import config_module, resolve
 from dfm.errors import UserError
 from dfm.experiments import run_script
 from dfm.models.dfm import pixel_centres
 from dfm.objectives.protocol import LATENTS
-from dfm.results import record, usable_cores
+from dfm.results import record
 from dfm.training import optimizers
 from dfm.training.sharding import data_mesh, on_each_device, place_batch
 from dfm.training.state import initial_state

@@ -33,6 +33,7 @@ from dfm.codec.bench.rate_distortion import PROTOCOLS, picture_digest, row_ident
 from dfm.codec.latents import fitting, picture_fit, refinement
 from dfm.codec.latents.choices import Choice, Settings
 from dfm.codec.latents.profile import LatentsProfile, latents_profile
+from dfm.command_line import use_all_cores
 from dfm.errors import UserError
 from dfm.experiments import run_script
 from dfm.files import write_atomically
@@ -148,6 +149,7 @@ def main() -> None:
     profile = latents_profile(effort=args.effort, seed=args.seed)
     settings = Settings(profile.total_steps, profile.seed, profile.shrinking)
     commit, _ = results.code_state()
+    use_all_cores()
     jax.devices()  # before the workers are told to use the processor
     jobs = plan(args, profile)
     os.environ["JAX_PLATFORMS"] = "cpu"

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from dfm.results import usable_cores
+from dfm.command_line import usable_cores
 
 POLL_SECONDS = 0.2
 ROOT = Path(__file__).resolve().parents[2]

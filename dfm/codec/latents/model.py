@@ -30,22 +30,26 @@ def upsample(grids: Sequence[Array], taps: Array | None) -> Float[Array, "grids 
     for k in range(len(grids) - 2, -1, -1):
         assert taps is not None
         rows, columns = grids[k].shape
-        stack = _double(_double(stack, taps[k], 1)[:, :rows], taps[k], 2)[:, :, :columns]
+        stack = double(double(stack, taps[k], 1)[:, :rows], taps[k], 2)[:, :, :columns]
         stack = jnp.concatenate([grids[k][None], stack])
     return stack
 
 
-def _double(stack: Array, taps: Array, axis: int) -> Array:
+def double(stack: Array, taps: Array, axis: int) -> Array:
     """Twice as many values along `axis`: phase 0 at -1/4, phase 1 at +1/4 of each; edge values are repeated."""
-    count = stack.shape[axis]
     pads = [(0, 0)] * 3
     pads[axis] = (2, 2)
-    padded = jnp.pad(stack, pads, mode="edge")
+    return interleaved_phases(jnp.pad(stack, pads, mode="edge"), taps, axis)
+
+
+def interleaved_phases(padded: Array, taps: Array, axis: int) -> Array:
+    """Both phases of all values along `axis` but two at either end, which are only looked at."""
+    count = padded.shape[axis] - 4
     shifted = jnp.stack([jax.lax.slice_in_dim(padded, i, i + count, axis=axis) for i in range(5)])
     # as one product: the taps' gradient is then a product too, and not a sum over all points one at a time
     matrix = jnp.stack([jnp.append(taps, 0), jnp.append(0, taps[::-1])])
-    phases = _product(matrix, shifted.reshape(5, -1)).reshape(2, *stack.shape)
-    shape = tuple(2 * n if a == axis else n for a, n in enumerate(stack.shape))
+    phases = _product(matrix, shifted.reshape(5, -1)).reshape(2, *shifted.shape[1:])
+    shape = tuple(2 * n if a == axis else n for a, n in enumerate(shifted.shape[1:]))
     return jnp.moveaxis(phases, 0, axis + 1).reshape(shape)
 
 
@@ -73,25 +77,30 @@ def context_inputs(grids: Sequence[Array]) -> Float[Array, "inputs latents"]:
     for k, grid in enumerate(grids):
         rows, width = grid.shape
         padded = jnp.pad(grid, ((shapes.REACH_UP, 0), (shapes.REACH_LEFT, shapes.REACH_RIGHT)))
-        inputs = [
-            padded[shapes.REACH_UP + dy :, shapes.REACH_LEFT + dx :][:rows, :width] for dx, dy in shapes.NEIGHBOURS
-        ]
+        inputs = neighbours(padded, rows, width)
         if k + 1 < len(grids):
-            inputs += _parents(grids[k + 1], rows, width)
+            inputs += parents(jnp.pad(grids[k + 1], 1), rows, width)
         else:
             inputs += [jnp.zeros_like(grid)] * shapes.PARENTS
         columns.append(jnp.stack(inputs).reshape(shapes.CONTEXT_INPUTS, -1))
     return jnp.concatenate(columns, 1)
 
 
-def _parents(coarse: Array, rows: int, columns: int) -> list[Array]:
-    """The coarser latent of the same place, then its neighbours on the nearer side: in x, in y, in both; 0 outside."""
-    padded = jnp.pad(coarse, 1)
+def neighbours(padded: Array, rows: int, columns: int) -> list[Array]:
+    """The neighbours of each latent in its grid, which is padded by what they reach."""
+    up, left = shapes.REACH_UP, shapes.REACH_LEFT
+    return [padded[up + dy :, left + dx :][:rows, :columns] for dx, dy in shapes.NEIGHBOURS]
+
+
+def parents(padded: Array, rows: int, columns: int) -> list[Array]:
+    """The coarser latent of the same place, then its neighbours on the nearer side: in x, in y, in both.
+
+    `padded` is the coarser grid with one more latent all around."""
     results = []
     for near_y, near_x in ((False, False), (False, True), (True, False), (True, True)):
         picked = padded
         for axis, near in ((0, near_y), (1, near_x)):
-            count = coarse.shape[axis]
+            count = padded.shape[axis] - 2
             even, odd = (0, 2) if near else (1, 1)
             parts = [jax.lax.slice_in_dim(picked, first, first + count, axis=axis) for first in (even, odd)]
             shape = tuple(2 * count if a == axis else n for a, n in enumerate(picked.shape))

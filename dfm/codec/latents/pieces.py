@@ -13,10 +13,13 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, ArrayLike, Float
 
-from dfm.codec.latents import model
+from dfm.codec.latents import model, strips
+from dfm.codec.latents.cores import Part
+from dfm.codec.latents.strips import HALO
 from dfm.models.fourier_kernels import cos_sin_pi
 
 POINTS = 2048  # a piece; see scripts/bench_latent_codec.py
+WHOLE = Part()
 CONTEXT_NAMES = tuple(f"context_{kind}_{layer}" for kind in ("weights", "bias") for layer in (1, 2, 3))
 RAMP_NAMES = ("linear", "hidden_weights", "hidden_bias", "output_weights", "input_scale")
 FILTER_NAMES = ("filter_1", "filter_2", "filter_bias", "bias")
@@ -102,20 +105,18 @@ def _piece_bits(networks: dict, inputs: Array, grid_scale: Array, y: Array, weig
 
 
 @jax.custom_vjp
-def context_bits(networks: dict, inputs: Array, grid_scale: Array, y: Array) -> Float[Array, ""]:
-    """Bits of the latents y under the context model; see model.rate."""
+def context_bits(networks: dict, inputs: Array, grid_scale: Array, y: Array, weight: Array) -> Float[Array, ""]:
+    """Bits of the latents y under the context model, `weight` times each; see model.rate."""
     # the padding of the last piece weighs nothing
-    columns = (inputs, grid_scale, y, jnp.ones_like(y))
-    return _in_pieces(lambda *piece: (_piece_bits(*piece), ()), networks, columns, POINTS)[0]
+    return _in_pieces(lambda *piece: (_piece_bits(*piece), ()), networks, (inputs, grid_scale, y, weight), POINTS)[0]
 
 
-def _context_forward(networks: dict, inputs: Array, grid_scale: Array, y: Array) -> tuple[Array, Any]:
+def _context_forward(networks: dict, inputs: Array, grid_scale: Array, y: Array, weight: Array) -> tuple[Array, Any]:
     def one_piece(*piece: Any) -> Any:
         value, gradients = jax.value_and_grad(_piece_bits, (0, 1, 2, 3))(*piece)
         return (value, gradients[0]), gradients[1:]
 
-    columns = (inputs, grid_scale, y, jnp.ones_like(y))
-    (value, for_networks), others = _in_pieces(one_piece, networks, columns, POINTS)
+    (value, for_networks), others = _in_pieces(one_piece, networks, (inputs, grid_scale, y, weight), POINTS)
     return value, (for_networks, *others)
 
 
@@ -123,7 +124,7 @@ def _scaled(gradients: Any, cotangent: Array) -> Any:
     return jax.tree.map(lambda gradient: cotangent * gradient, gradients)
 
 
-context_bits.defvjp(_context_forward, lambda gradients, cotangent: _scaled(gradients, cotangent))
+context_bits.defvjp(_context_forward, lambda gradients, cotangent: (*_scaled(gradients, cotangent), None))
 
 
 def piecewise(function: Callable[[dict, Array], Array]) -> Callable[[dict, Array], Array]:
@@ -154,15 +155,18 @@ def mix(networks: model.Networks, features: Array) -> Float[Array, "channels poi
     return _mix_pieces(_with_form(dict(networks)), features)
 
 
-HALO = 2  # rows that two 3x3 filters look at beyond their own
-
-
 class _Blocks(NamedTuple):
-    """Pieces of whole rows: colours within HALO rows more than the block's, and targets, padded to whole blocks."""
+    """Pieces of whole rows: colours within HALO rows more than the block's, and targets, padded to whole blocks.
+
+    `first` is the number of the first target's row in the picture, `rows` that of the picture's rows, `own` that of
+    the targets' before padding.
+    """
 
     padded: Array
     targets: Array
-    rows: int
+    first: Array | int
+    rows: Array | int
+    own: int
     block: int
 
     @property
@@ -175,33 +179,40 @@ class _Blocks(NamedTuple):
     def error(self, networks: dict, piece: Array, start: Array) -> Array:
         """Sum of squared differences in the block's rows; the clamp passes gradients."""
         wanted = jax.lax.dynamic_slice_in_dim(self.targets, start, self.block, 1)
-        inside = (start + jnp.arange(self.block) < self.rows)[:, None]
-        painted = _filtered(networks, piece, start - HALO, self.rows)
+        last = jnp.minimum(self.own, self.rows - self.first)
+        inside = (start + jnp.arange(self.block) < last)[:, None]
+        painted = _filtered(networks, piece, self.first + start - HALO, self.rows)
         clamped = painted + jax.lax.stop_gradient(jnp.clip(painted, 0, 1) - painted)
         return (inside * (clamped - wanted) ** 2).sum()
 
 
-def _blocks(y: Array, target: Array) -> _Blocks:
-    _, rows, columns = y.shape
-    block = max(1, min(rows, POINTS // columns))
+def _blocks(y: Array, target: Array, first: Array | int, rows: Array | int) -> _Blocks:
+    _, own, columns = target.shape
+    block = max(1, min(own, POINTS // columns))
     if model.together():
         block = max(2 * HALO, block)  # a block's halo then ends in the next block
-    missing = -rows % block
-    padded = jnp.pad(y, ((0, 0), (HALO, HALO + missing), (0, 0)), mode="edge")
-    return _Blocks(padded, jnp.pad(target, ((0, 0), (0, missing), (0, 0))), rows, block)
+    padding = ((0, 0), (0, -own % block), (0, 0))
+    return _Blocks(jnp.pad(y, padding), jnp.pad(target, padding), first, rows, own, block)
 
 
 @jax.custom_vjp
-def squared_error(networks: dict, y: Array, target: Array) -> Float[Array, ""]:
-    """Sum of squared differences of the filtered, clamped picture from `target`; the clamp passes gradients."""
-    blocks = _blocks(y, target)
+def squared_error(networks: dict, y: Array, target: Array, first: Array | int, rows: Array | int) -> Float[Array, ""]:
+    """Sum of squared differences of the filtered, clamped picture from `target`; the clamp passes gradients.
+
+    Args:
+        networks: those of FILTER_NAMES.
+        y: colours before the filters, HALO rows more on either side than `target`; outside the picture, edge rows.
+        target: rows `first`, `first` + 1, ... of a picture of `rows` rows; what is beyond counts nothing.
+    """
+    blocks = _blocks(y, target, first, rows)
     return jax.lax.map(lambda start: blocks.error(networks, blocks.piece(start), start), blocks.starts).sum()
 
 
-def _error_forward(networks: dict, y: Array, target: Array) -> tuple[Array, Any]:
-    blocks = _blocks(y, target)
+def _error_forward(networks: dict, y: Array, target: Array, first: Array | int, rows: Array | int) -> tuple[Array, Any]:
+    blocks = _blocks(y, target, first, rows)
     if model.together():
-        return _error_at_once(networks, blocks)
+        value, for_networks, gradient = _error_at_once(networks, blocks)
+        return value, (for_networks, gradient[:, : y.shape[1]])
 
     def body(carry: Any, start: Array) -> tuple[Any, None]:
         total, gradient = carry
@@ -213,18 +224,11 @@ def _error_forward(networks: dict, y: Array, target: Array) -> tuple[Array, Any]
 
     zero = (jnp.zeros(()), jax.tree.map(jnp.zeros_like, networks))
     ((value, for_networks), gradient), _ = jax.lax.scan(body, (zero, jnp.zeros_like(blocks.padded)), blocks.starts)
-    return value, (for_networks, _inner(gradient, blocks.rows))
+    return value, (for_networks, gradient[:, : y.shape[1]])
 
 
-def _inner(gradient: Array, rows: int) -> Array:
-    """Of the rows of the picture; rows of the padding are copies of the edge."""
-    inner = gradient[:, HALO : HALO + rows]
-    inner = inner.at[:, 0].add(gradient[:, :HALO].sum(1))
-    return inner.at[:, -1].add(gradient[:, HALO + rows :].sum(1))
-
-
-def _error_at_once(networks: dict, blocks: _Blocks) -> tuple[Array, Any]:
-    """`_error_forward` with all blocks side by side."""
+def _error_at_once(networks: dict, blocks: _Blocks) -> tuple[Array, Any, Array]:
+    """The error and its gradients for networks and padded colours, all blocks side by side."""
     pieces = jax.vmap(blocks.piece)(blocks.starts)
     each = jax.vmap(jax.value_and_grad(blocks.error, (0, 1)), (None, 0, 0))(networks, pieces, blocks.starts)
     value, (for_networks, for_piece) = each
@@ -236,10 +240,10 @@ def _error_at_once(networks: dict, blocks: _Blocks) -> tuple[Array, Any]:
     head = jnp.pad(head, ((0, 0), (0, 1), (0, 0), (0, 0)))
     gradient = (head + tail).reshape(len(head), -1, head.shape[-1])[:, :height]
     value, for_networks = jax.tree.map(lambda e: e.sum(0), (value, for_networks))
-    return value, (for_networks, _inner(gradient, blocks.rows))
+    return value, for_networks, gradient
 
 
-def _filtered(networks: dict, piece: Array, first_row: Array, rows: int) -> Array:
+def _filtered(networks: dict, piece: Array, first_row: Array | int, rows: Array | int) -> Array:
     """model.filtered of the rows of `piece` but two at either end; `first_row` is its first row's number."""
     first = piece[:, 1:-1] + _convolve_inner(networks["filter_1"], piece)
     # outside the picture the second filter repeats the first one's edge rows, not filters of repeated rows
@@ -259,19 +263,46 @@ def _convolve_inner(kernel: Array, y: Array) -> Array:
     return product.reshape(channels, rows - 2, columns)
 
 
-squared_error.defvjp(_error_forward, lambda gradients, cotangent: (*_scaled(gradients, cotangent), None))
+squared_error.defvjp(_error_forward, lambda gradients, cotangent: (*_scaled(gradients, cotangent), None, None, None))
+
+
+def latent_bits(networks: model.Networks, grids: list[Array], part: Part = WHOLE) -> Float[Array, ""]:
+    """Bits of this part of the latents."""
+    if part.parts > 1:
+        columns = strips.context_columns(networks, grids, strips.strip_of(part, len(grids[0])), part)
+    else:
+        y = jnp.concatenate([grid.ravel() for grid in grids])
+        columns = (model.context_inputs(grids), model.grid_scales(networks, grids), y, jnp.ones(y.shape, bool))
+    return context_bits(subset(networks, CONTEXT_NAMES), *columns)
+
+
+def mean_squared_error(
+    networks: model.Networks, grids: list[Array], target: Float[Array, "channels height width"], part: Part = WHOLE
+) -> Float[Array, ""]:
+    """This part's share of the painted picture's mean squared error."""
+    channels, rows, width = target.shape
+    filters = subset(networks, FILTER_NAMES)
+    if part.parts > 1:
+        strip = strips.strip_of(part, rows)
+        features = strips.features(grids, networks["upsampling"], strip)
+        mixed = mix(networks, features.reshape(len(grids), -1)).reshape(channels, -1, width)
+        target = jnp.pad(target, ((0, 0), (0, strip.missing), (0, 0)))
+        target = jax.lax.dynamic_slice_in_dim(target, strip.first, strip.height, 1)
+        return squared_error(filters, mixed, target, strip.first, rows) / (channels * rows * width)
+    features = model.upsample(grids, networks.get("upsampling"))
+    mixed = mix(networks, features.reshape(len(grids), -1)).reshape(target.shape)
+    mixed = jnp.pad(mixed, ((0, 0), (HALO, HALO), (0, 0)), mode="edge")
+    return squared_error(filters, mixed, target, 0, rows) / target.size
 
 
 def loss(
-    networks: model.Networks, grids: list[Array], target: Float[Array, "channels height width"], rate_weight: ArrayLike
+    networks: model.Networks,
+    grids: list[Array],
+    target: Float[Array, "channels height width"],
+    rate_weight: ArrayLike,
+    part: Part = WHOLE,
 ) -> tuple[Array, dict[str, Array]]:
-    """Mean squared error + rate_weight * bits per pixel, and both parts."""
-    y = jnp.concatenate([grid.ravel() for grid in grids])
-    bits = context_bits(
-        subset(networks, CONTEXT_NAMES), model.context_inputs(grids), model.grid_scales(networks, grids), y
-    )
-    features = model.upsample(grids, networks.get("upsampling")).reshape(len(grids), -1)
-    mixed = mix(networks, features).reshape(target.shape)
-    error = squared_error(subset(networks, FILTER_NAMES), mixed, target) / target.size
-    bits_per_pixel = bits / (target.shape[1] * target.shape[2])
+    """Mean squared error + rate_weight * bits per pixel, and both parts; of this part of the picture."""
+    error = mean_squared_error(networks, grids, target, part)
+    bits_per_pixel = latent_bits(networks, grids, part) / (target.shape[1] * target.shape[2])
     return error + rate_weight * bits_per_pixel, {"squared_error": error, "bits_per_pixel": bits_per_pixel}

@@ -14,7 +14,8 @@ import numpy as np
 from jaxtyping import Array, UInt8
 
 from dfm.codec import entropy
-from dfm.codec.latents import fitting, model, pieces, prior, quantization, shapes
+from dfm.codec.latents import cores, fitting, pieces, prior, quantization, shapes
+from dfm.codec.latents.cores import Part
 from dfm.codec.latents.fitting import Fit
 from dfm.codec.latents.quantization import GROUPS, Integers, Quantized
 from dfm.codec.latents.shapes import Layout
@@ -25,21 +26,18 @@ PASSES = 2
 
 @functools.partial(jax.jit, static_argnums=0)
 def _latent_rate(layout: Layout, networks: dict, latents: Array) -> Array:
-    grids = fitting.split(latents, layout)
-    return pieces.context_bits(
-        pieces.subset(networks, pieces.CONTEXT_NAMES),
-        model.context_inputs(grids),
-        model.grid_scales(networks, grids),
-        latents,
-    )
+    def of_part(part: Part, networks: dict, latents: Array) -> Array:
+        return cores.total(pieces.latent_bits(networks, fitting.split(latents, layout), part), part)
+
+    return cores.in_parts(of_part, cores.parts_of(layout.height, layout.width))(networks, latents)
 
 
 @functools.partial(jax.jit, static_argnums=0)
 def _squared_error(layout: Layout, networks: dict, latents: Array, target: Array) -> Array:
-    grids = fitting.split(latents, layout)
-    features = model.upsample(grids, networks.get("upsampling")).reshape(layout.grids, -1)
-    mixed = pieces.mix(networks, features).reshape(target.shape)
-    return pieces.squared_error(pieces.subset(networks, pieces.FILTER_NAMES), mixed, target) / target.size
+    def of_part(part: Part, networks: dict, latents: Array, target: Array) -> Array:
+        return cores.total(pieces.mean_squared_error(networks, fitting.split(latents, layout), target, part), part)
+
+    return cores.in_parts(of_part, cores.parts_of(layout.height, layout.width))(networks, latents, target)
 
 
 class Costs:
@@ -48,7 +46,7 @@ class Costs:
     def __init__(self, picture: UInt8[np.ndarray, "h w c"], layout: Layout, latents: np.ndarray, rate_weight: float):
         self.layout, self.latents = layout, jnp.asarray(latents, jnp.float32)
         self.target = jnp.asarray(np.moveaxis(picture, -1, 0) / np.float32(255), jnp.float32)
-        self.bit = rate_weight / (layout.height * layout.width)
+        self.bit = rate_weight / layout.pixels
 
     def of_group(self, group: str, networks: dict[str, Any]) -> float:
         """The part of the cost that this group changes, without its own bits."""
@@ -96,7 +94,7 @@ def quantize(costs: Costs, fit: Fit, number: int = prior.EMPTY, rounds: int = 0)
             _, tried, floats = cost(group, exponents[group])
             integers |= tried
     quantized = Quantized(exponents, integers, number)
-    for _ in range(max(rounds, layout.height * layout.width <= fitting.SMALL_PIXELS)):
+    for _ in range(max(rounds, layout.pixels <= fitting.SMALL_PIXELS)):
         quantized = shrink(costs, quantized)
     return quantized
 

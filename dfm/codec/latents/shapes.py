@@ -30,6 +30,10 @@ class Layout(NamedTuple):
     grids: int
 
     @property
+    def pixels(self) -> int:
+        return self.height * self.width
+
+    @property
     def grid_shapes(self) -> list[tuple[int, int]]:
         """[rows, columns] of each grid, finest first: ceil(height / 2^k), ceil(width / 2^k)."""
         return [(-(-self.height >> k), -(-self.width >> k)) for k in range(self.grids)]
@@ -72,7 +76,7 @@ def multiplications_per_pixel(layout: Layout) -> float:
     context = CONTEXT_INPUTS * (2 * CONTEXT_INPUTS + 2)
     upsampling = sum(3 * UPSAMPLING_TAPS * (grids - k) / 2 * 4.0 ** (1 - k) for k in range(1, grids))
     synthesis = channels * (grids + HIDDEN + 2 * grids * (2 * grids + 2)) + HIDDEN * grids + grids
-    return context * layout.latents / (layout.height * layout.width) + upsampling + synthesis + 18 * channels**2
+    return context * layout.latents / layout.pixels + upsampling + synthesis + 18 * channels**2
 
 
 def frequency_pairs(grids: int) -> list[tuple[int, int]]:

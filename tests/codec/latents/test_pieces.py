@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from dfm.codec.latents import fitting, model, pieces
+from dfm.codec.latents import cores, fitting, model, pieces
 from dfm.codec.latents.shapes import Layout
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
@@ -55,6 +55,21 @@ def test_loss_and_gradients(problem, expected, monkeypatch, points, together):
         return pieces.loss(networks, fitting.split(latents, layout), target, 0.02)[0]
 
     found = jax.jit(jax.value_and_grad(fast_loss, (0, 1)))(networks, latents)
+    for one, other in zip(jax.tree.leaves(found), jax.tree.leaves(expected), strict=True):
+        np.testing.assert_allclose(one, other, rtol=2e-5, atol=2e-5 * float(jnp.abs(other).max()))
+
+
+@pytest.mark.parametrize("parts", [2, 4])  # two strips of 5 and 4 rows; and the last of four beyond the picture
+def test_the_parts_of_several_cores_add_up(problem, expected, parts):
+    layout, networks, latents, target = problem
+
+    def of_part(part, networks, latents):
+        def loss(networks, latents):
+            return pieces.loss(networks, fitting.split_once(latents, layout), target, 0.02, part)[0]
+
+        return cores.total(jax.value_and_grad(loss, (0, 1))(networks, latents), part)
+
+    found = jax.jit(cores.in_parts(of_part, parts))(networks, latents)
     for one, other in zip(jax.tree.leaves(found), jax.tree.leaves(expected), strict=True):
         np.testing.assert_allclose(one, other, rtol=2e-5, atol=2e-5 * float(jnp.abs(other).max()))
 
