@@ -4,20 +4,24 @@
         --output results/bench_latent_codec.jsonl
 
 What is timed, on the centre of the picture and networks and latents away from their start:
-  ours    dfm/codec/latents/pieces.py under jax.jit: value and gradient together, in pieces that stay in the cache.
-  plain   dfm/codec/latents/model.py under jax.jit, differentiated as it stands.
+  ours    dfm/codec/latents/pieces.py: value and gradient together, in pieces that stay in the cache, on all cores.
+  plain   dfm/codec/latents/model.py, differentiated as it stands.
   torch   dfm/peers/latent_codec.py, PyTorch eager with as many threads; where torch is installed.
-Each gives the loss and its gradients for all latents and networks; they must agree before anything is timed. They take
-turns, --repeats rounds, each turn beginning with an untimed call; the median counts. Then one encode at --effort, cold
-and (another seed, the same size) with what it compiled, and the decode in a fresh process: interpreter, imports,
-tables, file, pixels. Measure on an idle machine: the load average at the start is recorded.
+Each gives the loss and its gradients for all latents and networks, moves both a little along them, and does it again;
+the two of JAX inside one program, as a fit does. They must agree before anything is timed, and take turns, --repeats
+rounds of --calls steps, each turn beginning with an untimed one; the median counts. Then `fit`: a step of a fit as it
+is, with rounding, noise and Adam. Then one encode at --effort, cold and (another seed, the same size) with what it
+compiled, its peak memory, and the decode in a fresh process: interpreter, imports, tables, file, pixels. Measure on an
+idle machine: the load average at the start is recorded.
 
 Aims on two idle cores: 15 ms a step at 256x256 and 90 ms at 768x512, 3x plain, 1.5x torch; decode 0.25 s and 0.8 s.
 """
 
 import argparse
+import functools
 import importlib.util
 import os
+import resource
 import statistics
 import subprocess
 import sys
@@ -29,14 +33,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from dfm import codec
-from dfm.codec.latents import fitting, model, pieces, shapes
-from dfm.picture_files import load_picture
+from dfm.codec.latents import cores, fitting, model, pieces, shapes
+from dfm.command_line import usable_cores, use_all_cores
+from dfm.picture_files import load_picture, save_picture
 from dfm.results import record
 
 RATE_WEIGHT = 1e-3
 TOLERANCE = 1e-4  # relative to the largest entry of each gradient
-DECODE = "import sys; from dfm.compress import main; sys.exit(main(sys.argv[1:]))"
+RATE = 1e-6  # of the descent: nothing leaves the neighbourhood of its start
 
 
 def problem(picture: np.ndarray, seed: int) -> tuple:
@@ -59,13 +63,31 @@ def plain_loss(networks, latents, target, layout):
     return ((clamped - target) ** 2).mean() + RATE_WEIGHT * bits_per_pixel
 
 
-def fast_loss(networks, latents, target, layout):
-    return pieces.loss(networks, fitting.split(latents, layout), target, RATE_WEIGHT)[0]
+def fast_loss(networks, latents, target, layout, part):
+    return pieces.loss(networks, fitting.split_once(latents, layout), target, RATE_WEIGHT, part)[0]
 
 
-def jax_form(loss, networks, latents, target, layout):
-    step = jax.jit(jax.value_and_grad(lambda networks, latents: loss(networks, latents, target, layout), (0, 1)))
-    return lambda: jax.block_until_ready(step(networks, latents))
+def plain_form(networks, latents, target, layout):
+    return jax.value_and_grad(lambda n, v: plain_loss(n, v, target, layout), (0, 1))
+
+
+def fast_form(networks, latents, target, layout):
+    def of_part(part, networks, latents):
+        found = jax.value_and_grad(lambda n, v: fast_loss(n, v, target, layout, part), (0, 1))(networks, latents)
+        return cores.total(found, part)
+
+    return cores.in_parts(of_part, cores.parts_of(layout.height, layout.width))
+
+
+def steps_of_jax(gradients, networks, latents, calls: int):
+    """A function of nothing that takes `calls` steps of gradient descent in one program."""
+
+    def step(_, carry):
+        _, slopes = gradients(*carry)
+        return jax.tree.map(lambda parameter, slope: parameter - RATE * slope, carry, slopes)
+
+    run = jax.jit(lambda *start: jax.lax.fori_loop(0, calls, step, start))
+    return lambda: jax.block_until_ready(run(networks, latents))
 
 
 def torch_form(task: tuple, threads: int):
@@ -79,58 +101,85 @@ def torch_form(task: tuple, threads: int):
     vector = torch.tensor(np.asarray(latents), requires_grad=True)
     wanted = torch.tensor(np.asarray(target))
 
-    def step():
+    def gradients():
         loss = latent_codec.loss(tensors, fitting.split(vector, layout), wanted, RATE_WEIGHT)
-        gradients = torch.autograd.grad(loss, [*tensors.values(), vector])
-        return loss.detach(), (dict(zip(tensors, gradients[:-1], strict=True)), gradients[-1])
+        slopes = torch.autograd.grad(loss, [*tensors.values(), vector])
+        return loss.detach(), (dict(zip(tensors, slopes[:-1], strict=True)), slopes[-1])
 
-    return step
+    def steps(calls: int):
+        for _ in range(calls):
+            _, (for_networks, for_latents) = gradients()
+            with torch.no_grad():
+                for name, tensor in tensors.items():
+                    tensor -= RATE * for_networks[name]
+                vector.sub_(RATE * for_latents)
+
+    return gradients, steps
 
 
-def largest_disagreement(forms: dict) -> float:
-    expected = [np.asarray(leaf) for leaf in jax.tree.leaves(forms["plain"]())]
+def fit_step_seconds(picture: np.ndarray, layout: shapes.Layout, steps: int) -> float:
+    """Of a step of a fit, after one chunk that compiles."""
+    fit = fitting.start(picture, layout.grids, 0, 0)
+    fit, _ = fitting.train(picture, fit, layout.grids, RATE_WEIGHT, fitting.CHUNK_STEPS, 0)
+    jax.block_until_ready(fit.latents)
+    start = time.perf_counter()
+    fit, _ = fitting.train(picture, fit, layout.grids, RATE_WEIGHT, steps, 0)
+    jax.block_until_ready(fit.latents)
+    return (time.perf_counter() - start) / steps
+
+
+def largest_disagreement(results: dict) -> float:
+    expected = [np.asarray(leaf) for leaf in jax.tree.leaves(results["plain"])]
     errors = [0.0]
-    for form in forms.values():
-        for value, reference in zip(jax.tree.leaves(form()), expected, strict=True):
+    for found in results.values():
+        for value, reference in zip(jax.tree.leaves(found), expected, strict=True):
             errors.append(float(np.abs(np.asarray(value) - reference).max() / (np.abs(reference).max() + 1e-12)))
     return max(errors)
 
 
-def median_seconds(forms: dict, repeats: int, calls: int) -> dict[str, float]:
-    """Form -> median seconds a call over rounds in which all forms take turns."""
-    seconds: dict[str, list[float]] = {name: [] for name in forms}
+def median_seconds(turns: dict, repeats: int, calls: int) -> dict[str, float]:
+    """Form -> median seconds a step over rounds in which all forms take turns."""
+    seconds: dict[str, list[float]] = {name: [] for name in turns}
     for _ in range(repeats):
-        for name, form in forms.items():
-            form()
+        for name, turn in turns.items():
+            turn()
             start = time.perf_counter()
-            for _ in range(calls):
-                form()
+            turn()
             seconds[name].append((time.perf_counter() - start) / calls)
     return {name: statistics.median(values) for name, values in seconds.items()}
 
 
 def time_files(picture: np.ndarray, effort: int, repeats: int) -> dict:
-    """Seconds of an encode, cold and warm, and of a decode in a process of its own; bytes."""
-    encode_seconds = []
-    for seed in (0, 1):
-        start = time.perf_counter()
-        data = codec.encode(picture, profile="latents", effort=effort, seed=seed)
-        encode_seconds.append(time.perf_counter() - start)
+    """Seconds of encodes, cold and warm, and of a decode, each in a process of its own; bytes."""
     with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder, "picture.dfm")
-        path.write_bytes(data)
+        source, path = Path(folder, "picture.png"), Path(folder, "picture.dfm")
+        save_picture(source, picture)
+        # the first process compiles, into an empty cache, what the second one finds there
+        environment = {**os.environ, "JAX_COMPILATION_CACHE_DIR": folder}
+        options = ["--profile", "latents", "--effort", str(effort), "--quiet"]
+        encode_seconds = []
+        for seed in ("0", "1"):
+            start = time.perf_counter()
+            run_dfm(["encode", str(source), "-o", str(path), "--seed", seed, *options], environment)
+            encode_seconds.append(time.perf_counter() - start)
+        peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss
         decode_seconds = []
         for _ in range(repeats):
             start = time.perf_counter()
-            command = [sys.executable, "-c", DECODE, "decode", str(path), "-o", f"{folder}/picture.ppm", "--quiet"]
-            subprocess.run(command, check=True)
+            run_dfm(["decode", str(path), "-o", f"{folder}/picture.ppm", "--quiet"], environment)
             decode_seconds.append(time.perf_counter() - start)
+        size = path.stat().st_size
     return {
-        "bytes": len(data),
+        "bytes": size,
         "encode_seconds_cold": encode_seconds[0],
         "encode_seconds": encode_seconds[1],
+        "peak_mebibytes": peak / 1024,  # of the largest process so far: sizes go from small to large
         "decode_seconds": statistics.median(decode_seconds),
     }
+
+
+def run_dfm(words: list[str], environment: dict[str, str]) -> None:
+    subprocess.run([sys.executable, "-m", "dfm.compress", *words], check=True, env=environment)
 
 
 def main() -> None:
@@ -138,12 +187,13 @@ def main() -> None:
     parser.add_argument("--sizes", default="256x256,768x512", help="width x height, comma-separated")
     parser.add_argument("--picture", required=True)
     parser.add_argument("--repeats", type=int, default=7)
-    parser.add_argument("--calls", type=int, default=5, help="a turn")
+    parser.add_argument("--calls", type=int, default=5, help="steps a turn")
     parser.add_argument("--effort", type=int, default=3)
     parser.add_argument("--no-files", action="store_true", help="steps only")
-    parser.add_argument("--threads", type=int, default=os.cpu_count())
+    parser.add_argument("--threads", type=int, default=usable_cores())
     parser.add_argument("--output", default="results/bench_latent_codec.jsonl")
     args = parser.parse_args()
+    use_all_cores()
     whole = load_picture(args.picture)
     for size in args.sizes.split(","):
         width, height = map(int, size.split("x"))
@@ -151,13 +201,19 @@ def main() -> None:
         picture = np.ascontiguousarray(whole[top : top + height, left : left + width])
         start, load = time.perf_counter(), os.getloadavg()[0]
         task = problem(picture, 0)
-        forms = {"plain": jax_form(plain_loss, *task), "ours": jax_form(fast_loss, *task)}
+        networks, latents, _, layout = task
+        forms = {"plain": plain_form(*task), "ours": fast_form(*task)}
+        results = {name: jax.jit(form)(networks, latents) for name, form in forms.items()}
+        turns = {name: steps_of_jax(form, networks, latents, args.calls) for name, form in forms.items()}
         if importlib.util.find_spec("torch") is not None:
-            forms["torch"] = torch_form(task, args.threads)
-        disagreement = largest_disagreement(forms)
+            gradients, steps = torch_form(task, args.threads)
+            results["torch"] = gradients()
+            turns["torch"] = functools.partial(steps, args.calls)
+        disagreement = largest_disagreement(results)
         if disagreement > TOLERANCE:
             raise SystemExit(f"{size}: the forms disagree by {disagreement:.1e}")
-        seconds = median_seconds(forms, args.repeats, args.calls)
+        seconds = median_seconds(turns, args.repeats, args.calls)
+        seconds["fit"] = fit_step_seconds(picture, layout, 2 * fitting.CHUNK_STEPS)
         metrics = {f"{name}_milliseconds": 1e3 * value for name, value in seconds.items()}
         metrics |= {"disagreement": disagreement, "load_average": load}
         if not args.no_files:
