@@ -19,6 +19,7 @@ from dfm.codec.latents.strips import HALO
 from dfm.models.fourier_kernels import cos_sin_pi
 
 POINTS = 2048  # a piece; see scripts/bench_latent_codec.py
+BLOCK_ROWS = 8  # at least, of the filters: each block also filters four rows of its neighbours
 WHOLE = Part()
 CONTEXT_NAMES = tuple(f"context_{kind}_{layer}" for kind in ("weights", "bias") for layer in (1, 2, 3))
 RAMP_NAMES = ("linear", "hidden_weights", "hidden_bias", "output_weights", "input_scale")
@@ -188,7 +189,7 @@ class _Blocks(NamedTuple):
 
 def _blocks(y: Array, target: Array, first: Array | int, rows: Array | int) -> _Blocks:
     _, own, columns = target.shape
-    block = max(1, min(own, POINTS // columns))
+    block = max(1, min(own, max(BLOCK_ROWS, POINTS // columns)))
     if model.together():
         block = max(2 * HALO, block)  # a block's halo then ends in the next block
     padding = ((0, 0), (0, -own % block), (0, 0))
