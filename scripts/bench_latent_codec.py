@@ -2,6 +2,7 @@
 
     python scripts/bench_latent_codec.py --sizes 256x256,768x512 --picture kodim15.png \\
         --output results/bench_latent_codec.jsonl
+    python scripts/bench_latent_codec.py --sizes 4000x3000 --parts files --steps 20 --picture kodim15.png   # memory
 
 What is timed, on the centre of the picture and networks and latents away from their start:
   ours    dfm/codec/latents/pieces.py: value and gradient together, in pieces that stay in the cache, on all cores.
@@ -41,8 +42,11 @@ RATE_WEIGHT = 1e-3
 TOLERANCE = 1e-4  # relative to the largest entry of each gradient
 MEASURED = """
 import sys
+from dfm.codec.weights import recipes
 from dfm.compress import main
-code = main(sys.argv[1:])
+if sys.argv[1] != "None":
+    recipes.EFFORT_STEPS |= dict.fromkeys(recipes.EFFORT_STEPS, int(sys.argv[1]))
+code = main(sys.argv[2:])
 with open("/proc/self/status") as status:
     print(next(line.split()[1] for line in status if line.startswith("VmHWM")))
 sys.exit(code)
@@ -156,7 +160,7 @@ def median_seconds(turns: dict, repeats: int, calls: int) -> dict[str, float]:
     return {name: statistics.median(values) for name, values in seconds.items()}
 
 
-def time_files(picture: np.ndarray, effort: int, repeats: int) -> dict:
+def time_files(picture: np.ndarray, effort: int, steps: int | None, repeats: int) -> dict:
     """Seconds of encodes, cold and warm, and of a decode, each in a process of its own; bytes."""
     with tempfile.TemporaryDirectory() as folder:
         source, path = Path(folder, "picture.png"), Path(folder, "picture.dfm")
@@ -167,12 +171,14 @@ def time_files(picture: np.ndarray, effort: int, repeats: int) -> dict:
         encode_seconds, peaks = [], []
         for seed in ("0", "1"):
             start = time.perf_counter()
-            peaks.append(run_dfm(["encode", str(source), "-o", str(path), "--seed", seed, *options], environment))
+            peaks.append(
+                run_dfm(["encode", str(source), "-o", str(path), "--seed", seed, *options], environment, steps)
+            )
             encode_seconds.append(time.perf_counter() - start)
         decode_seconds = []
         for _ in range(repeats):
             start = time.perf_counter()
-            run_dfm(["decode", str(path), "-o", f"{folder}/picture.ppm", "--quiet"], environment)
+            decode_peak = run_dfm(["decode", str(path), "-o", f"{folder}/picture.ppm", "--quiet"], environment)
             decode_seconds.append(time.perf_counter() - start)
         size = path.stat().st_size
     return {
@@ -182,12 +188,13 @@ def time_files(picture: np.ndarray, effort: int, repeats: int) -> dict:
         "peak_mebibytes_cold": peaks[0],
         "peak_mebibytes": peaks[1],
         "decode_seconds": statistics.median(decode_seconds),
+        "decode_peak_mebibytes": decode_peak,
     }
 
 
-def run_dfm(words: list[str], environment: dict[str, str]) -> float:
+def run_dfm(words: list[str], environment: dict[str, str], steps: int | None = None) -> float:
     """Peak of its resident memory in MiB; Linux counts what a child's own parent held into getrusage's."""
-    command = [sys.executable, "-c", MEASURED, *words]
+    command = [sys.executable, "-c", MEASURED, str(steps), *words]
     done = subprocess.run(command, check=True, env=environment, stdout=subprocess.PIPE, text=True)
     return int(done.stdout) / 1024
 
@@ -199,39 +206,53 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=7)
     parser.add_argument("--calls", type=int, default=5, help="steps a turn")
     parser.add_argument("--effort", type=int, default=3)
-    parser.add_argument("--no-files", action="store_true", help="steps only")
+    parser.add_argument("--steps", type=int, help="of the encodes, in place of the effort's: for memory alone")
+    parser.add_argument("--parts", default="steps,files", help="of this bench")
+    parser.add_argument("--file-repeats", type=int, default=3, help="decodes")
     parser.add_argument("--threads", type=int, default=usable_cores())
     parser.add_argument("--output", default="results/bench_latent_codec.jsonl")
     args = parser.parse_args()
     use_all_cores()
     whole = load_picture(args.picture)
     for size in args.sizes.split(","):
-        width, height = map(int, size.split("x"))
-        top, left = (whole.shape[0] - height) // 2, (whole.shape[1] - width) // 2
-        picture = np.ascontiguousarray(whole[top : top + height, left : left + width])
-        start, load = time.perf_counter(), os.getloadavg()[0]
-        task = problem(picture, 0)
-        networks, latents, _, layout = task
-        forms = {"plain": plain_form(*task), "ours": fast_form(*task)}
-        results = {name: jax.jit(form)(networks, latents) for name, form in forms.items()}
-        turns = {name: steps_of_jax(form, networks, latents, args.calls) for name, form in forms.items()}
-        if importlib.util.find_spec("torch") is not None:
-            gradients, steps = torch_form(task, args.threads)
-            results["torch"] = gradients()
-            turns["torch"] = functools.partial(steps, args.calls)
-        disagreement = largest_disagreement(results)
-        if disagreement > TOLERANCE:
-            raise SystemExit(f"{size}: the forms disagree by {disagreement:.1e}")
-        seconds = median_seconds(turns, args.repeats, args.calls)
-        seconds["fit"] = fit_step_seconds(picture, layout, 2 * fitting.CHUNK_STEPS)
-        metrics = {f"{name}_milliseconds": 1e3 * value for name, value in seconds.items()}
-        metrics |= {"disagreement": disagreement, "load_average": load}
-        if not args.no_files:
-            metrics |= time_files(picture, args.effort, 3)
+        picture = of_size(whole, *map(int, size.split("x")))
+        start, metrics = time.perf_counter(), {"load_average": os.getloadavg()[0]}
+        if "steps" in args.parts:
+            metrics |= time_steps(picture, args)
+        if "files" in args.parts:
+            metrics |= time_files(picture, args.effort, args.steps, args.file_repeats)
         print(size, {name: round(value, 6) for name, value in metrics.items()}, flush=True)
-        config = {"size": size, "effort": args.effort, "repeats": args.repeats, "threads": args.threads}
+        names = ("effort", "steps", "repeats", "threads", "parts")
+        config = {"size": size, **{name: getattr(args, name) for name in names}}
         seconds_in_all = time.perf_counter() - start
         record(args.output, "bench_latent_codec", "as-is", sys.argv, config, 0, seconds_in_all, metrics)
+
+
+def of_size(whole: np.ndarray, width: int, height: int) -> np.ndarray:
+    """The centre; a picture that is smaller is reflected at its edges."""
+    missing = [max(0, want - have) for want, have in zip((height, width), whole.shape, strict=False)]
+    whole = np.pad(whole, [(m - m // 2, m // 2) for m in missing] + [(0, 0)], mode="symmetric")
+    top, left = (whole.shape[0] - height) // 2, (whole.shape[1] - width) // 2
+    return np.ascontiguousarray(whole[top : top + height, left : left + width])
+
+
+def time_steps(picture: np.ndarray, args: argparse.Namespace) -> dict[str, float]:
+    """Milliseconds a step of every form, and how far they are apart."""
+    task = problem(picture, 0)
+    networks, latents, _, layout = task
+    forms = {"plain": plain_form(*task), "ours": fast_form(*task)}
+    results = {name: jax.jit(form)(networks, latents) for name, form in forms.items()}
+    turns = {name: steps_of_jax(form, networks, latents, args.calls) for name, form in forms.items()}
+    if importlib.util.find_spec("torch") is not None:
+        gradients, steps = torch_form(task, args.threads)
+        results["torch"] = gradients()
+        turns["torch"] = functools.partial(steps, args.calls)
+    disagreement = largest_disagreement(results)
+    if disagreement > TOLERANCE:
+        raise SystemExit(f"the forms disagree by {disagreement:.1e}")
+    seconds = median_seconds(turns, args.repeats, args.calls)
+    seconds["fit"] = fit_step_seconds(picture, layout, 2 * fitting.CHUNK_STEPS)
+    return {**{f"{name}_milliseconds": 1e3 * value for name, value in seconds.items()}, "disagreement": disagreement}
 
 
 if __name__ == "__main__":

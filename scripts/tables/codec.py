@@ -5,6 +5,9 @@ import math
 from statistics import mean
 
 from dfm.codec.bench.rate_distortion import bd_rate
+from dfm.codec.latents.profile import RATE_WEIGHTS
+from dfm.codec.weights.recipes import effort_steps
+from dfm.results import read_lines
 from tables.lines import RESULTS, Row, latest, rows, table
 
 FOLDER = RESULTS / "rate_distortion"
@@ -42,7 +45,7 @@ def full_size_points() -> str:
 SUMMARIES = {
     protocol: tuple(name for name in names if (FOLDER / f"{name}.json").exists())
     for protocol, names in {
-        "kodak-256": ("kodak-256/bench", "kodak-256/effort_1", "kodak-256/effort_5"),
+        "kodak-256": ("kodak-256/effort_1", "kodak-256/bench", "kodak-256/effort_5"),
         "kodak-8": ("kodak-8/bench",),
     }.items()
 }
@@ -98,6 +101,62 @@ def bd_rates() -> str:
 
 def full_size_bd_rates() -> str:
     return bd_rates_of("kodak-8")
+
+
+STEP_PICTURES, STEP_SETTINGS = ("kodim01", "kodim05", "kodim15", "kodim23"), ("q20", "q60")
+
+
+def rate_against_steps() -> str:
+    """Four pictures at two qualities: the cost that the fit lowers, against that of 1,000 steps; rate and PSNR."""
+    found: dict[int, dict[tuple[str, str], Row]] = {}
+    for path in sorted((FOLDER / "kodak-256").glob("*.rows.jsonl")):
+        for line in read_lines(path):
+            if line["codec"] == "dfm-latents" and line["picture"] in STEP_PICTURES and line["setting"] in STEP_SETTINGS:
+                found.setdefault(line["options"]["effort"], {})[line["picture"], line["setting"]] = line
+    body = []
+    for effort, lines in sorted(found.items()):
+        cells = []
+        for setting in STEP_SETTINGS:
+            keys = [(picture, setting) for picture in STEP_PICTURES]
+            if any(key not in lines for key in keys):
+                cells += ["", "", ""]
+                continue
+            ratio = mean(math.log(_cost(lines[key]) / _cost(found[3][key])) for key in keys)
+            rate, psnr = (mean(lines[key][name] for key in keys) for name in ("bits_per_pixel", "psnr"))
+            cells += [f"{100 * (math.exp(ratio) - 1):+.1f} %", f"{rate:.3f}", f"{psnr:.2f} dB"]
+        if any(cells):
+            body.append([f"{effort_steps(effort):,}", *cells])
+    head = ["steps"]
+    for setting in STEP_SETTINGS:
+        head += [f"cost at {setting}", "bits a pixel", "PSNR"]
+    return table(head, body)
+
+
+def _cost(line: Row) -> float:
+    """Squared error of [0, 1] + weight x bits a pixel: what the latents profile lowers at the setting's quality."""
+    first, last = RATE_WEIGHTS
+    weight = first * (last / first) ** (float(line["setting"][1:]) / 100)
+    return line["mse"] / 255**2 + weight * line["bits_per_pixel"]
+
+
+def latent_speed() -> str:
+    """scripts/bench_latent_codec.py: a step against its peers, whole encodes and decodes."""
+    body = []
+    for line in latest(rows("bench_latent_codec"), lambda line: line["config"]["size"]).values():
+        found = line["metrics"]
+        cells = [line["config"]["size"]]
+        if "ours_milliseconds" in found:
+            ours = found["ours_milliseconds"]
+            cells.append(f"{found['fit_milliseconds']:.1f} ms")
+            cells += [f"{found[name] / ours:.1f}x" for name in ("plain_milliseconds", "torch_milliseconds")]
+        else:
+            cells += ["", "", ""]
+        steps = line["config"]["steps"] or effort_steps(line["config"]["effort"])
+        cells += [f"{steps:,}", f"{found['encode_seconds_cold']:.0f} s", f"{found['encode_seconds']:.0f} s"]
+        cells += [f"{found[name]:,.0f} MiB" for name in ("peak_mebibytes_cold", "peak_mebibytes")]
+        body.append([*cells, f"{found['decode_seconds']:.2f} s, {found['decode_peak_mebibytes']:,.0f} MiB"])
+    head = ["size", "step of a fit", "plain JAX / ours", "PyTorch eager / ours", "steps", "encode, cold", "warm"]
+    return table([*head, "peak memory, cold", "warm", "decode"], body)
 
 
 def latent_prior() -> str:
@@ -225,6 +284,8 @@ CODEC = (
     bd_rates,
     full_size_points,
     full_size_bd_rates,
+    rate_against_steps,
+    latent_speed,
     latent_prior,
     latent_synthesis,
     recipe_robust,
