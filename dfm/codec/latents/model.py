@@ -17,6 +17,7 @@ from dfm.shapes import typechecked
 
 Networks = Mapping[str, Array]
 PIECE = 4096
+LARGE_PLANE = 2**13  # values that no longer stay in a cache together with what is made of them
 LOG2_SCALE_RANGE = (-5.0, 5.0)  # of the Laplace distribution's scale
 
 
@@ -45,12 +46,19 @@ def double(stack: Array, taps: Array, axis: int) -> Array:
 def interleaved_phases(padded: Array, taps: Array, axis: int) -> Array:
     """Both phases of all values along `axis` but two at either end, which are only looked at."""
     count = padded.shape[axis] - 4
-    shifted = jnp.stack([jax.lax.slice_in_dim(padded, i, i + count, axis=axis) for i in range(5)])
     # as one product: the taps' gradient is then a product too, and not a sum over all points one at a time
     matrix = jnp.stack([jnp.append(taps, 0), jnp.append(0, taps[::-1])])
-    phases = _product(matrix, shifted.reshape(5, -1)).reshape(2, *shifted.shape[1:])
-    shape = tuple(2 * n if a == axis else n for a, n in enumerate(shifted.shape[1:]))
-    return jnp.moveaxis(phases, 0, axis + 1).reshape(shape)
+
+    def phases(planes: Array) -> Array:
+        shifted = jnp.stack([jax.lax.slice_in_dim(planes, i, i + count, axis=axis) for i in range(5)])
+        product = _product(matrix, shifted.reshape(5, -1)).reshape(2, *shifted.shape[1:])
+        shape = tuple(2 * n if a == axis else n for a, n in enumerate(shifted.shape[1:]))
+        return jnp.moveaxis(product, 0, axis + 1).reshape(shape)
+
+    if together() or len(padded) == 1 or padded[0].size < LARGE_PLANE:
+        return phases(padded)
+    # plane after plane: what one needs in between stays near, and is computed anew on the way back
+    return jax.lax.map(jax.checkpoint(lambda plane: phases(plane[None])[0]), padded)
 
 
 def together() -> bool:

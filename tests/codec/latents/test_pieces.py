@@ -59,6 +59,15 @@ def test_loss_and_gradients(problem, expected, monkeypatch, points, together):
         np.testing.assert_allclose(one, other, rtol=2e-5, atol=2e-5 * float(jnp.abs(other).max()))
 
 
+def test_plane_after_plane_is_the_same(problem, expected, monkeypatch):
+    layout, networks, latents, target = problem
+    monkeypatch.setattr(model, "LARGE_PLANE", 1)
+    loss = functools.partial(plain_loss, layout=layout, target=target, rate_weight=0.02)
+    found = jax.jit(jax.value_and_grad(loss, (0, 1)))(networks, latents)
+    for one, other in zip(jax.tree.leaves(found), jax.tree.leaves(expected), strict=True):
+        np.testing.assert_allclose(one, other, rtol=2e-5, atol=2e-5 * float(jnp.abs(other).max()))
+
+
 @pytest.mark.parametrize("parts", [2, 4])  # two strips of 5 and 4 rows; and the last of four beyond the picture
 def test_the_parts_of_several_cores_add_up(problem, expected, parts):
     layout, networks, latents, target = problem
