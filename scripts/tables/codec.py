@@ -141,6 +141,8 @@ def _cost(line: Row) -> float:
 
 def latent_speed() -> str:
     """scripts/bench_latent_codec.py: a step against its peers, whole encodes and decodes."""
+    if not (RESULTS / "bench_latent_codec.jsonl").exists():
+        return "Not measured yet."
     body = []
     for line in latest(rows("bench_latent_codec"), lambda line: line["config"]["size"]).values():
         found = line["metrics"]
