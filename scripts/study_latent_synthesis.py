@@ -181,6 +181,8 @@ def fit(pictures: list[np.ndarray], rate_weight: float, steps: int, seed: int) -
     fits = [fitting.start(picture, layout.grids, seed) for picture in pictures]
     weights = [rate_weight] * len(pictures)
     fits, _ = fitting.train_together(pictures, fits, layout.grids, weights, steps, seed)
+    # without the scale that stood in for none
+    fits = [one._replace(networks={name: a for name, a in one.networks.items() if a.size}) for one in fits]
     return [measure(picture, one, layout, rate_weight) for picture, one in zip(pictures, fits, strict=True)]
 
 
