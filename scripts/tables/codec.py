@@ -81,6 +81,8 @@ def bd_rates_of(protocol: str) -> str:
         for codec, entry in found["bd_rate"]["codecs"].items():
             if codec == found["bd_rate"]["anchor"]:
                 continue
+            if any(row[0] == found["codecs"][codec]["description"] for row in body):
+                continue  # it stands beside each effort of ours
             averaged, single = entry["averaged_curve"], entry["per_picture_mean"]
             low, high = averaged["psnr_range"]
             body.append(
