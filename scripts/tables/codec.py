@@ -75,7 +75,7 @@ def latents_against() -> str:
 
 def bd_rates_of(protocol: str) -> str:
     head = ["codec", "averaged curve", "between", "mean of the pictures' BD-rates", "pictures"]
-    body = []
+    body: list[list[str]] = []
     for name in SUMMARIES[protocol]:
         found = summary(name)
         for codec, entry in found["bd_rate"]["codecs"].items():
