@@ -83,8 +83,7 @@ def joint_fit(
             (_, value), gradients = gradient((fit.latents, fit.networks), key, way)
             rate = learning_rate * (0.01 + 0.99 * 0.5 * (1 + jnp.cos(jnp.pi * way)))
             gain = fitting.gain(rate_weight) * recipe.learning_rate / learning_rate
-            rates = (rate * gain, jax.tree.map(lambda _: rate, fit.networks))
-            rates[1]["input_scale"] = recipe.input_rate * rate
+            rates = (rate * gain, fitting.network_rates(rate, fit.networks))
             return fitting.adam(recipe, fit, gradients, rates, at), total + value
 
         fit, total = jax.lax.fori_loop(first, first + CHUNK, step, (fit, jnp.zeros(())))
