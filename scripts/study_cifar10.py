@@ -1,9 +1,10 @@
 """CIFAR-10 by Deep Fourier Machines: every row trained, measured by one protocol, and shown.
 
-  python scripts/study_cifar10.py --size=gpu --workdir=runs/cifar10 --seconds=540     the same again goes on
-  python scripts/study_cifar10.py --size=gpu --only=local-256,cells --factor=0.5      these rows, half of the steps
-  python scripts/study_cifar10.py --size=cpu                                          minutes: does it run?
-  python scripts/study_cifar10.py --list                                              slices and their steps
+  python scripts/study_cifar10.py --workdir=runs/cifar10 --seconds=540         small nets: hours of two cores each
+  python scripts/study_cifar10.py --only=local-256,cells --factor=0.5          these rows, half of the steps
+  python scripts/study_cifar10.py --size=wide --workdir=runs/wide              for an accelerator
+  python scripts/study_cifar10.py --size=trial                                 minutes: does it run?
+  python scripts/study_cifar10.py --list                                       slices and their steps
 
 Rows: 110 principal components; the tuned machine and its form with an encoder (Algorithm 3 of the thesis); local
 machines of 256 and 1,024 numbers, and one trained with LPIPS; adversarial machines and the SNGAN of equal size and
@@ -14,7 +15,7 @@ of the output by their config. After --seconds the slice at work saves and the s
 
 One line of the output for the reconstructions of each row and one for each prior: `fid-10k` and `fid-2k` against
 cifar10:train; `rae-2020` and `dai-wipf-2019` against cifar10:test; precision and recall against the test pictures;
-rFID and PSNR (of the mean squared error) of the same test pictures. At the size `cpu` 512 samples against 512 test
+rFID and PSNR (of the mean squared error) of the same test pictures. At the size `trial` 512 samples against 512 test
 pictures, which says nothing. Grids of 64 uncurated samples, nearest training pictures (of squared error),
 interpolations and the same latents at 32, 128 and 512 pixels are in WORKDIR/pictures.
 """
@@ -30,7 +31,7 @@ from pathlib import Path
 from typing import Any
 
 from cifar10.measure import DATASET, Inception, facts, measure
-from cifar10.rows import CPU_STEPS, FLOW, ROWS, SIZES, flow_config, training_config
+from cifar10.rows import FLOW, ROWS, SIZES, TRIAL_STEPS, flow_config, training_config
 from cifar10.rows import find_row as find_model
 
 from dfm.config import flatten
@@ -55,7 +56,7 @@ class Unfinished(Exception):
 def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add = parser.add_argument
-    add("--size", choices=SIZES, default="cpu", help=f"cpu: {CPU_STEPS} steps of small nets; gpu: the table")
+    add("--size", choices=SIZES, default="small", help=f"nets; trial: {TRIAL_STEPS} steps; default %(default)s")
     add("--only", metavar="ROW,...", help=f"of {', '.join(ROWS)}")
     add("--slices", metavar="SLICE,...", default="train,flow,measure", help="of train, flow, measure; default all")
     add("--factor", type=float, default=1.0, metavar="F", help="of the steps of each training")
@@ -66,7 +67,7 @@ def parse_arguments() -> argparse.Namespace:
     add("--inception_weights", metavar="FILE", help="default $DFM_INCEPTION_WEIGHTS")
     add("--lpips_weights", metavar="FILE", help="default $DFM_LPIPS_WEIGHTS")
     add("--list", action="store_true", help="run nothing")
-    add("--output", help="JSON lines; default results/study_cifar10.jsonl, results/demo/ at the size cpu")
+    add("--output", help="JSON lines; default results/study_cifar10.jsonl, results/demo/ at the size trial")
     arguments = parser.parse_args()
     if not arguments.factor > 0:
         raise UserError(f"--factor must be above 0, not {arguments.factor}")
@@ -74,7 +75,7 @@ def parse_arguments() -> argparse.Namespace:
     arguments.only = arguments.only.split(",") if arguments.only else list(ROWS)
     for name in arguments.only:
         find_model(name)
-    folder = "results" if arguments.size == "gpu" else "results/demo"
+    folder = "results/demo" if arguments.size == "trial" else "results"
     arguments.output = arguments.output or f"{folder}/study_cifar10.jsonl"
     return arguments
 
@@ -165,7 +166,9 @@ class Study:
         record(
             self.arguments.output,
             name="study_cifar10",
-            protocol="fid-10k and others, see the script" if self.arguments.size == "gpu" else "512 pictures: a trial",
+            protocol="512 pictures: a trial"
+            if self.arguments.size == "trial"
+            else "fid-10k and others, see the script",
             command=["python", *sys.argv],
             config=self._config(data, name, what),
             seed=data.run.config.seed,

@@ -29,11 +29,11 @@ def study(monkeypatch, tmp_path):
     small = {name: dataclasses.replace(rows.ROWS[name], settings=settings) for name, settings in SMALL.items()}
     small["local-256"] = dataclasses.replace(small["local-256"], priors=("flow",))
     monkeypatch.setattr(rows, "ROWS", small)
-    monkeypatch.setattr(rows, "CPU_STEPS", 2)
+    monkeypatch.setattr(rows, "TRIAL_STEPS", 2)
     flow = {"model.features": 8, "model.heads": 1, "model.depth": 1, "model.sampling_steps": 2}
     make_flow = rows.flow_config
     monkeypatch.setattr(rows, "flow_config", lambda *those: apply(make_flow(*those), flow))
-    monkeypatch.setattr(measure, "SAMPLES", {"cpu": 20})
+    monkeypatch.setattr(measure, "SAMPLES", {"trial": 20})
     monkeypatch.setattr(measure, "SHOWN", 8)
     monkeypatch.setattr(measure, "SIDES", (32, 40))
     means = lambda params, pictures: jnp.asarray(pictures, jnp.float32).mean((1, 2))  # noqa: E731
@@ -48,6 +48,7 @@ def study(monkeypatch, tmp_path):
 
     def run(*arguments):
         words = [f"--workdir={tmp_path}/runs", f"--data_dir={tmp_path}/data", f"--output={tmp_path}/out.jsonl"]
+        words.append("--size=trial")
         monkeypatch.setattr(sys, "argv", ["study_cifar10.py", *words, *arguments])
         with pytest.raises(SystemExit) as end:
             runpy.run_path(str(SCRIPTS / "study_cifar10.py"), run_name="__main__")

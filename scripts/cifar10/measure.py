@@ -26,11 +26,11 @@ from dfm.priors.prior import Prior
 from dfm.sampling import Painter, RunData, draw, stored_or_fitted
 from dfm.sampling.interpolation import between
 
-SAMPLES = {"gpu": 10_000, "cpu": 512}
+SAMPLES = {"trial": 512, "small": 10_000, "wide": 10_000}
 SHORT = 2_048  # samples of fid-2k, and test pictures that are reconstructed by inversion where there is no encoder
 SHOWN, SIDES = 64, (32, 128, 512)
 NEIGHBOURS, NEAREST = 16, 3
-INVERT_STEPS, INVERT_STARTS = {"gpu": 300, "cpu": 20}, 2
+INVERT_STEPS, INVERT_STARTS = {"trial": 20, "small": 300, "wide": 300}, 2
 DATASET = "cifar10"
 
 
@@ -40,7 +40,7 @@ class Inception:
     def __init__(self, folder: Path, size: str, data_dir: str | None, weights: str | None):
         self.size = size
         self._extractor = Extractor(networks.load("inception", WeightFiles(weights)))
-        path = folder / f"reference-{size}.npz"
+        path = folder / ("reference-trial.npz" if size == "trial" else "reference.npz")
         if not path.exists():
             folder.mkdir(parents=True, exist_ok=True)
             write_npz(path, self._reference(data_dir))
@@ -58,7 +58,7 @@ class Inception:
         """FID by each protocol, precision and recall, of samples 0, 1, ..."""
         features = self.features(iter([pictures]))
         found: dict[str, Any] = {"samples": len(pictures)}
-        if self.size == "gpu":
+        if self.size != "trial":
             found |= {"fid-10k": self.distance(features, "train"), "rae-2020": self.distance(features, "test")}
             found["fid-2k"] = self.distance(features[:SHORT], "train")
             stretched = (PROTOCOLS["dai-wipf-2019"].change_samples or np.asarray)(pictures)
@@ -71,7 +71,7 @@ class Inception:
         found: dict[str, np.ndarray] = {}
         for split in ("train", "test"):
             pictures = load(DATASET, split, data_dir)
-            rows = np.arange(len(pictures) if self.size == "gpu" else SAMPLES["cpu"])
+            rows = np.arange(SAMPLES["trial"] if self.size == "trial" else len(pictures))
             features = self.features(iter([pictures.take(rows)]))
             moments = Moments.of(features)
             found |= {f"{split}_count": np.array(moments.count), f"{split}_mean": moments.mean}

@@ -8,14 +8,14 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from dfm.config import apply, config_module, resolve
+from dfm.experiments import steps_per_call
 from dfm.registry import find
 
 CONFIGS = Path(__file__).parents[2] / "configs"
 FLOW = "flow"  # beside the names of fitted priors: a flow of this row's latents, trained by itself
-SIZES = ("cpu", "gpu")
-TOGETHER = 25  # steps a call of an accelerator; log_every_steps is a multiple
+SIZES = ("trial", "small", "wide")
 FLOW_STEPS = 20_000
-CPU_STEPS = 200  # of every training at the size `cpu`, which shows that a row runs and no more
+TRIAL_STEPS = 200  # of every training at the size `trial`, which shows that a row runs and no more
 
 
 @dataclass(frozen=True)
@@ -24,18 +24,16 @@ class Row:
 
     Attributes:
         config: file of configs/ without its ending.
-        word: its argument at the size `gpu`; cpu_word: at the size `cpu`, None: the same.
+        word: its argument; wide: the same at the size `wide`, for an accelerator, None: there is one size.
         priors: fitted families, or FLOW.
         settings: of the config, beside what the word says.
-        steps: at the size `gpu`; None: the config's.
     """
 
     config: str
     word: str
     priors: tuple[str, ...]
-    cpu_word: str | None = None
+    wide: str | None = None
     settings: Mapping[str, Any] = field(default_factory=dict)
-    steps: int | None = None
 
 
 FITTED = ("normal", "gaussian", "gmm")
@@ -43,14 +41,14 @@ ROWS = {
     "pca-110": Row("autoencoders", "pca,dataset=cifar10", ("gaussian", "gmm"), settings={"model.latent": (110,)}),
     "dfm": Row("dfm_cifar10", "tuned", FITTED),
     "dfm-encoder": Row("dfm_cifar10", "encoder", FITTED),
-    "local-256": Row("local_dfm", "4x4x16:wide", ("gaussian", "gmm", FLOW), "4x4x16"),
-    "local-1024": Row("local_dfm", "8x8x16:wide", ("gaussian",), "8x8x16"),
+    "local-256": Row("local_dfm", "4x4x16", ("gaussian", "gmm", FLOW), "4x4x16:wide"),
+    "local-1024": Row("local_dfm", "8x8x16", ("gaussian",), "8x8x16:wide"),
     "local-256-perceptual": Row(
-        "local_dfm", "8x8x4:wide:perceptual:noisy", ("gaussian", "gmm", FLOW), "8x8x4:perceptual:noisy"
+        "local_dfm", "8x8x4:perceptual:noisy", ("gaussian", "gmm", FLOW), "8x8x4:wide:perceptual:noisy"
     ),
-    "cells": Row("adversarial", "cells:wide", ("normal",), "cells"),
-    "machine": Row("adversarial", "machine:wide", ("normal",), "machine"),
-    "sngan": Row("adversarial", "sngan:wide", ("normal",), "sngan"),
+    "cells": Row("adversarial", "cells", ("normal",), "cells:wide"),
+    "machine": Row("adversarial", "machine", ("normal",), "machine:wide"),
+    "sngan": Row("adversarial", "sngan", ("normal",), "sngan:wide"),
 }
 
 
@@ -61,22 +59,22 @@ def find_row(name: str) -> Row:
 def training_config(name: str, size: str, factor: float = 1.0) -> ConfigDict:
     """The config of a row's training; `factor` times the steps and the warm-up."""
     row = find_row(name)
-    word = row.cpu_word if size == "cpu" and row.cpu_word is not None else row.word
+    word = row.wide if size == "wide" and row.wide is not None else row.word
     config = apply(config_module(CONFIGS / f"{row.config}.py").get_config(word), dict(row.settings))
-    return _with_steps(config, row.steps or config.total_steps, size, factor)
+    return _with_steps(config, config.total_steps, size, factor)
 
 
 def flow_config(name: str, workdir: Path, size: str, factor: float = 1.0) -> ConfigDict:
     """The config of the flow of a row's latents."""
-    word = "wide,classes=10" if size == "gpu" else "small,classes=10"
+    word = "wide,classes=10" if size == "wide" else "small,classes=10"
     config = config_module(CONFIGS / "latent_flow.py").get_config(word)
     config.dataset.name = f"latents:{workdir / name}"
     return _with_steps(config, FLOW_STEPS, size, factor)
 
 
 def _with_steps(config: ConfigDict, steps: int, size: str, factor: float) -> ConfigDict:
-    wanted = steps if steps == 1 else max(1, round(factor * (steps if size == "gpu" else CPU_STEPS)))
-    together = TOGETHER if size == "gpu" and wanted >= TOGETHER else 1
+    wanted = steps if steps == 1 else max(1, round(factor * (TRIAL_STEPS if size == "trial" else steps)))
+    together = steps_per_call() if wanted >= steps_per_call() else 1
     wanted = wanted // together * together
     config.optimizer.warmup_steps = min(config.optimizer.warmup_steps, max(1, wanted // 10))
     config.total_steps, config.steps_per_call = wanted, together

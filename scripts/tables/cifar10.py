@@ -26,15 +26,16 @@ Metrics = dict[str, Any]
 
 
 def cifar10() -> str:
-    """What scripts/study_cifar10.py --size=gpu has measured."""
-    lines = [line for line in read_lines(RESULTS / "study_cifar10.jsonl") if line["config"]["size"] == "gpu"]
-    found = latest(lines, lambda line: (line["config"]["row"], line["config"]["what"]))
+    """What scripts/study_cifar10.py has measured."""
+    lines = read_lines(RESULTS / "study_cifar10.jsonl")
+    found = latest(lines, lambda line: tuple(line["config"][key] for key in ("row", "size", "what")))
     body = []
-    for (row, what), line in found.items():
+    for (row, size, what), line in found.items():
         if what == RECONSTRUCTIONS:
             continue
-        given_back = found.get((row, RECONSTRUCTIONS), {}).get("metrics", {})
-        body.append(_cells(row, what, line["metrics"], given_back))
+        given_back = found.get((row, size, RECONSTRUCTIONS), {}).get("metrics", {})
+        name = row if size == "small" else f"{row}, {size}"
+        body.append(_cells(name, what, line["metrics"], given_back))
     return table(HEAD, body) if body else "Not measured yet."
 
 
