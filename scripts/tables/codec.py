@@ -192,14 +192,15 @@ def latent_prior() -> str:
 
 def latent_synthesis() -> str:
     """Cost of each synthesis relative to ours, geometric mean over pictures, for each weight of the rate."""
-    found: dict[str, dict[tuple, Row]] = {}
+    found: dict[tuple[str, float], dict[tuple, Row]] = {}
     for line in rows("study_latent_synthesis"):
         config = line["config"]
-        found.setdefault(config["synthesis"], {})[config["picture"], config["rate_weight"]] = line["metrics"]
-    ours = found["both"]
+        costs = found.setdefault((config["synthesis"], config["factor"]), {})
+        costs[config["picture"], config["rate_weight"]] = line["metrics"]
+    ours = found["both", 0.2]
     weights = sorted({weight for _, weight in ours}, reverse=True)
     body = []
-    for name, costs in found.items():
+    for (name, factor), costs in found.items():
         cells = []
         for weight in weights:
             ratios = [
@@ -207,8 +208,8 @@ def latent_synthesis() -> str:
             ]
             better = sum(ratio < 0 for ratio in ratios)
             cells += [f"{100 * (math.exp(mean(ratios)) - 1):+.1f} %", f"{better} of {len(ratios)}"]
-        body.append([name, str(next(iter(costs.values()))["parameters"]), *cells])
-    head = ["synthesis", "parameters in all"]
+        body.append([name, f"{factor:g}", str(next(iter(costs.values()))["parameters"]), *cells])
+    head = ["synthesis", "rate of its arrays", "parameters in all"]
     for weight in weights:
         head += [f"cost at weight {weight:g}", "pictures better than ours"]
     return table(head, body)
