@@ -27,6 +27,7 @@ class Row:
         word: its argument; wide: the same at the size `wide`, for an accelerator, None: there is one size.
         priors: fitted families, or FLOW.
         settings: of the config, beside what the word says.
+        patch: side of the square of places that are a token of the flow.
     """
 
     config: str
@@ -34,6 +35,7 @@ class Row:
     priors: tuple[str, ...]
     wide: str | None = None
     settings: Mapping[str, Any] = field(default_factory=dict)
+    patch: int = 1
 
 
 FITTED = ("normal", "gaussian", "gmm")
@@ -44,7 +46,7 @@ ROWS = {
     "local-256": Row("local_dfm", "4x4x16", ("gaussian", "gmm", FLOW), "4x4x16:wide"),
     "local-1024": Row("local_dfm", "8x8x16", ("gaussian",), "8x8x16:wide"),
     "local-256-perceptual": Row(
-        "local_dfm", "8x8x4:perceptual:noisy", ("gaussian", "gmm", FLOW), "8x8x4:wide:perceptual:noisy"
+        "local_dfm", "8x8x4:perceptual:noisy", ("gaussian", "gmm", FLOW), "8x8x4:wide:perceptual:noisy", patch=2
     ),
     "cells": Row("adversarial", "cells", ("normal",), "cells:wide"),
     "machine": Row("adversarial", "machine", ("normal",), "machine:wide"),
@@ -66,8 +68,8 @@ def training_config(name: str, size: str, factor: float = 1.0) -> ConfigDict:
 
 def flow_config(name: str, workdir: Path, size: str, factor: float = 1.0) -> ConfigDict:
     """The config of the flow of a row's latents."""
-    word = "wide,classes=10" if size == "wide" else "small,classes=10"
-    config = config_module(CONFIGS / "latent_flow.py").get_config(word)
+    word = "wide" if size == "wide" else "small"
+    config = config_module(CONFIGS / "latent_flow.py").get_config(f"{word},classes=10,patch={find_row(name).patch}")
     config.dataset.name = f"latents:{workdir / name}"
     return _with_steps(config, FLOW_STEPS, size, factor)
 
