@@ -151,6 +151,8 @@ def main() -> None:
     commit, _ = results.code_state()
     use_all_cores()
     jax.devices()  # before the workers are told to use the processor
+    if args.fits:
+        Path(args.fits).mkdir(parents=True, exist_ok=True)
     jobs = plan(args, profile)
     os.environ["JAX_PLATFORMS"] = "cpu"
     os.environ["OMP_NUM_THREADS"] = os.environ["OPENBLAS_NUM_THREADS"] = "1"
