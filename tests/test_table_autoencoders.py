@@ -1,9 +1,11 @@
 """The table of generators: two tiny rows are trained, measured, found again and drawn; a row that fails says so."""
 
+import dataclasses
 import runpy
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from dfm.results import read_lines
@@ -80,3 +82,14 @@ def test_published_values_are_of_rows_that_exist():
     from tables.family import PUBLISHED
 
     assert all(row in ROWS for rows in PUBLISHED.values() for row in rows)
+
+
+def test_a_prior_over_codes_that_is_best_paints_the_sheet(script, tmp_path, monkeypatch):
+    from family import rows
+
+    monkeypatch.setitem(rows.ROWS, "vq_vae", dataclasses.replace(rows.ROWS["vq_vae"], priors=()))
+    monkeypatch.setitem(rows.CODE_PRIOR_STEPS, "quick", 2)
+    assert script("--task=reference:main") == script("--task=vq_vae:main") == 0
+    (line,) = read_lines(tmp_path / "rows.jsonl")
+    assert set(line["metrics"]["by_prior"]) == {"codes"}
+    assert str(np.load(tmp_path / "digits-quick" / "vq_vae.npz")["prior"]) == "codes"

@@ -140,12 +140,13 @@ def measure_row(name: str, place: Place) -> dict[str, Any]:
         options=place.options("fid-2k" if full_inception else None),
     )
     by_prior = {line["prior"]: line["value"] for line in lines}
+    given = dict(zip(by_prior, priors, strict=True))  # lines call a prior over codes by its run's identity
     found: dict[str, Any] = {"distance": distance, "by_prior": _worded(by_prior)}
     found |= {"samples": SAMPLES[budget][dataset], "reference": lines[0]["reference"]["id"]}
     found["warnings"] = sorted({warning for line in lines for warning in line["warnings"]})
     if data.training_has_latents:
         found |= _of_test_pictures(data, place, distance)
-    _keep_pictures(data, place, name, min(by_prior, key=lambda prior: _order(by_prior[prior])))
+    _keep_pictures(data, place, name, given[min(by_prior, key=lambda prior: _order(by_prior[prior]))])
     return found | {"evaluation_seconds": round(time.perf_counter() - begin, 1)}
 
 
