@@ -62,6 +62,10 @@ if [ -n "$small" ]; then
     slice train-digits -m dfm.train --config=configs/dfm_digits.py:quick --config.total_steps=20 --workdir="$runs/digits"
     slice fd-digits -m dfm.evaluate --workdir="$runs/digits" --metrics=fd-digits --num_samples=64 \
         --reference=digits:test --output="$output/evaluate.jsonl"
+    slice table scripts/table_autoencoders.py --dataset=digits --budget=quick --rows=pca --workdir="$runs/table" \
+        --output="$output/table.jsonl"
+    slice study scripts/study_cifar10.py --size=trial --only=pca-110 --slices=train --workdir="$runs/study" \
+        --output="$output/study.jsonl"
 else
     peak="--peak_tflops=${PEAK_TFLOPS:-989}"
     slice layer scripts/bench_fourier_layer.py --points=262144 --output="$output/layer.jsonl"
@@ -81,6 +85,19 @@ else
     slice train-vae -m dfm.train --config=configs/autoencoder_kl_imagenet.py:cifar10 --workdir="$runs/vae"
     slice fid-cifar10 -m dfm.evaluate --workdir="$runs/cifar10" --metrics=fid,kid --protocol=fid-50k \
         --reference=cifar10:train --prior=gaussian,gmm --output="$output/evaluate.jsonl"
+    for effort in 3 5; do
+        slice "latents-$effort" scripts/rate_distortion_latents.py "$kodak" --protocol=kodak-8 --effort=$effort \
+            --batch-pixels=4194304 --fits="$runs/fits" --output="$output/latents_$effort.json.rows.jsonl"
+    done
+    # the feature network in float32 is most of these: more rows at once gain nothing, and lack memory
+    slice table-mnist scripts/table_autoencoders.py --dataset=mnist --budget=full --jobs=3 --workdir="$runs/table" \
+        --output="$output/table.jsonl"
+    slice table-cifar10 scripts/table_autoencoders.py --dataset=cifar10 --budget=full --jobs=3 --workdir="$runs/table" \
+        --output="$output/table.jsonl"
+    for size in small wide; do
+        slice "study-$size" scripts/study_cifar10.py --size=$size --workdir="$runs/study-$size" \
+            --output="$output/study.jsonl"
+    done
     slice fid-vae -m dfm.evaluate --workdir="$runs/vae" --metrics=psnr,rfid --reference=cifar10:test \
         --output="$output/evaluate.jsonl"
 fi

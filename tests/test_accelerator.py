@@ -38,8 +38,8 @@ def call(tmp_path):
 
 def test_all_slices_run_once(call):
     code, output, commands = call()
-    assert code == 0 and output.count("done") == len(commands) == 8
-    assert commands[0].startswith("scripts/bench_fourier_layer.py") and "dfm.evaluate" in commands[-1]
+    assert code == 0 and output.count("done") == len(commands) == 10
+    assert commands[0].startswith("scripts/bench_fourier_layer.py") and "study_cifar10" in commands[-1]
     assert call() == (0, "", [])
 
 
