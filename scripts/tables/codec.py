@@ -197,6 +197,8 @@ def latent_synthesis() -> str:
         config = line["config"]
         costs = found.setdefault((config["synthesis"], config["factor"]), {})
         costs[config["picture"], config["rate_weight"]] = line["metrics"]
+    if ("both", 0.2) not in found:
+        return "Not measured yet."
     ours = found["both", 0.2]
     weights = sorted({weight for _, weight in ours}, reverse=True)
     body = []
