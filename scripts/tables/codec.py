@@ -18,28 +18,35 @@ def summary(name: str = "kodak-256/bench") -> Row:
     return json.loads((FOLDER / f"{name}.json").read_text(encoding="utf-8"))
 
 
-def points_of(name: str) -> list[list[str]]:
+def points_of(name: str, codecs: tuple[str, ...] = ("dfm-latents", "dfm-weights")) -> list[list[str]]:
     body = []
     for codec, curve in summary(name)["codecs"].items():
-        if not codec.startswith("dfm"):
+        if codec not in codecs:
             continue
         result = curve["results"]
         columns = ("bpp", "psnr-rgb", "psnr-of-mean-mse")
         for setting, *values in zip(curve["settings"], *(result[column] for column in columns), strict=True):
             rate, psnr, of_mean = values
-            what = f"{codec}, effort {curve['options']['effort']}"
+            effort = curve["options"].get("effort")
+            what = codec if effort is None else f"{codec}, effort {effort}"
             body.append([what, setting, f"{rate:.3f}", f"{psnr:.2f} dB", f"{of_mean:.2f} dB"])
     return body
 
 
+POINTS_HEAD = ["codec", "setting", "bits a pixel", "PSNR, mean of pictures", "PSNR of the mean squared error"]
+
+
 def rate_distortion_points() -> str:
-    head = ["codec", "setting", "bits a pixel", "PSNR, mean of pictures", "PSNR of the mean squared error"]
-    return table(head, [row for name in SUMMARIES["kodak-256"] for row in points_of(name)])
+    return table(POINTS_HEAD, [row for name in SUMMARIES["kodak-256"] for row in points_of(name)])
 
 
 def full_size_points() -> str:
-    head = ["codec", "setting", "bits a pixel", "PSNR, mean of pictures", "PSNR of the mean squared error"]
-    return table(head, [row for name in SUMMARIES["kodak-8"] for row in points_of(name)])
+    return table(POINTS_HEAD, [row for name in SUMMARIES["kodak-8"] for row in points_of(name)])
+
+
+def coin_points() -> str:
+    """COIN beside both profiles, of the eight pictures that it was fitted to."""
+    return table(POINTS_HEAD, points_of("kodak-256/coin", ("coin", "dfm-weights", "dfm-latents")))
 
 
 SUMMARIES = {
@@ -291,6 +298,7 @@ CODEC = (
     bd_rates,
     full_size_points,
     full_size_bd_rates,
+    coin_points,
     rate_against_steps,
     latent_speed,
     latent_prior,
