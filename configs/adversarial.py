@@ -10,7 +10,8 @@ All three have one discriminator (dfm/models/gan.py), hinge loss, Adam 2e-4 with
 moving average. Generators of `cells` and `sngan` have about 0.38 million parameters, with `wide` 2.8 million and a
 discriminator of four times the width, as Miyato et al. 2018; `machine` has dfm_cifar10's net, 3.7 million of whose
 4.2 are the last dense layer, under either word. Outcome of 40,000 steps, FID of 10,000 samples against the training
-pictures: `cells` 58.1, `sngan` 51.9 (results/README.md); `machine` and `wide` are not measured yet.
+pictures: `cells` 58.1, `sngan` 51.9 (results/README.md), at 8 steps a second of two idle CPU cores; `machine` and
+`wide` are not measured yet.
 """
 
 from typing import Any
