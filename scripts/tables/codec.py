@@ -209,12 +209,15 @@ def latent_synthesis() -> str:
     ours = found["both", 0.2]
     weights = sorted({weight for _, weight in ours}, reverse=True)
     body = []
-    for (name, factor), costs in found.items():
+    for (name, factor), costs in sorted(found.items()):
         cells = []
         for weight in weights:
             ratios = [
                 math.log(metrics["cost"] / ours[key]["cost"]) for key, metrics in costs.items() if key[1] == weight
             ]
+            if not ratios:
+                cells += ["", ""]
+                continue
             better = sum(ratio < 0 for ratio in ratios)
             cells += [f"{100 * (math.exp(mean(ratios)) - 1):+.1f} %", f"{better} of {len(ratios)}"]
         body.append([name, f"{factor:g}", str(next(iter(costs.values()))["parameters"]), *cells])
