@@ -6,8 +6,8 @@ Each synthesis stands where `dfm.codec.latents.model.mix` does, beside the same 
 context model, and is fitted to the central 256x256 of each picture at each rate weight: same steps, seed and schedule.
 The cost is mean squared error (of the 8-bit picture, in [0, 1]) + rate weight * bits per pixel; bits are code lengths
 of latents and of the networks, whose steps are searched for each fit. Each synthesis is fitted with its arrays at the
-learning rate of all networks and at a fifth of it (--factors), since one rate does not suit all; in ours the Fourier
-coefficients alone have the factor. Rows that are there already stay as they are.
+learning rate of all networks and at a fifth of it (--factors), since one rate does not suit all; of two layers side by
+side the Fourier coefficients alone have the factor. Rows that are there already stay as they are.
 """
 
 import argparse
@@ -115,18 +115,23 @@ def all_frequencies(grids: int, channels: int) -> dict:
     return {"input_scale": ((grids,), 0.0), "all_cos": (shape, 0.02), "all_sin": (shape, 0.02)}
 
 
-RELU = one_layer(jax.nn.relu, shapes.HIDDEN)
+def side_by_side(hidden: int) -> Synthesis:
+    relu = one_layer(jax.nn.relu, hidden)
+    return Synthesis(
+        f"Fourier, |k| <= 2, beside a ReLU layer of {hidden}",
+        lambda grids, channels: relu.arrays(grids, channels) | fourier_pairs(grids, channels),
+        lambda networks, f: relu.compute(networks, f) + waves(networks, f),
+        SCALE,
+    )
+
+
 SCALE = (("input_scale", 0.05),)
 SYNTHESES = {
-    "both": Synthesis(
-        "Fourier, |k| <= 2, beside a ReLU layer of 10 (ours)",
-        lambda grids, channels: RELU.arrays(grids, channels) | fourier_pairs(grids, channels),
-        lambda networks, f: RELU.compute(networks, f) + waves(networks, f),
-        SCALE,
-    ),
+    "both": side_by_side(shapes.HIDDEN),  # ours
+    "both-26": side_by_side(26),
     "fourier": Synthesis("Fourier, |k| <= 2", fourier_pairs, waves, SCALE),
     "fourier-all": Synthesis("Fourier, all k", all_frequencies, all_waves, SCALE),
-    "relu-10": RELU,
+    "relu-10": one_layer(jax.nn.relu, shapes.HIDDEN),
     "relu-26": one_layer(jax.nn.relu, 26),  # as many parameters as both
     "relu-16-16": two_layers(16),
     "relu-24-24": two_layers(24),
@@ -164,7 +169,7 @@ def in_place(synthesis: Synthesis, factor: float) -> Iterator[None]:
     groups["hidden"] = (("hidden_weights", "hidden_bias", "second_weights", "second_bias"), own_groups["hidden"][1])
     groups["fourier"] = ((*own_groups["fourier"][0], "all_cos", "all_sin"), own_groups["fourier"][1])
     changed = set(synthesis.arrays(2, 3)) - {"input_scale"}
-    if synthesis is SYNTHESES["both"]:
+    if {"single", "hidden_weights"} <= changed:  # of both layers the Fourier one alone
         changed &= set(own_rates)
     rates = {name: rate for name, rate in own_rates.items() if name not in changed} | dict.fromkeys(changed, factor)
     try:
