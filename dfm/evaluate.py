@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 EXAMPLES = """metrics on samples (against --reference, but for is):
   fid, fid_infinity, kid, is, precision_recall, density_coverage, mmd, mind    features of FID's Inception
   fd-digits, kd-digits, precision_recall-digits, ...; -mnist; -lpips           features of other networks
+  recognised-digits, recognised-mnist    share that the classifier is as sure of as of nine of ten references
 metrics on a model:
   decoder_rank, cost; both: decoder                    rank of its Jacobian; operations of a picture, size of latents
   elbo, iwae; both: likelihood                         nats a picture of --reference, bits/dim over 256 levels; of a VAE

@@ -64,6 +64,7 @@ def pictures(tmp_path):
 
 def test_every_metric_of_two_sets_with_all_that_a_result_must_say(capsys, pictures, tmp_path):
     metrics = ["fd", "fd_infinity", "kd", "classifier_score", "precision_recall", "density_coverage", "mmd", "mind"]
+    metrics += ["recognised"]
     names = ",".join(f"{name}-digits" for name in metrics)
     arguments = [f"--samples={pictures}", "--reference=digits:test", f"--metrics={names}"]
     lines = evaluated(capsys, *arguments, f"--output={tmp_path / 'out.jsonl'}")
@@ -79,6 +80,7 @@ def test_every_metric_of_two_sets_with_all_that_a_result_must_say(capsys, pictur
         "coverage-digits",
         "mmd-digits",
         "mind-digits",
+        "recognised-digits",
     ]
     for line in lines:
         assert line.keys() >= FIELDS

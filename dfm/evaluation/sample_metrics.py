@@ -91,6 +91,15 @@ def _mind(inputs: Inputs) -> dict[str, Value]:
     return {"mind": Value(value, details={"projections": PROJECTIONS, "projection_seed": inputs.seed})}
 
 
+def _recognised(inputs: Inputs) -> dict[str, Value]:
+    from dfm.metrics.confidence import PERCENTILE, recognised_share
+
+    assert inputs.network is not None and inputs.network.logits is not None
+    share, threshold = recognised_share(*map(inputs.network.logits, _both(inputs)))
+    details = {"percentile": PERCENTILE, "confidence_threshold": threshold, "head_sha256": inputs.network.head_sha256}
+    return {"recognised": Value(share, details=details)}
+
+
 def _both(inputs: Inputs) -> tuple[np.ndarray, np.ndarray]:
     assert inputs.measured is not None and inputs.measured.features is not None
     assert inputs.reference is not None and inputs.reference.features is not None
@@ -161,5 +170,15 @@ SAMPLE_METRICS: dict[str, Metric] = {
         sample_features=True,
         reference_features=True,
         smallest=2,
+    ),
+    "recognised": Metric(
+        _recognised,
+        "share of samples with a classifier's confidence above the references' tenth percentile",
+        SAMPLES,
+        features=True,
+        sample_features=True,
+        reference_features=True,
+        logits=True,
+        smallest=10,
     ),
 }

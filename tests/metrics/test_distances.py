@@ -5,10 +5,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from dfm.data import load
 from dfm.metrics import kernel, sliced
+from dfm.metrics.confidence import recognised_share
 from dfm.metrics.frechet import FrechetReference, extrapolated_distance, frechet_distance
 from dfm.metrics.inception_score import inception_score
 from dfm.metrics.moments import Moments
+from dfm.metrics.networks import load as load_network
 
 
 def vectors(count, features=6, seed=0, shift=0.0, scale=1.0):
@@ -161,3 +164,27 @@ def test_inception_score_is_that_of_the_formula():
     marginal = p.mean(0)
     divergence = sum(row[i] * np.log(row[i] / marginal[i]) for row in p for i in range(4)) / 30
     assert inception_score(logits, splits=1)[0] == pytest.approx(np.exp(divergence))
+
+
+def test_recognised_are_those_surer_than_a_tenth_of_the_references():
+    def logits(odds):  # of the first of three classes against the two others
+        return np.log(np.stack([np.float64(odds), *np.ones((2, len(odds)))], 1)).astype(np.float32)
+
+    references = logits(2.0 * np.arange(1, 102))  # confidence odds / (odds + 2); the tenth percentile has odds of 22
+    share, threshold = recognised_share(logits([2.0, 21.0, 23.0, 1e9]), references)
+    assert share == 0.5 and threshold == pytest.approx(22 / 24)
+    assert recognised_share(references, references)[0] == pytest.approx(90 / 101)
+    # two that float32 calls certain are told apart
+    sure = np.array([[30.0, 0, 0], [40.0, 0, 0]], np.float32)
+    assert recognised_share(sure, sure[:1])[0] == 0.5
+
+
+def test_noise_is_not_recognised_and_digits_are():
+    network = load_network("digits")
+    digits = load("digits", "train").take(np.arange(500))
+    noise = np.random.default_rng(0).integers(0, 256, (500, 8, 8, 1), np.uint8)
+    seen, unseen, none = (
+        network.logits(np.asarray(network.apply(network.params, pictures)))
+        for pictures in (digits, load("digits", "test").take(np.arange(297)), noise)
+    )
+    assert recognised_share(seen, unseen)[0] > 0.85 and recognised_share(none, unseen)[0] < 0.5
