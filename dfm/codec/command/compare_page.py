@@ -3,6 +3,7 @@
 import base64
 import html
 import json
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -36,7 +37,9 @@ def page(rivals: Sequence[Rival]) -> str:
         f"<tr><td>{html.escape(rival.name)}</td>" + "".join(f"<td>{word}</td>" for word in cells(rival, height * width))
         for rival in rivals
     )
-    return TEMPLATE.replace("TITLE", html.escape(rivals[0].name)).replace("ROWS", rows).replace("DATA", data)
+    parts = {"TITLE": html.escape(rivals[0].name), "ROWS": rows, "DATA": data}
+    # all at once: a file's name may hold such a word
+    return re.sub("|".join(parts), lambda match: parts[match[0]], TEMPLATE)
 
 
 def cells(rival: Rival, pixels: int) -> tuple[str, str, str]:

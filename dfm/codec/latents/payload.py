@@ -108,6 +108,11 @@ def unpack_coarse(payload: bytes, shape: Shape, level: int) -> Content:
     return _content(layout, number, [coarse], level)
 
 
+def grid_count(first_byte: int) -> int:
+    """The number of grids, from the first byte of a payload, which holds the set of networks too."""
+    return first_byte % 16
+
+
 def coarse_end(start: bytes) -> int:
     """Bytes of a payload up to the end of its coarse section, from its first START_BYTES."""
     _check(len(start) >= START_BYTES, "the file ends before its coarse section")
@@ -183,7 +188,7 @@ def _open(payload: bytes, shape: Shape) -> tuple[Layout, int, bytes, bytes]:
     """Layout, set of networks, coarse and fine section, after a check of the coarse one."""
     end = coarse_end(payload)
     said = payload[: struct.calcsize(START)]
-    number, grids = divmod(said[0], 16)
+    number, grids = said[0] // 16, grid_count(said[0])
     most = shapes.most_grids(*shape[:2])
     _check(1 <= grids <= most, f"{grids} grids, outside 1 ... {most}")
     _check(number <= prior.COUNT, f"set {number} of networks is not known: {prior.COUNT} are")

@@ -25,8 +25,9 @@ def read_preview(stream: BinaryIO, factor: int) -> tuple[container.Header, Pictu
     header, first = container.read_start(start)
     if header.profile != "latents":
         raise UserError(f"a file of the profile {header.profile} has no preview")
-    if first < len(start) and level >= start[first]:
-        raise UserError(f"a preview at 1/{factor} of the resolution: the file has only {start[first]} grids")
+    grids = payload.grid_count(start[first]) if first < len(start) else level + 1
+    if level >= grids:
+        raise UserError(f"a preview at 1/{factor} of the resolution: the file has only {grids} grids")
     try:
         end = first + payload.coarse_end(start[first:])
         data = start + stream.read(max(0, end - len(start)))

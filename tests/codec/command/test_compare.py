@@ -58,6 +58,15 @@ def test_the_page_holds_everything(inside, capsys):
     assert f"{(inside / 'photo.jpg').stat().st_size:,} bytes" in page
 
 
+def test_a_name_may_hold_the_words_of_the_template(inside):
+    picture = load_picture("photo.png")
+    save_picture("DATA_ROWS_TITLE.png", picture)
+    assert main(["compare", "DATA_ROWS_TITLE.png", "photo.jpg", "-o", "compare.html"]) == 0
+    page = (inside / "compare.html").read_text()
+    assert "<title>DATA_ROWS_TITLE.png</title>" in page and "<td>DATA_ROWS_TITLE.png</td>" in page
+    assert page.count("data:image/png;base64,") == 2
+
+
 def test_another_size_is_refused(inside, capsys):
     save_picture("small.png", np.zeros((5, 14, 3), np.uint8))
     assert main(["compare", "photo.png", "small.png", "-o", "compare.html"]) == 2

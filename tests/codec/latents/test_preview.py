@@ -1,5 +1,6 @@
 """`dfm decode --preview`: a quarter of the resolution from the beginning of a file."""
 
+import dataclasses
 import io
 
 import numpy as np
@@ -47,6 +48,13 @@ def test_no_more_is_read_than_the_coarse_section(data):
 def test_factors_that_there_are_not(data, factor):
     with pytest.raises(UserError, match="a preview at 1/"):
         preview.read_preview(io.BytesIO(data), factor)
+
+
+def test_too_small_a_preview_is_no_damage():
+    content = dataclasses.replace(CONTENT, networks=CONTENT.networks._replace(prior=3))
+    data = container.write(container.Header(75, 61, 3, "latents", 0), payload.pack(content))
+    with pytest.raises(UserError, match=f"the file has only {CONTENT.layout.grids} grids"):
+        preview.read_preview(io.BytesIO(data), 2**CONTENT.layout.grids)
 
 
 def test_damage_is_noticed(data):
