@@ -131,10 +131,10 @@ def torch_form(task: tuple, threads: int):
 def fit_step_seconds(picture: np.ndarray, layout: shapes.Layout, steps: int) -> float:
     """Of a step of a fit, after one chunk that compiles."""
     fit = fitting.start(picture, layout.grids, 0, 0)
-    fit, _ = fitting.train(picture, fit, layout.grids, RATE_WEIGHT, fitting.CHUNK_STEPS, 0)
+    fit = fitting.train(picture, fit, layout.grids, RATE_WEIGHT, fitting.CHUNK_STEPS, 0)
     jax.block_until_ready(fit.latents)
     start = time.perf_counter()
-    fit, _ = fitting.train(picture, fit, layout.grids, RATE_WEIGHT, steps, 0)
+    fit = fitting.train(picture, fit, layout.grids, RATE_WEIGHT, steps, 0)
     jax.block_until_ready(fit.latents)
     return (time.perf_counter() - start) / steps
 

@@ -64,7 +64,7 @@ def main() -> None:
             start = time.perf_counter()
             fits = [fitting.start(picture, grids, args.seed, number) for picture, _, number in tasks]
             each = [weight for _, weight, _ in tasks]
-            fits, _ = fitting.train_together([task[0] for task in tasks], fits, grids, each, steps, args.seed)
+            fits = fitting.train_together([task[0] for task in tasks], fits, grids, each, steps, args.seed)
             fits = jax.device_get(fits)
             settings = Settings(steps, args.seed, 0)
             futures = [

@@ -195,7 +195,7 @@ def fit(pictures: list[np.ndarray], rate_weight: float, steps: int, seed: int) -
     layout = shapes.layout_of(pictures[0].shape)
     fits = [fitting.start(picture, layout.grids, seed) for picture in pictures]
     weights = [rate_weight] * len(pictures)
-    fits, _ = fitting.train_together(pictures, fits, layout.grids, weights, steps, seed)
+    fits = fitting.train_together(pictures, fits, layout.grids, weights, steps, seed)
     return [measure(picture, one, layout, rate_weight) for picture, one in zip(pictures, fits, strict=True)]
 
 

@@ -4,10 +4,9 @@ from typing import NamedTuple
 
 
 class Choice(NamedTuple):
-    """Weight of the rate; only the first one where a size is asked for. Bytes that networks are expected to take."""
+    """Weight of the rate; only the first one where a size is asked for."""
 
     rate_weight: float
-    network_bytes: float
     target_bytes: int | None = None
 
 

@@ -23,7 +23,6 @@ CHUNK_STEPS = 50
 SMALL_PIXELS = 128**2
 NOISE_STEPS = 2**16  # offsets into one long draw of noise: drawing anew costs more than the rest of the rounding
 Progress = Callable[[int, int, float], None]  # steps done, steps in all, PSNR in dB of the latest chunk
-RateControl = Callable[[float, float, float], float]  # share of the steps done, weight, bits per pixel -> next weight
 
 
 class Recipe(NamedTuple):
@@ -238,13 +237,9 @@ def train(
     seed: int,
     recipe: Recipe = DEFAULT,
     progress: Progress | None = None,
-    control: RateControl | None = None,
-) -> tuple[Fit, float]:
+) -> Fit:
     """`train_together` of one picture."""
-    (fit,), (weight,) = train_together(
-        [picture], [fit], grids, [rate_weight], steps, seed, recipe, progress, control and [control]
-    )
-    return fit, weight
+    return train_together([picture], [fit], grids, [rate_weight], steps, seed, recipe, progress)[0]
 
 
 def train_together(
@@ -256,42 +251,36 @@ def train_together(
     seed: int,
     recipe: Recipe = DEFAULT,
     progress: Progress | None = None,
-    controls: Sequence[RateControl] | None = None,
-) -> tuple[list[Fit], list[float]]:
+) -> list[Fit]:
     """`steps` steps of loss = mean squared error (of [0, 1]) + rate_weight * bits per pixel, networks' bits included.
 
-    Pictures of one shape. `controls` may change the weights after each chunk; the last ones are returned with the fits.
+    Pictures of one shape.
     """
     layout = shapes.layout_of(pictures[0].shape, grids)
     targets = [jnp.asarray(np.moveaxis(picture, -1, 0) / np.float32(255), jnp.float32) for picture in pictures]
     key = jax.random.fold_in(jax.random.key(seed), 1)
-    weights = list(rate_weights)
+    weights, gains = jnp.array(rate_weights), jnp.array([gain(weight) for weight in rate_weights])
     batched = len(pictures) > 1 and model.together()
     parts = cores.parts_of(layout.height, layout.width)
     work = [_stack(fits)] if batched else [cores.on_all(fit, parts) for fit in fits]
     goals = [jnp.stack(targets)] if batched else [cores.on_all(target, parts) for target in targets]
     for first in range(0, steps, CHUNK_STEPS):
         last = min(first + CHUNK_STEPS, steps)
-        gains = [gain(weight) for weight in weights]
-        each = (jnp.array(weights), jnp.array(gains))
         if batched:
-            work[0], means = _train_chunks(layout, recipe, work[0], goals[0], *each, key, first, last, steps)
+            work[0], means = _train_chunks(layout, recipe, work[0], goals[0], weights, gains, key, first, last, steps)
         else:
             found = []
             for i, goal in enumerate(goals):
                 work[i], one = _train_chunk(
-                    layout, recipe, work[i], goal, each[0][i], each[1][i], key, first, last, steps
+                    layout, recipe, work[i], goal, weights[i], gains[i], key, first, last, steps
                 )
                 found.append(one)
             means = _stack(found)
         if progress is not None:
             progress(last, steps, -10 * math.log10(max(float(means["squared_error"].mean()), 1e-12)))
-        if controls is not None:
-            rates = np.asarray(means["bits_per_pixel"], np.float64)
-            weights = [c(last / steps, w, r) for c, w, r in zip(controls, weights, rates, strict=True)]
     if batched:
         work = [jax.tree.map(lambda leaf, i=i: leaf[i], work[0]) for i in range(len(pictures))]
-    return work, weights
+    return work
 
 
 def _stack(trees: Sequence[Any]) -> Any:

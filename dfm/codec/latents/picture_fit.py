@@ -14,15 +14,13 @@ from dfm.codec.latents.payload import Content
 from dfm.codec.profiles import Picture
 
 AGAIN_SHARE, FEWEST_STEPS = 0.3, 50  # of the steps, when a fit goes on at another weight
-CONTROLLED = (0.2, 0.6)  # share of the steps in which the weight follows the rate
-CONTROL_EXPONENT, CONTROL_FACTOR = 0.5, 1.5  # of the ratio of rates, and the most in one chunk
 CLOSE_ENOUGH = 0.97  # of a target in bytes
-MOST_AGAIN = 6
+MOST_FITS = 7
 USUAL_SLOPE = -0.55  # of log bytes over log weight: about the root
 MOST_STEP = 8.0  # factor on the weight
 MARGIN = 0.99
 BATCH_PIXELS = 2**23  # on an accelerator: 21 pictures of 768x512
-MOST_WEIGHT_RATIO = 4.0  # between fits of which the second goes on where the first ended
+MOST_WEIGHT_RATIO = 1.25  # between fits of which the second goes on where the first ended
 
 
 class Try(NamedTuple):
@@ -85,10 +83,7 @@ def begin(
     numbers = [prior.nearest(choice.rate_weight) for choice in choices]
     fits = [fitting.start(picture, grids, settings.seed, n) for picture, n in zip(pictures, numbers, strict=True)]
     weights = [choice.rate_weight for choice in choices]
-    controls = [_control(*each) for each in zip(pictures, choices, strict=True)]
-    fits, weights = fitting.train_together(
-        pictures, fits, grids, weights, settings.steps, settings.seed, DEFAULT, progress, controls
-    )
+    fits = fitting.train_together(pictures, fits, grids, weights, settings.steps, settings.seed, DEFAULT, progress)
     return [State(*each) for each in zip(fits, weights, numbers, strict=True)]
 
 
@@ -98,15 +93,20 @@ def _within_target(picture: Picture, choice: Choice, settings: Settings, state: 
     target = choice.target_bytes
     if target is None:
         return found, state
-    best, tried = None, list[Try]()
-    for attempt in range(MOST_AGAIN + 1):
+    best: tuple[float, Content] | None = None
+    tried: list[Try] = []
+    for attempt in range(MOST_FITS):
         if attempt:
-            state = _again(picture, state, next_weight(tried, MARGIN * target), settings, None)
+            # anew: a fit that went on from another rate would be larger, and have another rate's set of networks
+            choice = Choice(next_weight(tried, MARGIN * target))
+            (state,) = begin([picture], [choice], settings, None)
             found = content(picture, state, settings)
         size = file_bytes(found, picture)
         tried.append(Try(state.rate_weight, size))
-        if size <= target and (best is None or size > best[0]):
-            best = size, found
+        if size <= target:
+            error = float(((payload.paint(found).astype(np.float64) - picture) ** 2).mean())
+            if best is None or error < best[0]:
+                best = error, found
             if size >= CLOSE_ENOUGH * target:
                 break
     # one colour always keeps the bytes: the plan has seen to that
@@ -114,13 +114,13 @@ def _within_target(picture: Picture, choice: Choice, settings: Settings, state: 
 
 
 def next_weight(tried: Sequence[Try], wanted_bytes: float) -> float:
-    """The weight at which the size is expected: between the latest try above and the latest below, or further on.
+    """The weight at which the size is expected: between the nearest tries above and below, or further on.
 
-    A fit that goes on also gets better and larger, so steps grow while the tries stay on one side."""
+    Steps grow while the tries stay on one side."""
     over = [one for one in tried if one.bytes > wanted_bytes]
     under = [one for one in tried if one.bytes <= wanted_bytes]
-    if over and under and over[-1].weight < under[-1].weight:
-        low, high = over[-1], under[-1]
+    low, high = min(over, key=lambda one: one.bytes, default=None), max(under, key=lambda one: one.bytes, default=None)
+    if low and high and low.weight < high.weight:
         way = math.log(low.bytes / wanted_bytes) / math.log(low.bytes / high.bytes)
         return low.weight * (high.weight / low.weight) ** way
     latest = tried[-1]
@@ -133,29 +133,12 @@ def file_bytes(content: Content, picture: Picture) -> int:
     return container.shared_bytes(picture.shape) + len(payload.pack(content))
 
 
-def _control(picture: Picture, choice: Choice) -> fitting.RateControl:
-    """Leads the rate to the target's, if there is one, in the middle of the fit."""
-    if choice.target_bytes is None:
-        return lambda done, rate_weight, rate: rate_weight
-    pixels = picture.shape[0] * picture.shape[1]
-    target = choice.target_bytes
-    wanted = 8 * max(target - choice.network_bytes, 0.4 * target) / pixels
-
-    def control(done: float, rate_weight: float, rate: float) -> float:
-        if not CONTROLLED[0] <= done <= CONTROLLED[1]:
-            return rate_weight
-        factor = (max(rate, 1e-4) / wanted) ** CONTROL_EXPONENT
-        return rate_weight * min(max(factor, 1 / CONTROL_FACTOR), CONTROL_FACTOR)
-
-    return control
-
-
 def _again(picture: Picture, state: State, rate_weight: float, settings: Settings, progress: Progress | None) -> State:
     """Goes on at another weight, for fewer steps."""
     grids = shapes.usual_grids(*picture.shape[:2])
     steps = max(FEWEST_STEPS, round(AGAIN_SHARE * settings.steps))
     fresh = fitting.from_networks(state.fit.latents, state.fit.networks, state.fit.base)
-    fit, _ = fitting.train(picture, fresh, grids, rate_weight, steps, settings.seed, AGAIN, progress)
+    fit = fitting.train(picture, fresh, grids, rate_weight, steps, settings.seed, AGAIN, progress)
     return State(fit, rate_weight, state.number)
 
 

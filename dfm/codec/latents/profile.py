@@ -21,7 +21,7 @@ RATE_WEIGHTS = (2e-2, 1e-4)  # at quality 0 and 100: weights of a bit per pixel 
 LADDER_WEIGHTS = (0.3, 1e-6)
 LADDER_STEPS_AN_OCTAVE = 4
 USUAL_RATE, USUAL_WEIGHT = 0.5, 1e-3  # bits per pixel of a photograph's latents, at this weight
-NETWORK_BYTES, NETWORK_PIXELS, NETWORK_EXPONENT = 500.0, 2**16, 0.3  # of the networks; fewer in small pictures
+NETWORK_BYTES, NETWORK_PIXELS, NETWORK_EXPONENT = 450.0, 2**16, 0.6  # of the networks; fewer in small pictures
 MOST_BYTES = 2**40  # no limit
 
 
@@ -74,7 +74,7 @@ class LatentsProfile:
             enough = flat.flat_bytes(shape)
             raise UserError(f"{target_bytes} bytes are too few for {width} x {height} pixels: {enough} are enough")
         weight = usual_weight(shape, target_bytes)
-        return Plan(Choice(weight, usual_network_bytes(shape), target_bytes), float(target_bytes), target_bytes)
+        return Plan(Choice(weight, target_bytes), float(target_bytes), target_bytes)
 
     def ladder(self, shape: Shape) -> list[Plan]:
         """Weights of the rate, four an octave."""
@@ -84,7 +84,7 @@ class LatentsProfile:
         return [self._plan(shape, first * 2.0 ** (-step / LADDER_STEPS_AN_OCTAVE)) for step in range(count + 1)]
 
     def _plan(self, shape: Shape, rate_weight: float) -> Plan:
-        return Plan(Choice(rate_weight, usual_network_bytes(shape)), usual_bytes(shape, rate_weight), MOST_BYTES)
+        return Plan(Choice(rate_weight), usual_bytes(shape, rate_weight), MOST_BYTES)
 
     def fit(
         self, pictures: Sequence[Picture], plans: Sequence[Plan], progress: ProgressReport | None
