@@ -20,6 +20,7 @@ CLOSE_ENOUGH_DB = 0.15
 FIRST_RATE = 0.5  # bits per pixel
 SECANT_FITS = 3
 MAX_OCTAVES = 20.0
+LAST_PARTS = 12  # of the ladder: steps back from its end, where a PSNR is out of reach there
 
 
 @dataclass(frozen=True)
@@ -131,6 +132,14 @@ def _fit_to_psnr(
         # a little high: missing costs another fit
         octaves = (target + CLOSE_ENOUGH_DB / 2 - decibels) / DB_PER_OCTAVE
         wanted = bytes_at[place] * 2.0 ** max(octaves, -MAX_OCTAVES)  # equal pictures have infinitely many dB
+    # few steps make less of the last plans than of plans before them
+    place, rising = len(ladder) - 1, True
+    while best is None and rising and (place := place - max(1, len(ladder) // LAST_PARTS)) > 0:
+        (fitted,) = profile.fit([picture], [ladder[place]], _one_of(progress, min(fits, most_fits - 1), most_fits))
+        decibels, fits = psnr(fitted.picture, picture), fits + 1
+        rising, reached = decibels > reached, max(reached, decibels)
+        if decibels >= target:
+            best = fitted
     if best is None:
         raise UserError(
             f"{target:g} dB is out of reach at this effort: {reached:.2f} dB was the best of {counted(fits, 'fit')} "

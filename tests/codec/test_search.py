@@ -8,6 +8,8 @@ import numpy as np
 import pytest
 
 from dfm import codec
+from dfm.codec import search
+from dfm.codec.profiles import Fitted, Plan
 from dfm.codec.weights.payload import PRECISIONS
 from dfm.codec.weights.profile import weights_profile
 from dfm.errors import UserError
@@ -176,3 +178,29 @@ def test_progress_of_a_search_never_goes_back(photo):
         photo, profile="weights", target_psnr=11.5, progress=lambda done, total, decibels: shares.append(done / total)
     )
     assert shares == sorted(shares) and shares[-1] <= 1
+
+
+class PeakedProfile:
+    """Fits are best three quarters up the ladder: few steps make less of the last plans."""
+
+    name = "latents"
+    reached = (*range(20, 36), 34, 33, 32, 31)  # dB
+
+    def ladder(self, shape):
+        return [Plan(decibels, 100.0 + place, 10**6) for place, decibels in enumerate(self.reached)]
+
+    def fit(self, pictures, plans, progress):
+        for number, (picture, plan) in enumerate(zip(pictures, plans, strict=True)):
+            noise = np.random.default_rng(0).normal(0, 255 * 10 ** (-plan.choice / 20), picture.shape)
+            yield Fitted(number, b"", np.clip(np.rint(picture + noise), 0, 255).astype(np.uint8))
+
+    def pack(self, content):
+        return content
+
+
+def test_the_end_of_the_ladder_need_not_be_the_best():
+    picture = np.full((64, 64, 3), 128, np.uint8)
+    ((_, encoded),) = search.encode_each([picture], PeakedProfile(), target_psnr=33.7)
+    assert psnr(encoded.picture, picture) >= 33.7
+    with pytest.raises(UserError, match="40 dB is out of reach"):
+        list(search.encode_each([picture], PeakedProfile(), target_psnr=40))
