@@ -20,6 +20,7 @@ import io
 import math
 import sys
 import time
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -159,9 +160,14 @@ def measured(published: Published, config: ConfigDict, workdir: Path, folder: Pa
         "published": published.numbers,
         "source": published.source,
         "differences_nats": differences,
-        "within_tolerance": not trial and all(abs(one) <= TOLERANCE_NATS for one in differences.values()),
+        "within_tolerance": not trial and within(published.numbers, differences),
         "training_seconds": training_facts(workdir)["training_seconds"],
     }
+
+
+def within(wanted: Iterable[str], differences: Mapping[str, float]) -> bool:
+    """Whether every number that is wanted was measured, and is near."""
+    return all(abs(differences.get(name, math.inf)) <= TOLERANCE_NATS for name in wanted)
 
 
 def _best(workdir: Path, folder: Path) -> Run:

@@ -115,20 +115,22 @@ def all_frequencies(grids: int, channels: int) -> dict:
     return {"input_scale": ((grids,), 0.0), "all_cos": (shape, 0.02), "all_sin": (shape, 0.02)}
 
 
-def side_by_side(hidden: int, input_scale: float = 0.05) -> Synthesis:
+SCALE = (("input_scale", 0.05),)  # where ours starts
+
+
+def side_by_side(hidden: int, scale: tuple[tuple[str, float], ...] = SCALE) -> Synthesis:
     relu = one_layer(jax.nn.relu, hidden)
     return Synthesis(
         f"Fourier, |k| <= 2, beside a ReLU layer of {hidden}",
         lambda grids, channels: relu.arrays(grids, channels) | fourier_pairs(grids, channels),
         lambda networks, f: relu.compute(networks, f) + waves(networks, f),
-        (("input_scale", input_scale),),
+        scale,
     )
 
 
-SCALE = (("input_scale", 0.05),)  # where ours starts
 SYNTHESES = {
     "both": side_by_side(shapes.HIDDEN),  # ours
-    "both-slow": side_by_side(shapes.HIDDEN, 0.01),  # a period five times as long at the start
+    "both-slow": side_by_side(shapes.HIDDEN, (("input_scale", 0.01),)),  # a period five times as long at the start
     "both-26": side_by_side(26),
     "fourier": Synthesis("Fourier, |k| <= 2", fourier_pairs, waves, SCALE),
     "fourier-all": Synthesis("Fourier, all k", all_frequencies, all_waves, SCALE),

@@ -59,3 +59,10 @@ def test_trial_trains_chooses_and_is_not_run_twice(script, grey, tmp_path, monke
     assert line["metrics"]["iwae_2_nats"] > line["metrics"]["elbo_nats"] - 5
     assert "static" in line["metrics"]["binarisation"] and line["metrics"]["step"] <= 3
     assert "NOT within" in capsys.readouterr().out
+
+
+def test_a_number_that_is_missing_is_within_nothing(script):
+    published = {"elbo_nats": -100.0, "iwae_nats": -90.0}
+    assert script["within"](published, {"elbo_nats": 1.4, "iwae_nats": -1.4})
+    assert not script["within"](published, {"elbo_nats": 0.1})
+    assert not script["within"](published, {"elbo_nats": 0.1, "iwae_nats": 1.6})

@@ -70,37 +70,29 @@ class Profile(Protocol):
         Raises:
             UserError: impossible, such as too few bytes.
         """
-        ...
 
     def ladder(self, shape: Shape) -> Sequence[Plan]:
         """All plans that a search for a PSNR may try, by growing bytes and, by and large, growing quality."""
-        ...
 
     def fit(
         self, pictures: Sequence[Picture], plans: Sequence[Plan], progress: ProgressReport | None
     ) -> Iterator[Fitted]:
         """Fits every picture, those that can be side by side, and hands each on as soon as it is finished."""
-        ...
 
     def pack(self, content: Any) -> bytes:
         """The payload."""
-        ...
 
     def unpack(self, payload: bytes, shape: Shape) -> Any:
         """What was packed; bytes that `pack` does not write raise UserError, before they size anything large."""
-        ...
 
     def work(self, content: Any, shape: Shape) -> float:
         """Multiplications that `paint` takes, roughly: at most MAX_WORK for what `plan` and `ladder` offer."""
-        ...
 
     def paint(self, content: Any, shape: Shape) -> Picture:
         """The picture: the same for the encoder and for every decode on one machine."""
-        ...
 
     def describe(self, content: Any) -> dict[str, Any]:
         """Facts for `dfm info` that JSON can hold; `dfm encode` prints "parameters", the numbers that a file holds."""
-        ...
 
 
 def make_profile(name: str, options: Mapping[str, Any]) -> Profile:

@@ -4,6 +4,7 @@ Maps of codes (dfm/training/codes.py) are int32 and otherwise as pictures.
 """
 
 import os
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
@@ -19,26 +20,28 @@ from dfm.shapes import typechecked
 Shape = tuple[int, int, int]
 
 
-class Pictures:
+class Pictures(ABC):
     """Where pixels come from: an array, a folder, records of tensorflow-datasets."""
 
     shape: Shape | None  # (height, width, channels), or None where sizes differ
     channels: int
     note: str = ""  # what a user should know of how they are read
 
+    @abstractmethod
     def __len__(self) -> int:
-        raise NotImplementedError
+        """How many there are."""
 
+    @abstractmethod
     def picture(self, row: int) -> UInt8[np.ndarray, "height width channel"]:
-        raise NotImplementedError
+        """One, of its own size."""
 
+    @abstractmethod
     def take(self, rows: np.ndarray) -> UInt8[np.ndarray, "n height width channel"]:
         """Pictures of one size."""
-        raise NotImplementedError
 
+    @abstractmethod
     def fingerprint(self, rows: np.ndarray | None) -> Fingerprint:
         """Of these rows (None: all): "contents", and "names" where they are files."""
-        raise NotImplementedError
 
     def damaged(self, rows: np.ndarray | None) -> list[str]:
         """One line on each picture that cannot be read."""

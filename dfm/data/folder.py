@@ -138,7 +138,7 @@ def _shape_of(path: Path) -> Shape:
             turned = has_exif and image.getexif().get(0x0112) in QUARTER_TURNS
             height, width = (image.width, image.height) if turned else (image.height, image.width)
             return height, width, 1 if image.mode in GREY_MODES else 3
-    except Exception:
+    except Exception:  # whatever Pillow's readers raise at damaged metadata; a damaged picture is named one call below
         return _shape_of_doubtful(path)
 
 

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
 FITTED_PICTURES = 5_000  # of the training, whose errors give the sigma of sigma: "optimal"
 GREY = "the pictures are grey: the cross entropy of a Bernoulli decoder bounds no probability of theirs"
+OF_LEVELS = ("gaussian", "discretised_gaussian")
 NO_LEVELS = "bits/dim are of a Gaussian decoder's mass on 256 levels"
 
 
@@ -37,7 +38,7 @@ def why_no_likelihood(run: "Run") -> str | None:
 
 
 def _elbo(inputs: Inputs) -> dict[str, Value]:
-    """ELBO = -(distortion + rate), with one draw z ~ q(z|x) a picture and the KL in closed form."""
+    """ELBO = -(distortion + rate), with one draw z ~ q(z|x) a picture; the KL is in closed form where there is one."""
     objective = evaluated_objective(inputs)
     if _is_grey(objective, inputs):
         return dict.fromkeys(("elbo_nats", "distortion_nats", "rate_nats"), no_value(GREY))
@@ -47,7 +48,7 @@ def _elbo(inputs: Inputs) -> dict[str, Value]:
         "distortion_nats": _value(distortion, objective),
         "rate_nats": _value(rate, objective),
     }
-    if objective.likelihood != "gaussian":
+    if objective.likelihood not in OF_LEVELS:
         return found | {"elbo_bits_per_dim": no_value(NO_LEVELS)}
     levels = dataclasses.replace(objective, likelihood="discretised_gaussian")
     return found | {"elbo_bits_per_dim": _bits(np.add(*_each(inputs, levels, _terms)), levels)}
@@ -60,7 +61,7 @@ def _iwae(inputs: Inputs) -> dict[str, Value]:
         return {f"{name}_nats": no_value(GREY)}
     bound = functools.partial(_bound, inputs.draws)
     found = {f"{name}_nats": _value(-_each(inputs, objective, bound)[0], objective)}
-    if objective.likelihood != "gaussian":
+    if objective.likelihood not in OF_LEVELS:
         return found | {f"{name}_bits_per_dim": no_value(NO_LEVELS)}
     levels = dataclasses.replace(objective, likelihood="discretised_gaussian")
     return found | {f"{name}_bits_per_dim": _bits(_each(inputs, levels, bound)[0], levels)}

@@ -9,6 +9,7 @@ from ml_collections import ConfigDict
 
 from dfm.data import Dataset
 from dfm.data.dataset import Pictures
+from dfm.data.fingerprint import Fingerprint, array_digest
 from dfm.errors import UserError, counted
 from dfm.evaluation.sources import Shape, Source
 from dfm.sampling import RunData
@@ -80,6 +81,9 @@ class SourcePictures(Pictures):
         if len(rows) and np.array_equal(rows, np.arange(rows[0], rows[0] + len(rows))):
             return np.concatenate(list(self._source.batches(int(rows[0]), int(rows[-1]) + 1)))
         return np.stack([self.picture(int(row)) for row in rows])
+
+    def fingerprint(self, rows: np.ndarray | None) -> Fingerprint:
+        return {"contents": array_digest(self.take(np.arange(len(self))), rows)}
 
 
 def check_finite_parameters(run: Run) -> None:

@@ -99,8 +99,7 @@ def train_row(name: str, place: Place) -> dict[str, Any]:
             raise
         raise Diverged(str(error).partition(";")[0]) from None
     run = load_run(workdir)
-    if run.step < config.total_steps:
-        raise InterruptedError(f"{name}: stopped at step {run.step} of {config.total_steps}")
+    check_finished(name, run.step, config.total_steps)
     facts = json.loads((place.folder / name / "run.json").read_text(encoding="utf-8"))
     trained = training_facts(workdir)
     return {
@@ -193,8 +192,16 @@ def measure_samples(name: str, place: Place, protocol: str, priors: list[str]) -
 def train_code_prior(name: str, place: Place) -> str:
     """The name of the prior over the codes of a row, which is trained where it is not yet."""
     workdir = place.folder / f"{name}-{CODES_WORD}"
-    train(code_prior_config(place.folder / name, place.budget), str(workdir), place.data_dir, quiet=True)
+    config = code_prior_config(place.folder / name, place.budget)
+    train(config, str(workdir), place.data_dir, quiet=True)
+    check_finished(workdir.name, load_run(workdir).step, config.total_steps)
     return f"{CODES}{workdir}"
+
+
+def check_finished(name: str, step: int, steps: int) -> None:
+    """InterruptedError where a training was asked to stop before its end: the next call goes on."""
+    if step < steps:
+        raise InterruptedError(f"{name}: stopped at step {step} of {steps}")
 
 
 def _worded(by_prior: dict[str, Any]) -> dict[str, Any]:

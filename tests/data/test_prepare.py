@@ -3,6 +3,7 @@
 import gzip
 import http.server
 import io
+import os
 import socket
 import struct
 import tarfile
@@ -18,7 +19,7 @@ from dfm.data import download, load, originals
 from dfm.data.prepare import main, prepare
 from dfm.errors import UserError
 
-MNIST_DIR = Path(__file__).parents[3] / "shared" / "data" / "mnist"
+MNIST_DIR = Path(os.environ.get("DFM_TEST_DATA") or Path(__file__).parents[3] / "shared" / "data") / "mnist"
 
 
 def idx(array) -> bytes:
@@ -312,7 +313,9 @@ def test_help_has_examples(capsys):
     assert "python -m dfm.data.prepare mnist cifar10" in shown and "DATA_DIR/downloads/manual/" in shown
 
 
-@pytest.mark.skipif(not MNIST_DIR.is_dir(), reason="the original MNIST files are not beside this repository")
+@pytest.mark.skipif(
+    not MNIST_DIR.is_dir(), reason=f"no original MNIST files at {MNIST_DIR}; DFM_TEST_DATA names another folder"
+)
 def test_the_real_mnist(tmp_path, monkeypatch):
     """The test split alone, because packing all 70,000 takes seconds more: registered checksums, every pixel."""
     manual = tmp_path / "downloads" / "manual"

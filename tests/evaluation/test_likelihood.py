@@ -44,6 +44,13 @@ def test_bound_is_the_sum_of_its_parts_and_more_draws_are_tighter(tmp_path, pict
     assert found["elbo_nats"]["reference"]["count"] == 20
 
 
+def test_a_decoder_of_levels_has_bits_of_its_own(tmp_path, pictures):
+    run = run_of(tmp_path, {"name": "elbo", "likelihood": "discretised_gaussian"})
+    number = {name: line["value"] for name, line in values(run, pictures).items()}
+    assert number["elbo_bits_per_dim"] == pytest.approx(-number["elbo_nats"] / (64 * np.log(2)), rel=1e-6)
+    assert number["iwae_5_bits_per_dim"] == pytest.approx(-number["iwae_5_nats"] / (64 * np.log(2)), rel=1e-6)
+
+
 def test_optimal_sigma_is_that_of_the_training_pictures(tmp_path, pictures):
     run = run_of(tmp_path, {"name": "elbo", "sigma": "optimal"})
     sigmas = {values(run, some)["elbo_nats"]["details"]["sigma"] for some in (pictures, np.full_like(pictures, 255))}

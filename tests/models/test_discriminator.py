@@ -50,7 +50,8 @@ def test_running_statistics_move_only_where_asked_and_towards_those_of_the_batch
 
 @pytest.mark.peers
 def test_logits_gradients_and_statistics_are_those_of_pytorch(small):
-    torch = pytest.importorskip("torch")
+    import torch
+
     params, stats = small
     twin = _torch_twin(torch, params)
     x = images(2)

@@ -69,6 +69,9 @@ def test_the_warm_up_raises_the_weight_of_the_rate(batch):
     params, first, _, statistics = step(objective, batch)
     assert float(first["loss"]) == pytest.approx(float(first["distortion_nats"]) / 64, rel=1e-5)
     assert int(statistics[STEP]) == 1
+    _, half, _, _ = step(objective, batch, params, {STEP: jnp.int32(2)})
+    expected = (float(half["distortion_nats"]) + 0.5 * float(half["rate_nats"])) / 64
+    assert float(half["loss"]) == pytest.approx(expected, rel=1e-5)
     _, later, _, _ = step(objective, batch, params, {STEP: jnp.int32(9)})
     assert float(later["loss"]) == pytest.approx(-float(later["elbo_nats"]) / 64, rel=1e-5)
 
@@ -84,6 +87,12 @@ def test_iwae_of_one_draw_is_an_elbo_and_more_draws_are_tighter(batch):
     one_draw = objective.distortion(params, z, images, None)[0] - posterior.log_ratio(z)
     assert bounds[0] == pytest.approx(float(one_draw.mean()), rel=1e-4)
     assert bounds[0] > bounds[1] > bounds[2]
+    weights = []
+    for own in jax.random.split(key, 5):
+        z = posterior.sample(own)
+        weights.append(posterior.log_ratio(z) - objective.distortion(params, z, images, None)[0])
+    five = -np.log(np.mean(np.exp(np.asarray(weights, np.float64)), 0))
+    assert bounds[1] == pytest.approx(float(five.mean()), rel=1e-5)
 
 
 def test_levels_add_up_and_one_level_is_a_vae(batch):

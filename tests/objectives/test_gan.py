@@ -8,7 +8,7 @@ import pytest
 from dfm.errors import UserError
 from dfm.models.dfm import DeepFourierMachine
 from dfm.models.fourier_gan import FourierGenerator
-from dfm.models.gan import BATCH_STATISTICS, DISCRIMINATOR, Generator
+from dfm.models.gan import BATCH_STATISTICS, DISCRIMINATOR, Generator, SpectralDiscriminator
 from dfm.objectives.gan import OF_DISCRIMINATOR, Gan
 
 SIZE = {"height": 8, "width": 8, "channels": 1, "latent_size": 4, "features": 2}
@@ -78,9 +78,77 @@ def test_cells_of_a_pixel_are_refused():
         FourierGenerator(**SIZE, stages=3)
 
 
-def test_the_hinge_is_flat_where_the_discriminator_is_sure():
+@pytest.mark.parametrize(("loss", "r1_weight"), [("hinge", 0.0), ("vanilla", 0.0), ("hinge", 3.0)])
+def test_losses_and_gradients_of_both_players_are_those_of_the_formulas(loss, r1_weight):
+    """A machine, which has no running statistics; its pictures and the logits by public calls."""
+    model = GENERATORS["dfm"]
+    objective = Gan(model, loss=loss, discriminator_features=2, r1_weight=r1_weight)
+    params, statistics = objective.init(jax.random.key(0)), objective.init_statistics(jax.random.key(0))
+    # logits on both sides of the hinge's corners
+    params[DISCRIMINATOR] = jax.tree.map(lambda leaf: leaf + 0.3, params[DISCRIMINATOR])
+    images = jax.random.uniform(jax.random.key(1), (6, 8, 8, 1), minval=-1.0)
+    key = jax.random.key(2)
+    batch = {"image": images, "label": jnp.zeros(6, jnp.int32), "index": jnp.arange(6)}
+    found, gradients, _ = jax.jit(objective.gradients, static_argnums=4)(params, statistics, batch, key, "")
+    generator = {name: group for name, group in params.items() if name != DISCRIMINATOR}
+    vectors = {BATCH_STATISTICS: statistics[OF_DISCRIMINATOR]}
+
+    def paint(generator):
+        return model.apply({"params": generator}, jax.random.normal(key, (6, 4)), None, method="decode")
+
+    def logits(discriminator, images, training=False):
+        variables, changed = {"params": discriminator, **vectors}, [BATCH_STATISTICS] if training else False
+        found = objective.discriminator.apply(variables, images, None, training, mutable=changed)
+        return found[0] if training else found
+
+    def of_generator(generator):
+        fake = logits(params[DISCRIMINATOR], paint(generator))
+        return -fake.mean() if loss == "hinge" else -jax.nn.log_sigmoid(fake).mean()
+
+    def of_discriminator(discriminator):
+        both = logits(discriminator, jnp.concatenate([images, paint(generator)]), training=True)
+        real, fake = both[:6], both[6:]
+        if loss == "hinge":
+            own = jnp.maximum(0, 1 - real).mean() + jnp.maximum(0, 1 + fake).mean()
+        else:
+            own = -jax.nn.log_sigmoid(real).mean() - jax.nn.log_sigmoid(-fake).mean()  # 1 - s(x) = s(-x)
+        slopes = jax.vmap(jax.grad(lambda image: logits(discriminator, image[None])[0]))(images)
+        return own + r1_weight * 0.5 * jnp.square(slopes).sum((1, 2, 3)).mean(), own
+
+    loss_g, grad_g = jax.jit(jax.value_and_grad(of_generator))(generator)
+    (_, own), grad_d = jax.jit(jax.value_and_grad(of_discriminator, has_aux=True))(params[DISCRIMINATOR])
+    np.testing.assert_allclose([found["loss"], found["discriminator_loss"]], [loss_g, own], rtol=1e-4)
+    expected = {**grad_g, DISCRIMINATOR: grad_d}
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=2e-3, atol=1e-5), gradients, expected)
+
+
+def test_only_the_generator_outlives_the_training():
     objective = Gan(Generator(**SIZE), discriminator_features=2)
     assert objective.groups[DISCRIMINATOR].kept is False and objective.groups[DISCRIMINATOR].averaged is False
+
+
+def test_every_kernel_of_the_discriminator_counts_over_its_spectral_norm():
+    """Five times a kernel is the same kernel, and the linear last layer has norm 1."""
+    net = SpectralDiscriminator(2)
+    images = jax.random.uniform(jax.random.key(1), (3, 8, 8, 1), minval=-1.0)
+    variables = net.init(jax.random.key(0), images, None, True)
+    before = net.apply(variables, images)
+    layers = [name for name in variables["params"] if "kernel" in variables["params"][name]]
+    assert len(layers) == 8
+    for name in layers:
+        own = variables["params"][name]
+        scaled = {**variables["params"], name: {**own, "kernel": 5 * own["kernel"]}}
+        moved = variables
+        for _ in range(3):  # the stored norm follows within a step
+            _, new = net.apply({**moved, "params": scaled}, images, None, True, mutable=[BATCH_STATISTICS])
+            moved = {**moved, **new}
+        still = variables
+        for _ in range(3):
+            _, new = net.apply(still, images, None, True, mutable=[BATCH_STATISTICS])
+            still = {**still, **new}
+        after = net.apply({**moved, "params": scaled}, images)
+        np.testing.assert_allclose(after, net.apply(still, images), rtol=1e-3, atol=1e-5)
+    assert before.shape == (3,)
 
 
 def test_pictures_too_small_to_halve_are_refused():

@@ -57,7 +57,7 @@ def test_gradients_pass_straight_through():
 
 
 def test_stop_gradients_of_the_two_terms(batch):
-    """The book learns from its own term alone, the encoder from the commitment: by finite differences of the loss."""
+    """The book learns from its own term alone."""
     model = Autoencoder(averaged_codes=False, **MODEL)
     objective = VectorQuantized(model, commitment_loss=0.25)
     params = jax.jit(objective.init)(jax.random.key(0))
@@ -68,6 +68,27 @@ def test_stop_gradients_of_the_two_terms(batch):
     book = np.asarray(params["bottleneck"]["book"])[chosen]
     expected = 2 * (book - members).sum(0) / found.encoded.size
     np.testing.assert_allclose(gradients["bottleneck"]["book"][chosen], expected, rtol=1e-4, atol=1e-7)
+
+
+@pytest.mark.parametrize("averaged", [True, False])
+def test_the_encoder_learns_from_the_picture_and_the_commitment(batch, averaged):
+    """By the gradient of the loss in which everything behind a stop-gradient is a number: the codes chosen, and what
+    the straight-through copy adds to the encoding on its way to the decoder."""
+    model = Autoencoder(averaged_codes=averaged, **MODEL)
+    objective = VectorQuantized(model, commitment_loss=0.25)
+    params = jax.jit(objective.init)(jax.random.key(0))
+    statistics = objective.init_statistics(jax.random.key(0))
+    _, gradients, _ = jax.jit(objective.gradients, static_argnums=4)(params, statistics, batch, jax.random.key(1), "")
+    held = model.apply({"params": params, **(statistics or {})}, batch["image"], method="quantize")
+
+    def written_out(encoder):
+        variables = {"params": {**params, "encoder": encoder}, **(statistics or {})}
+        z = model.apply(variables, batch["image"], method="quantize").encoded
+        painted = model.apply(variables, z + (held.vectors - held.encoded), method=lambda net, z: net.decoder(z, None))
+        return jnp.square(painted - batch["image"]).mean() + 0.25 * jnp.square(z - held.vectors).mean()
+
+    expected = jax.jit(jax.grad(written_out))(params["encoder"])
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-6), gradients["encoder"], expected)
 
 
 def test_the_old_book_quantises_the_batch_that_moves_it(batch):

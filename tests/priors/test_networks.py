@@ -104,6 +104,15 @@ def test_the_bound_is_at_most_the_density_where_that_is_known(ring):
     np.testing.assert_allclose(np.cov(drawn.T), covariance, atol=0.05 * np.trace(covariance))
 
 
+def test_a_flow_of_few_latents_is_no_worse_than_the_gaussian_where_it_begins():
+    """A net knows 300 latents by heart within its first round; those that are held out say so."""
+    latents = np.random.default_rng(0).normal(size=(300, 8)).astype(np.float32)
+    held_out = latents[9::10]
+    flow = find("flow").fit(latents, couplings=4, width=128, steps=600, learning_rate=3e-3)
+    gaussian = find("gaussian").fit(latents)
+    assert mean_log_likelihood(flow, held_out) >= mean_log_likelihood(gaussian, held_out) - 1e-3
+
+
 def test_a_fit_that_diverges_is_refused(ring):
     with pytest.raises(UserError, match="diverged: take a smaller learning_rate"):
         find("two_stage").fit(1.0 * ring[:100], width=8, steps=40, learning_rate=1e30)

@@ -12,10 +12,11 @@ from dfm.codec.latents.choices import Choice, Settings
 from dfm.codec.latents.fitting import AGAIN, DEFAULT, Fit, Progress
 from dfm.codec.latents.payload import Content
 from dfm.codec.profiles import Picture
+from dfm.metrics.picture_quality import mse
 
 AGAIN_SHARE, FEWEST_STEPS = 0.3, 50  # of the steps, when a fit goes on at another weight
 CLOSE_ENOUGH = 0.97  # of a target in bytes
-MOST_FITS = 7
+MOST_FITS = 7  # for one target in bytes
 USUAL_SLOPE = -0.55  # of log bytes over log weight: about the root
 MOST_STEP = 8.0  # factor on the weight
 MARGIN = 0.99
@@ -104,7 +105,7 @@ def _within_target(picture: Picture, choice: Choice, settings: Settings, state: 
         size = file_bytes(found, picture)
         tried.append(Try(state.rate_weight, size))
         if size <= target:
-            error = float(((payload.paint(found).astype(np.float64) - picture) ** 2).mean())
+            error = mse(payload.paint(found), picture)
             if best is None or error < best[0]:
                 best = error, found
             if size >= CLOSE_ENOUGH * target:

@@ -40,7 +40,7 @@ def error_of(layers, image, input_scale):
 def test_four_devices_fit_as_one_does(photo, other_photograph):
     """The batch lies on all virtual devices; its nets are those of one device."""
     if len(jax.devices()) != 4:
-        pytest.skip("needs four devices")
+        pytest.skip("the default backend has not four devices; tests/conftest.py gives four to the CPU alone")
     flower = np.ascontiguousarray(downscale(other_photograph, 18)[:12, :16])
     pixels = fitting.stack_pictures([photo, flower, photo[::-1], flower[::-1]])
     key, schedule = jax.random.key(0), Schedule(0, STEPS, STEPS)
