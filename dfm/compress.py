@@ -81,7 +81,7 @@ def _parser(named: str | None) -> Parser:
     """The commands, and the arguments of the one that is named: those of all would take longer than a decode."""
     parser = Parser(
         prog="dfm",
-        description="Compress single pictures with Deep Fourier Machines.",
+        description="Compress pictures: one small model fitted to each is its file.",
         epilog=f"examples:{''.join(EXAMPLES.values())}",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
@@ -105,18 +105,19 @@ def _add_encode(encode: Parser) -> None:
     encode.add_argument("-o", "--output", required=True, help=".dfm file, a folder for several files, or -")
     target = encode.add_mutually_exclusive_group()
     target.add_argument("-q", "--quality", type=_quality, metavar="0..100", help="rate by quality; default 75")
-    target.add_argument("--target-bytes", type=int, metavar="N", help="the file is never larger")
-    target.add_argument("--target-psnr", type=float, metavar="DB", help="the picture is never worse; fits several nets")
+    target.add_argument("--target-bytes", type=int, metavar="N", help="the file is never larger; several fits")
+    target.add_argument("--target-psnr", type=float, metavar="DB", help="the picture is never worse; several fits")
     encode.add_argument(
         "--profile",
         choices=("auto", "latents", "weights"),
         default="auto",
-        help="what the file holds: grids of latents, or the weights of a net; auto, the default: the better one",
+        help="what the file holds: grids of latents, or the weights of a net; auto, the default: the better one, and "
+        "weights where an option of theirs is given",
     )
     encode.add_argument(
         "--preset",
         choices=("default", "thesis"),
-        help="thesis: the experiment of Asadi 2022, literally (88 kB of float32 weights)",
+        help="of the weights: default, or thesis, the experiment of Asadi 2022, literally (88 kB of float32 weights)",
     )
     encode.add_argument(
         "-e",
@@ -125,10 +126,12 @@ def _add_encode(encode: Parser) -> None:
         metavar="1..9",
         help="1, 3, 5, 7, 9: 300, 1,000, 3,000, 10,000, 30,000 steps; default 3, thesis 7",
     )
-    encode.add_argument("--precision", choices=("quantized", "float16", "float32"), help="how weights are stored")
-    encode.add_argument("--basis", choices=("cos_sin", "cas"), help="functions of a layer; default cos_sin")
-    encode.add_argument("--widths", type=_widths, metavar="W,W,...", help="hidden widths in place of the ladder's")
-    encode.add_argument("--seed", type=int, default=0, metavar="N", help="of the start and the pixels drawn; default 0")
+    encode.add_argument("--precision", choices=("quantized", "float16", "float32"), help="how the weights are stored")
+    encode.add_argument(
+        "--basis", choices=("cos_sin", "cas"), help="of the weights: functions of a layer; default cos_sin"
+    )
+    encode.add_argument("--widths", type=_widths, metavar="W,W,...", help="of the weights: hidden widths")
+    encode.add_argument("--seed", type=int, default=0, metavar="N", help="of the fit's random numbers; default 0")
     encode.add_argument("--background", metavar="COLOUR", help="behind transparent pixels: white, #rrggbb, ...")
     encode.add_argument("--shard", type=_shard, metavar="I/N", help="only this part of a folder, for several processes")
     _common(encode)
@@ -171,15 +174,18 @@ def _common(parser: argparse.ArgumentParser) -> None:
 
 
 def run_encode(args: argparse.Namespace) -> int:
+    from dfm import codec
     from dfm.codec.command.encode import encode
     from dfm.codec.command.sources import find_jobs
     from dfm.picture_files import PICTURE_SUFFIXES, parse_colour
 
+    # mistakes are told once, not for each picture, and before an output folder is made
+    settings = {name: getattr(args, name) for name in SETTINGS}
+    codec.encode_each([], **settings)
     if args.background is not None:
-        parse_colour(args.background)  # a mistake is told once, and not for each picture
+        parse_colour(args.background)
     jobs = find_jobs(args.input, args.output, PICTURE_SUFFIXES, ".dfm", "pictures", args.shard)
     use_all_cores()
-    settings = {name: getattr(args, name) for name in SETTINGS}
     return encode(
         jobs, args.output, settings, args.background, args.shard, not args.no_overwrite, args.json, args.quiet
     )
@@ -261,7 +267,7 @@ def _shard(text: str) -> tuple[int, int]:
 # name: (what it does, its arguments, its function, when options have a meaning)
 COMMANDS: dict[str, tuple[str, Callable[[Parser], None], Callable[[argparse.Namespace], int], Meanings | None]] = {
     "encode": (
-        "Fit a net to a picture, or to each of several or of a folder, and write its file.",
+        "Fit a picture, or each of several or of a folder, and write its file.",
         *(_add_encode, run_encode, ENCODE_MEANINGS),
     ),
     "decode": (

@@ -25,6 +25,7 @@ EXAMPLES = """metrics on samples (against --reference, but for is):
 metrics on a model:
   decoder_rank, cost; both: decoder                    rank of its Jacobian; operations of a picture, size of latents
   elbo, iwae; both: likelihood                         nats a picture of --reference, bits/dim over 256 levels; of a VAE
+  code_usage                                           share of a VQ-VAE's codes in use, and their perplexity
   psnr, ssim, ms_ssim, lpips, rfid, rfd-digits, ...   reconstructions of --reference; the first five: reconstruction
   memorisation, latents, smoothness; all: diagnostics  nearest training pictures; latents against the prior; the
                                                        stretch of the decoder (local Lipschitz constant)

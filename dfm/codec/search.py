@@ -53,7 +53,7 @@ def encode_each(
     pictures = [checked(image) for image in images]
     if sum(target is not None for target in (quality, target_bytes, target_psnr)) > 1:
         raise UserError("give only one of quality, target_bytes and target_psnr")
-    if target_psnr is not None and not math.isfinite(target_psnr):
+    if target_psnr is not None and not 0 < target_psnr < math.inf:
         raise UserError(f"a PSNR of {target_psnr} dB is no target")
     alike = _alike(pictures)
     distinct = [pictures[numbers[0]] for numbers in alike]

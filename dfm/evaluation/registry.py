@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from dfm.errors import UserError
+from dfm.evaluation.code_metrics import CODE_METRICS
 from dfm.evaluation.decoder_metrics import DECODER_METRICS
 from dfm.evaluation.likelihood_metrics import LIKELIHOOD_METRICS
 from dfm.evaluation.metric import Metric
@@ -19,6 +20,7 @@ METRICS: dict[str, Metric] = {
     **MODEL_METRICS,
     **LIKELIHOOD_METRICS,
     **DECODER_METRICS,
+    **CODE_METRICS,
 }
 _GROUPED = dict.fromkeys(group for metric in METRICS.values() for group in metric.groups)
 GROUPS = {group: tuple(name for name in METRICS if group in METRICS[name].groups) for group in _GROUPED}

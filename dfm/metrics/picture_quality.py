@@ -6,7 +6,8 @@ Shapes are checked here, in words, on every call: a silent broadcast would be a 
 import math
 
 import numpy as np
-from jaxtyping import Float, UInt8
+
+from dfm.shapes import Float, UInt8
 
 Picture = UInt8[np.ndarray, "height width *channel"]
 

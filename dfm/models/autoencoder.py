@@ -5,6 +5,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import linen as nn
 from jaxtyping import Array, Float, Int
 
@@ -69,6 +70,11 @@ class Autoencoder(nn.Module):
         ):
             if getattr(self, name) not in known:
                 raise ValueError(f"{name} is {getattr(self, name)!r}, not one of {', '.join(known)}")
+        for name in ("latent", "widths", "features", "codes"):
+            if np.any(np.less(getattr(self, name), 1)):
+                raise ValueError(f"{name} must be at least 1, not {getattr(self, name)}")
+        if not self.latent:
+            raise ValueError("latent must have a length")
         if self.grid and self.trunk != "conv":
             raise ValueError("a grid of latents needs the convolutional trunk")
         if self.trunk == "conv" and len(self.widths) != 2:

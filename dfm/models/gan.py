@@ -39,6 +39,11 @@ class Generator(nn.Module):
     features: int = 16
     classes: int = 0
 
+    def __post_init__(self) -> None:
+        if min(self.latent_size, self.features) < 1:
+            raise ValueError("latent_size and features must be at least 1")
+        super().__post_init__()
+
     @property
     def stride(self) -> int:
         return 1

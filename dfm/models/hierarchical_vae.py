@@ -49,9 +49,10 @@ class HierarchicalVAE(nn.Module):
     output: str = "identity"
 
     def __post_init__(self) -> None:
-        if self.levels < 1:
-            raise ValueError(f"levels must be at least 1, not {self.levels}")
-        if self.levels > 1 and min(self.grids[0]) < 1:
+        for name in ("levels", "top", "latent_channels", "features"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be at least 1, not {getattr(self, name)}")
+        if len(set(self.grids)) < len(self.grids):  # what is one latent already is halved again
             raise ValueError(f"pictures of {self.height}x{self.width} have no {self.levels} levels")
         super().__post_init__()
 

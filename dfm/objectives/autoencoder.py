@@ -84,6 +84,8 @@ class Autoencoder:
     lpips: Any = field(default=None, repr=False, compare=False, metadata={"config": False})
 
     def __post_init__(self):
+        if not hasattr(self.model, "decode_features"):
+            raise ValueError("'autoencoder' is for model.name 'autoencoder_kl'; 'autoencoding' and 'elbo' for others")
         known = {"pixel_loss": PIXEL_LOSSES, "adversarial_loss": tuple(adversarial.DISCRIMINATOR_LOSSES)}
         for name, values in known.items():
             check_value(name, getattr(self, name), values)

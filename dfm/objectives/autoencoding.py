@@ -106,7 +106,7 @@ def mmd(x: Float[Array, "n d"], y: Float[Array, "m d"]) -> Float[Array, ""]:
     """
     n, m, d = len(x), len(y), x.shape[-1]
     if n < 2 or m < 2:
-        raise ValueError("an unbiased MMD needs at least two of either")
+        raise UserError("config: objective.mmd_weight compares the pictures of a batch: batch_size must be 2 or more")
 
     def kernel(a: Array, b: Array) -> Array:
         distances = jnp.square(a[:, None] - b[None]).sum(-1)

@@ -97,6 +97,9 @@ def build(config: ConfigDict, workdir: str, data_dir: str | None, lpips: LpipsFi
         refuse_damaged(dataset.damaged(), len(dataset))
     shape = batches.picture_shape
     model = models.build(config.model, shape)
+    classes, largest = getattr(model, "classes", 0), int(dataset.labels.max(initial=0))
+    if classes and largest >= classes:
+        raise UserError(f"config: model.classes is {classes}, and the pictures have labels up to {largest}")
     objective = ready_to_train(objectives.build(config.objective, model), shape, len(dataset), config, lpips)
     key = jax.random.key(0)
     groups = tuple(name for name in jax.eval_shape(objective.init, key) if group_of(objective, name).learns)

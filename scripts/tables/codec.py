@@ -58,21 +58,28 @@ SUMMARIES = {
 }
 
 
+ANCHORS = ("jpeg", "webp", "avif")
+
+
+def against(name: str) -> list[Row]:
+    """BD-rates of the latents profile's averaged curve, with each of ANCHORS as the anchor."""
+    curves = {
+        codec: list(zip(curve["results"]["bpp"], curve["results"]["psnr-rgb"], strict=True))
+        for codec, curve in summary(name)["codecs"].items()
+    }
+    return [bd_rate(curves[anchor], curves["dfm-latents"]) for anchor in ANCHORS]
+
+
 def latents_against() -> str:
-    """The latents profile with each other codec as the anchor: BD-rates of the averaged curves."""
+    """The latents profile with each other codec as the anchor."""
     body = []
     for protocol, names in SUMMARIES.items():
         for name in names:
             found = summary(name)
             if "dfm-latents" not in found["codecs"]:
                 continue
-            curves = {
-                codec: list(zip(curve["results"]["bpp"], curve["results"]["psnr-rgb"], strict=True))
-                for codec, curve in found["codecs"].items()
-            }
             cells = []
-            for anchor in ("jpeg", "webp", "avif"):
-                rate = bd_rate(curves[anchor], curves["dfm-latents"])
+            for rate in against(name):
                 low, high = rate["psnr_range"]
                 cells.append(f"{rate['percent']:+.1f} % ({low:.1f} to {high:.1f} dB)")
             effort = found["codecs"]["dfm-latents"]["options"]["effort"]
@@ -110,6 +117,43 @@ def bd_rates() -> str:
 
 def full_size_bd_rates() -> str:
     return bd_rates_of("kodak-8")
+
+
+def picture_bd_rates_of(name: str) -> str:
+    """Each picture's BD-rate against its own JPEG files."""
+    found = summary(name)
+    anchor = found["bd_rate"]["anchor"]
+    curves: dict[tuple[str, str], list[tuple[float, float]]] = {}
+    for row in found["rows"]:
+        curves.setdefault((row["codec"], row["picture"]), []).append((row["bits_per_pixel"], row["psnr"]))
+    codecs = [codec for codec in ("dfm-latents", "webp", "avif") if codec in found["codecs"]]
+    effort = found["codecs"]["dfm-latents"]["options"]["effort"]
+    body = []
+    for picture in found["pictures"]:
+        rates = [bd_rate(curves[anchor, picture], curves[codec, picture])["percent"] for codec in codecs]
+        body.append([picture, *("" if rate is None else f"{rate:+.1f} %" for rate in rates)])
+    return table(["picture", *(f"{codec}, effort {effort}" if codec == codecs[0] else codec for codec in codecs)], body)
+
+
+def picture_bd_rates() -> str:
+    return picture_bd_rates_of("kodak-256/bench")
+
+
+def full_size_picture_bd_rates() -> str:
+    return picture_bd_rates_of("kodak-8/bench")
+
+
+def published_rates() -> str:
+    """results/rate_distortion/published.json: the first curve is the anchor of the others."""
+    anchor, *others = json.loads((FOLDER / "published.json").read_text(encoding="utf-8"))["curves"]
+    points = {curve["codec"]: list(zip(curve["bpp"], curve["psnr"], strict=True)) for curve in (anchor, *others)}
+    body = []
+    for curve in (anchor, *others):
+        rate = bd_rate(points[anchor["codec"]], points[curve["codec"]])
+        low, high = rate["psnr_range"]
+        against = "0" if curve is anchor else f"{rate['percent']:+.1f} % ({low:.1f} to {high:.1f} dB)"
+        body.append([curve["codec"], against, curve["bytes"], curve["source"]])
+    return table(["codec", f"against {anchor['codec']}", "bytes", "source"], body)
 
 
 STEP_PICTURES, STEP_SETTINGS = ("kodim01", "kodim05", "kodim15", "kodim23"), ("q20", "q60")
@@ -301,6 +345,9 @@ CODEC = (
     bd_rates,
     full_size_points,
     full_size_bd_rates,
+    picture_bd_rates,
+    full_size_picture_bd_rates,
+    published_rates,
     coin_points,
     rate_against_steps,
     latent_speed,

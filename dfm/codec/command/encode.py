@@ -35,18 +35,15 @@ def encode(
     Args:
         jobs: pictures and .dfm files.
         folder: the output folder, where there is one.
-        settings: keywords of `dfm.codec.encode_each`.
+        settings: keywords of `dfm.codec.encode_each`, which takes them.
         background: colour behind transparent pictures.
         shard: of `jobs`, for the journal's name.
         overwrite: False: an output that is there is not replaced, even if it appears during the fit.
         json, quiet: as in `Outcome`.
 
     Raises:
-        UserError: impossible settings; a single picture that cannot be encoded.
+        UserError: a single picture that cannot be encoded.
     """
-    from dfm import codec
-
-    codec.encode_each([], **settings)  # impossible settings are refused once, and not for each picture
     outcome = Outcome(jobs, "encoded", in_words, json, quiet)
     work = Encoding(jobs, settings, background, Writer(jobs, overwrite), outcome, quiet)
     if jobs.into_folder:

@@ -109,7 +109,8 @@ class Surroundings:
         self.rows, self.columns = rows, columns = shape
         self.stride = columns + shapes.REACH_LEFT + shapes.REACH_RIGHT
         self.values = np.zeros((rows + shapes.REACH_UP) * self.stride, np.int8)
-        self.parents = parents(coarse, rows, columns).reshape(shapes.PARENTS, -1).astype(np.int8)
+        narrow = None if coarse is None else coarse.astype(np.int8)
+        self.parents = parents(narrow, rows, columns).astype(np.int8, copy=False).reshape(shapes.PARENTS, -1)
         y = np.arange(rows)
         offsets = np.array([dy * self.stride + dx for dx, dy in shapes.NEIGHBOURS])
         self.places = self.positions(-shapes.WAVE_SLOPE * y, y) + offsets[:, None]  # of neighbours in wave 0
@@ -166,7 +167,7 @@ def _slice(row_start: int, stride: int, wave: Wave) -> slice:
 def parents(coarse: Int[np.ndarray, "rows_ columns_"] | None, rows: int, columns: int) -> Int[np.ndarray, "4 r c"]:
     """Four latents of the next coarser grid, as model.context_inputs has them; zeros for the coarsest grid."""
     if coarse is None:
-        return np.zeros((shapes.PARENTS, rows, columns), np.int64)
+        return np.zeros((shapes.PARENTS, rows, columns), np.int8)
     padded = np.pad(coarse, 1)
     y, x = np.arange(rows), np.arange(columns)
     own_y, own_x = y // 2 + 1, x // 2 + 1

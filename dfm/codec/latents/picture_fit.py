@@ -57,18 +57,20 @@ def fit_pictures(
     ]
     fresh = [i for i, goes_on in enumerate(going_on) if not goes_on]
     begun = dict[int, State]()
+    several = any(choice.target_bytes is not None for choice in choices)
+    first = _attempt(progress, 0, settings.steps) if several else progress
     if fresh:
-        if progress is not None:
-            progress(0, settings.steps, np.nan)  # compiling takes seconds, in which nothing else can be said
-        begun_states = begin([pictures[i] for i in fresh], [choices[i] for i in fresh], settings, progress)
+        if first is not None:
+            first(0, settings.steps, np.nan)  # compiling takes seconds, in which nothing else can be said
+        begun_states = begin([pictures[i] for i in fresh], [choices[i] for i in fresh], settings, first)
         begun = dict(zip(fresh, begun_states, strict=True))
     for i, (picture, choice, state) in enumerate(zip(pictures, choices, states, strict=True)):
         if i in begun:
             state = begun[i]
         else:
             assert state is not None
-            state = _again(picture, state, choice.rate_weight, settings, progress)
-        yield _within_target(picture, choice, settings, state)
+            state = _again(picture, state, choice.rate_weight, settings, first)
+        yield _within_target(picture, choice, settings, state, progress)
 
 
 def pixels_together() -> int:
@@ -88,7 +90,9 @@ def begin(
     return [State(*each) for each in zip(fits, weights, numbers, strict=True)]
 
 
-def _within_target(picture: Picture, choice: Choice, settings: Settings, state: State) -> tuple[Content, State]:
+def _within_target(
+    picture: Picture, choice: Choice, settings: Settings, state: State, progress: Progress | None
+) -> tuple[Content, State]:
     """The content of a file, after further fits at other weights where its bytes are asked for."""
     found = content(picture, state, settings)
     target = choice.target_bytes
@@ -100,7 +104,8 @@ def _within_target(picture: Picture, choice: Choice, settings: Settings, state: 
         if attempt:
             # anew: a fit that went on from another rate would be larger, and have another rate's set of networks
             choice = Choice(next_weight(tried, MARGIN * target))
-            (state,) = begin([picture], [choice], settings, None)
+            report = _attempt(progress, attempt, settings.steps)
+            (state,) = begin([picture], [choice], settings, report)
             found = content(picture, state, settings)
         size = file_bytes(found, picture)
         tried.append(Try(state.rate_weight, size))
@@ -112,6 +117,13 @@ def _within_target(picture: Picture, choice: Choice, settings: Settings, state: 
                 break
     # one colour always keeps the bytes: the plan has seen to that
     return (best[1] if best else flat.flat_content(picture)), state
+
+
+def _attempt(progress: Progress | None, number: int, steps: int) -> Progress | None:
+    """One fit's report as a share of the MOST_FITS that there may be: it ends early where fewer are needed."""
+    if progress is None:
+        return None
+    return lambda done, total, decibels: progress(round((number + done / total) / MOST_FITS * steps), steps, decibels)
 
 
 def next_weight(tried: Sequence[Try], wanted_bytes: float) -> float:

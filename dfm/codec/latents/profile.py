@@ -15,6 +15,7 @@ from dfm.codec.latents.payload import Content
 from dfm.codec.profiles import Fitted, Picture, Plan, ProgressReport, Shape, mean_colour, part_of
 from dfm.codec.weights import recipes
 from dfm.errors import UserError
+from dfm.metrics.picture_quality import mse
 
 DEFAULT_QUALITY = 75.0
 RATE_WEIGHTS = (2e-2, 1e-4)  # at quality 0 and 100: weights of a bit per pixel against the squared error of [0, 1]
@@ -118,7 +119,7 @@ class LatentsProfile:
         flat_picture = np.broadcast_to(mean_colour(picture), picture.shape)
         if content is not None:
             painted = self.paint(content, picture.shape)
-            if _error(painted, picture) < _error(flat_picture, picture):
+            if mse(painted, picture) < mse(flat_picture, picture):
                 return Fitted(number, content, painted)
         return Fitted(number, flat.flat_content(picture), flat_picture)
 
@@ -187,7 +188,3 @@ def _check_target(picture: Picture, target_bytes: int | None) -> None:
     if target_bytes < least:
         height, width, _ = picture.shape
         raise UserError(f"{target_bytes} bytes are too few for {width} x {height} pixels: {least} at least")
-
-
-def _error(one: Picture, other: Picture) -> float:
-    return float(((one.astype(np.float64) - other) ** 2).mean())
