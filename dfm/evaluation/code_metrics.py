@@ -3,6 +3,7 @@
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from dfm.arrays import padded_batches, to_float
@@ -16,26 +17,27 @@ def _code_usage(inputs: Inputs) -> dict[str, Value]:
     """Share of the codes that are chosen at least once, and exp of the entropy of how often each is."""
     assert inputs.data is not None and inputs.originals is not None
     run, source = inputs.data.run, inputs.originals
-    if getattr(run.model, "bottleneck", None) != "vq":
+    model: Any = run.model
+    if getattr(model, "bottleneck", None) != "vq":
         return dict.fromkeys(("code_usage", "code_perplexity"), no_value("the model has no codes"))
 
     @jax.jit
     def quantize(images: Any, labels: Any) -> jax.Array:
-        found: Any = run.model.apply(run.variables, to_float(images), labels, method="quantize")
+        found: Any = model.apply(run.variables, to_float(images), labels, method="quantize")
         return found.codes
 
-    counts, position = np.zeros(run.model.codes), 0
+    counts, position = np.zeros(model.codes), 0
     for pictures in source.batches(0, source.count):
         labels = np.zeros(len(pictures), np.int32)
         if source.labels is not None:
             labels = source.labels[position : position + len(pictures)]
         both = zip(padded_batches(pictures, CHUNK), padded_batches(labels, CHUNK), strict=True)
         for (images, count), (own, _) in both:
-            codes = np.asarray(quantize(images, own if run.model.classes else None))[:count]
+            codes = np.asarray(quantize(images, own if model.classes else None))[:count]
             counts += np.bincount(codes.reshape(-1), minlength=len(counts))
         position += len(pictures)
     details = {"codes": len(counts), "count": position, "codes_a_picture": int(counts.sum()) // position}
-    return {name: Value(float(value), details=details) for name, value in code_usage(counts).items()}
+    return {name: Value(float(value), details=details) for name, value in code_usage(jnp.asarray(counts)).items()}
 
 
 CODE_METRICS: dict[str, Metric] = {
