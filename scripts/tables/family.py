@@ -3,7 +3,7 @@
 from typing import Any
 
 from dfm.results import read_lines
-from tables.lines import RESULTS, latest, minutes, table
+from tables.lines import RESULTS, latest, minutes, rows, table
 
 NAMES = {"digits": "digits", "mnist": "MNIST", "cifar10": "CIFAR-10"}
 PRIORS = ("normal", "gaussian", "gmm", "two_stage", "flow", "vamp", "codes")
@@ -89,4 +89,15 @@ def _number(value: float | None, unit: str = "", digits: int = 1) -> str:
     return "" if value is None else f"{value:.{digits}f}{unit}"
 
 
-FAMILY = (autoencoders,)
+def recognised() -> str:
+    """What the metric of this name says of pictures that are digits, and of others."""
+    lines = latest(rows("study_recognised"), lambda line: line["config"]["dataset"])
+    kinds = list(next(iter(lines.values()))["metrics"])
+    body = [
+        [f"`{line['protocol']}`", *(f"{100 * line['metrics'][kind]:.0f} %" for kind in kinds)]
+        for line in lines.values()
+    ]
+    return table(["share of", *kinds], body)
+
+
+FAMILY = (autoencoders, recognised)
