@@ -16,6 +16,7 @@ from dfm.objectives.protocol import Batch, Group, Metrics, Params
 from dfm.shapes import typechecked
 
 MMD_SCALES = (0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0)  # of the kernel's 2 d sigma^2 (Tolstikhin et al. 2018)
+ALONE = "objective.mmd_weight compares the pictures of a batch: batch_size must be 2 or more"
 
 
 @dataclass(frozen=True)
@@ -106,7 +107,7 @@ def mmd(x: Float[Array, "n d"], y: Float[Array, "m d"]) -> Float[Array, ""]:
     """
     n, m, d = len(x), len(y), x.shape[-1]
     if n < 2 or m < 2:
-        raise UserError("config: objective.mmd_weight compares the pictures of a batch: batch_size must be 2 or more")
+        raise UserError(ALONE)
 
     def kernel(a: Array, b: Array) -> Array:
         distances = jnp.square(a[:, None] - b[None]).sum(-1)

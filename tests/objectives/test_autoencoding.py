@@ -7,6 +7,7 @@ import optax
 import pytest
 from sklearn.datasets import load_digits
 
+from dfm.errors import UserError
 from dfm.models.autoencoder import Autoencoder
 from dfm.objectives.autoencoding import MMD_SCALES, Autoencoding, mmd
 
@@ -66,6 +67,32 @@ def test_penalties_join_the_loss():
     squares = sum(float(jnp.square(leaf).sum()) for leaf in jax.tree.leaves(params["decoder"]))
     expected = 0.05 * float(jnp.square(z).sum(-1).mean()) + 0.01 * squares
     assert losses[1] - losses[0] == pytest.approx(expected, rel=1e-4)
+
+
+def test_the_discrepancy_joins_the_loss_and_pulls_at_the_encoder():
+    images = jnp.asarray(load_digits().images[:8, :, :, None] / 8 - 1, jnp.float32)
+    batch = {"image": images, "label": None, "index": None}
+    model = Autoencoder(**LINEAR)
+    params = jax.jit(Autoencoding(model).init)(jax.random.key(0))
+
+    def found(weight):
+        objective = Autoencoding(model, mmd_weight=weight)
+        return jax.jit(objective.gradients, static_argnums=4)(params, None, batch, jax.random.key(1), "")[:2]
+
+    def discrepancy(encoder):
+        z = model.apply({"params": {**params, "encoder": encoder}}, images, method="encode").mode()
+        return mmd(z, jax.random.normal(jax.random.key(1), z.shape))
+
+    (plain, before), (weighted, after) = found(0.0), found(3.0)
+    value, gradient = jax.jit(jax.value_and_grad(discrepancy))(params["encoder"])
+    assert float(weighted["loss"] - plain["loss"]) == pytest.approx(3.0 * float(value), rel=1e-3)
+    jax.tree.map(
+        lambda a, b, g: np.testing.assert_allclose(a - b, 3.0 * g, rtol=1e-3, atol=1e-5),
+        *(after["encoder"], before["encoder"], gradient),
+    )
+    with pytest.raises(UserError, match="batch_size must be 2"):
+        objective = Autoencoding(model, mmd_weight=1.0)
+        objective.gradients(params, None, {**batch, "image": images[:1]}, jax.random.key(1), "")
 
 
 @pytest.mark.parametrize("loss", ["mse", "l1", "rmse", "bce"])

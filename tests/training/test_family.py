@@ -13,6 +13,7 @@ from run_helpers import assert_same_state, saved_state
 
 from dfm.config import config_module
 from dfm.data import load
+from dfm.errors import UserError
 from dfm.evaluation import Options, evaluate_run
 from dfm.models.latent_vectors import latent_size
 from dfm.picture_files import save_picture
@@ -109,3 +110,35 @@ def test_a_conditional_run_knows_what_its_labels_mean(tmp_path):
     config.dataset.name, config.model.classes, config.batch_size = f"folder:{tmp_path / 'pictures'}", 2, 8
     assert train(config, str(tmp_path / "run")) == 0
     assert json.loads((tmp_path / "run" / "run.json").read_text())["label_names"] == ["noughts", "ones"]
+
+
+@pytest.mark.parametrize(
+    ("word", "changes", "message"),
+    [
+        ("vae", {"model.latent": (0,)}, "latent must be at least 1"),
+        ("ae", {"model.widths": (-8,)}, "widths must be at least 1"),
+        ("vq_vae", {"model.codes": 0}, "codes must be at least 1"),
+        ("gan", {"model.features": 0}, "features must be at least 1"),
+        ("hierarchical_vae", {"model.top": 0}, "top must be at least 1"),
+        ("hierarchical_vae", {"model.levels": 9}, "8x8 have no 9 levels"),
+        ("conditional_vae", {"model.classes": 4}, "classes is 4, and the pictures have labels up to 9"),
+        ("ae", {"objective": {"name": "autoencoder"}}, "is for model.name 'autoencoder_kl'"),
+    ],
+)
+def test_what_cannot_be_trained_is_refused_before_there_is_a_folder(word, changes, message, tmp_path):
+    config = tiny(word)
+    config.update_from_flattened_dict({key: value for key, value in changes.items() if key != "objective"})
+    if "objective" in changes:
+        config.objective = changes["objective"]
+    with pytest.raises(UserError, match=message):
+        train(config, str(tmp_path / "run"))
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_discrepancy_of_one_picture_is_refused_before_there_is_a_folder(tmp_path, monkeypatch):
+    monkeypatch.setattr("dfm.training.setting_up.check_batch_size", lambda *_: None)  # four devices refuse it earlier
+    config = tiny("wae")
+    config.batch_size = 1
+    with pytest.raises(UserError, match="batch_size must be 2 or more"):
+        train(config, str(tmp_path / "run"))
+    assert not (tmp_path / "run").exists()
