@@ -3,9 +3,9 @@
 Cells lie side by side on a grid. A cell paints a window of twice its side around its centre, so that each point lies in
 the windows of four cells; tent weights of these four, which sum to one, blend what they paint. Beyond the outermost
 centres the nearest cells are alone. A cell's net sees where in its window a point is, on half a period of the basis
-(dfm/models/dfm.py says why not more). A tent has a corner, so the picture is continuous but its slope is not: at the lines
-through cells' centres it bends, which is invisible at the size of the training and shows where a cell is painted at many
-times that.
+(dfm/models/dfm.py says why not more). A tent has a corner, so the picture is continuous but its slope is not: at
+the lines through cells' centres it bends, which is invisible at the size of the training and shows where a cell is
+painted at many times that.
 
 A window's pixels are painted as one small picture a cell, [slot, slot], and put together by a matrix for each axis, of
 which a row holds the two weights of a pixel: A picture B^T is gathering and blending in one, for any resolution.
