@@ -23,13 +23,14 @@ from tables.family import FAMILY
 from tables.generation import GENERATION
 from tables.headline import headline
 from tables.lines import RESULTS
+from tables.rate_distortion import RATE_DISTORTION
 
 from dfm.command_line import run_command
 from dfm.registry import find
 
 ROOT = Path(__file__).resolve().parents[1]
 MARKED = re.compile(r"(<!-- table (\w+) -->\n).*?(<!-- /table -->)", re.DOTALL)
-MADE = (headline, *CODEC, *GENERATION, *FAMILY, *CIFAR10, *AUTOENCODER)
+MADE = (headline, *RATE_DISTORTION, *CODEC, *GENERATION, *FAMILY, *CIFAR10, *AUTOENCODER)
 TABLES: dict[str, Callable[[], str]] = {made.__name__: made for made in MADE}
 
 

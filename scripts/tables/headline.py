@@ -1,7 +1,7 @@
 """README.md's numbers."""
 
-from tables.codec import against, summary
 from tables.lines import rows, table
+from tables.rate_distortion import against, summary
 
 
 def codec(protocol: str) -> list[str]:
