@@ -4,8 +4,8 @@
     python scripts/study_recognised.py --datasets digits --output rows.jsonl
 
 A share of samples that a classifier is sure of is worth no more than its answers to pictures that are no digit. A line
-a data set: the test pictures; the same upside down, as a negative, and averaged by pairs with another; binary noise of
-their mean; and a blank.
+a data set: the test pictures; the same upside down, as negatives, overlaid with another and averaged with it; binary
+noise of their mean; and blanks.
 """
 
 import argparse

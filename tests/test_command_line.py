@@ -98,7 +98,7 @@ def test_files_do_not_get_the_number_of_a_closed_stream(tmp_path):
     assert (tmp_path / "file").read_bytes() == b""
 
 
-@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="a device of Linux")
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="/dev/full is a device of Linux alone")
 def test_full_standard_output_is_one_line():
     done = python(PRINTS, "> /dev/full")
     assert done.returncode == 2

@@ -2,41 +2,26 @@
 
 from typing import Any
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 
-from dfm.arrays import padded_batches, to_float
 from dfm.evaluation.metric import MODEL, Inputs, Metric, Value, no_value
+from dfm.evaluation.models import source_dataset
 from dfm.models.bottlenecks import code_usage
-
-CHUNK = 250
 
 
 def _code_usage(inputs: Inputs) -> dict[str, Value]:
     """Share of the codes that are chosen at least once, and exp of the entropy of how often each is."""
+    from dfm.training.codes import code_maps
+
     assert inputs.data is not None and inputs.originals is not None
-    run, source = inputs.data.run, inputs.originals
+    run, count = inputs.data.run, inputs.originals.count
     model: Any = run.model
     if getattr(model, "bottleneck", None) != "vq":
         return dict.fromkeys(("code_usage", "code_perplexity"), no_value("the model has no codes"))
-
-    @jax.jit
-    def quantize(images: Any, labels: Any) -> jax.Array:
-        found: Any = model.apply(run.variables, to_float(images), labels, method="quantize")
-        return found.codes
-
-    counts, position = np.zeros(model.codes), 0
-    for pictures in source.batches(0, source.count):
-        labels = np.zeros(len(pictures), np.int32)
-        if source.labels is not None:
-            labels = source.labels[position : position + len(pictures)]
-        both = zip(padded_batches(pictures, CHUNK), padded_batches(labels, CHUNK), strict=True)
-        for (images, count), (own, _) in both:
-            codes = np.asarray(quantize(images, own if model.classes else None))[:count]
-            counts += np.bincount(codes.reshape(-1), minlength=len(counts))
-        position += len(pictures)
-    details = {"codes": len(counts), "count": position, "codes_a_picture": int(counts.sum()) // position}
+    codes = code_maps(run, source_dataset(inputs.originals))
+    counts = np.bincount(codes.reshape(-1), minlength=model.codes)
+    details = {"codes": len(counts), "count": count, "codes_a_picture": codes[0].size}
     return {name: Value(float(value), details=details) for name, value in code_usage(jnp.asarray(counts)).items()}
 
 

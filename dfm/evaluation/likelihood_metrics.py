@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 FITTED_PICTURES = 5_000  # of the training, whose errors give the sigma of sigma: "optimal"
 GREY = "the pictures are grey: the cross entropy of a Bernoulli decoder bounds no probability of theirs"
-OF_LEVELS = ("gaussian", "discretised_gaussian")
+OF_LEVELS = ("gaussian", "discretised_gaussian")  # likelihoods with a mass on each of the 256 levels, hence bits/dim
 NO_LEVELS = "bits/dim are of a Gaussian decoder's mass on 256 levels"
 
 

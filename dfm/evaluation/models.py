@@ -60,8 +60,13 @@ class PicturesOfSource(RunData):
 
     def __init__(self, run: Run, source: Source, data_dir: str | None, batch_size: int):
         super().__init__(run, data_dir, batch_size)
-        labels = np.zeros(source.count, np.int32)
-        self.train = Dataset(source.id, "given", [SourcePictures(source)], labels)
+        self.train = source_dataset(source)
+
+
+def source_dataset(source: Source) -> Dataset:
+    """A source as the training sees pictures."""
+    labels = np.zeros(source.count, np.int32) if source.labels is None else source.labels
+    return Dataset(source.id, "given", [SourcePictures(source)], labels)
 
 
 class SourcePictures(Pictures):

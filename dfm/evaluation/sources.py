@@ -45,7 +45,6 @@ class Source(Protocol):
 
     def batches(self, start: int, stop: int) -> Iterator[np.ndarray]:
         """Pictures start, ..., stop - 1 in batches of any length."""
-        ...
 
 
 @dataclass

@@ -136,6 +136,10 @@ class Autoencoder:
         return ()  # all are the discriminator's
 
     @property
+    def smallest_batch(self) -> int:
+        return 1
+
+    @property
     def frozen_encoder(self) -> tuple[str, ...]:
         return ENCODER if self.freeze_encoder else ()
 

@@ -11,16 +11,15 @@ from jaxtyping import Array, Float
 from dfm.errors import UserError
 from dfm.objectives.elbo import check_size, first_variables, labels_of
 from dfm.objectives.likelihoods import LOSSES
-from dfm.objectives.per_example import Losses, PerExample, Rows
+from dfm.objectives.per_example import Losses, Rows, StatelessPerExample
 from dfm.objectives.protocol import Batch, Group, Metrics, Params
 from dfm.shapes import typechecked
 
 MMD_SCALES = (0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0)  # of the kernel's 2 d sigma^2 (Tolstikhin et al. 2018)
-ALONE = "objective.mmd_weight compares the pictures of a batch: batch_size must be 2 or more"
 
 
 @dataclass(frozen=True)
-class Autoencoding(PerExample):
+class Autoencoding(StatelessPerExample):
     """loss(x, d(e(x))) a dimension, with what keeps the latents where a prior can find them.
 
     Attributes:
@@ -62,6 +61,11 @@ class Autoencoding(PerExample):
     @property
     def needs_lpips(self) -> bool:
         return self.perceptual_weight > 0
+
+    @property
+    def smallest_batch(self) -> int:
+        """The discrepancy is between pairs."""
+        return 2 if self.mmd_weight else 1
 
     def check_pictures(self, shape: tuple[int, int, int], examples: int) -> None:
         check_size(self.model, shape)
@@ -107,7 +111,7 @@ def mmd(x: Float[Array, "n d"], y: Float[Array, "m d"]) -> Float[Array, ""]:
     """
     n, m, d = len(x), len(y), x.shape[-1]
     if n < 2 or m < 2:
-        raise UserError(ALONE)
+        raise ValueError("an unbiased MMD needs at least two of either")
 
     def kernel(a: Array, b: Array) -> Array:
         distances = jnp.square(a[:, None] - b[None]).sum(-1)

@@ -63,6 +63,10 @@ class Gan:
         return False
 
     @property
+    def smallest_batch(self) -> int:
+        return 1
+
+    @property
     def frozen_encoder(self) -> tuple[str, ...]:
         return ()
 

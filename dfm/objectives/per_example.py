@@ -1,5 +1,6 @@
 """The adapter of losses that are one number an example: their mean is differentiated for all groups that learn."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from typing import Any
 
@@ -14,12 +15,11 @@ Rows = Float[Array, "batch latent"] | None
 Losses = Float[Array, " batch"]
 
 
-class PerExample:
+class PerExample(ABC):
     """An objective (dfm/objectives/protocol.py) of a loss: a subclass is a dataclass whose first field is `model`, the
-    others being keys of the config, and has `__call__`.
+    others being keys of the config, and has `losses`, or, without statistics, is a `StatelessPerExample`.
 
-    One player, one phase, the model's parameters, no statistics and no table, unless it says otherwise. With statistics
-    it overrides `losses`.
+    One player, one phase, the model's parameters, no statistics and no table, unless it says otherwise.
     """
 
     model: Any
@@ -37,10 +37,14 @@ class PerExample:
         return False
 
     @property
+    def smallest_batch(self) -> int:
+        return 1
+
+    @property
     def frozen_encoder(self) -> tuple[str, ...]:
         return ()
 
-    def check_pictures(self, shape: tuple[int, int, int], examples: int) -> None:
+    def check_pictures(self, shape: tuple[int, int, int], examples: int) -> None:  # noqa: B027  # a hook
         """Any will do."""
 
     def init(self, key: Array) -> Params:
@@ -60,20 +64,16 @@ class PerExample:
     def phase(self, step: int) -> str:
         return ""
 
-    def __call__(self, params: Params, rows: Rows, batch: Batch, key: Array) -> tuple[Losses, Metrics]:
-        """(loss, metrics) of each example.
+    @abstractmethod
+    def losses(
+        self, params: Params, statistics: Statistics | None, rows: Rows, batch: Batch, key: Array
+    ) -> tuple[Losses, Metrics, Statistics | None]:
+        """(loss of each example, metrics of each example or of the batch, new statistics).
 
         Args:
             rows: latents of the examples from the table, None where there is none.
             batch, key: as in the protocol's `gradients`.
         """
-        raise NotImplementedError(f"{type(self).__name__} has no __call__: the loss of each example")
-
-    def losses(
-        self, params: Params, statistics: Statistics | None, rows: Rows, batch: Batch, key: Array
-    ) -> tuple[Losses, Metrics, Statistics | None]:
-        """(loss of each example, metrics of each example or of the batch, new statistics)."""
-        return *self(params, rows, batch, key), statistics
 
     def gradients(
         self,
@@ -96,6 +96,20 @@ class PerExample:
 
         (gradients, of_rows), (means, new) = jax.grad(mean_loss, argnums=(0, 1), has_aux=True)(learning, rows)
         return means, gradients if rows is None else {**gradients, LATENTS: of_rows}, new
+
+
+class StatelessPerExample(PerExample):
+    """One without statistics: a subclass has `__call__`."""
+
+    @abstractmethod
+    def __call__(self, params: Params, rows: Rows, batch: Batch, key: Array) -> tuple[Losses, Metrics]:
+        """(loss, metrics) of each example; arguments as of `losses`."""
+
+    def losses(
+        self, params: Params, statistics: Statistics | None, rows: Rows, batch: Batch, key: Array
+    ) -> tuple[Losses, Metrics, Statistics | None]:
+        """Those of `__call__`."""
+        return *self(params, rows, batch, key), statistics
 
 
 def _cast(tree: Any, dtype: str) -> Any:

@@ -45,6 +45,7 @@ class Objective(Protocol):
         model_statistics: which of the statistics are collections of the model's variables (running batch norms, a
             codebook by moving averages): these outlive the training. Others are the training's own.
         needs_lpips: whether the field `lpips` must be set before training.
+        smallest_batch: pictures that a step must have, at the least.
         frozen_encoder: groups of an encoder that does not learn, all that the model's `moments` needs: a training may
             then compute these once a picture, and batches have them as "moments". (): the encoder learns.
     """
@@ -57,6 +58,8 @@ class Objective(Protocol):
     def model_statistics(self) -> tuple[str, ...]: ...
     @property
     def needs_lpips(self) -> bool: ...
+    @property
+    def smallest_batch(self) -> int: ...
     @property
     def frozen_encoder(self) -> tuple[str, ...]: ...
 

@@ -14,10 +14,9 @@ from dfm import models, objectives
 from dfm.command_line import say
 from dfm.data import Batches, Dataset
 from dfm.data.folder import CHECKED_PICTURES, refuse_damaged
-from dfm.errors import UserError
+from dfm.errors import UserError, counted
 from dfm.metrics.lpips import LpipsFile
 from dfm.models.protocol import Model
-from dfm.objectives.autoencoding import ALONE
 from dfm.objectives.protocol import LATENTS, Objective, Params, group_of
 from dfm.training import optimizers, run_folder
 from dfm.training.codes import completed, load_any
@@ -150,8 +149,11 @@ def ready_to_train(
     if painted != shape:
         raise UserError(f"config: the model paints {painted} (height, width, channels), the pictures are {shape}")
     objective.check_pictures(shape, examples)
-    if getattr(objective, "mmd_weight", 0) and config.batch_size // config.accumulation_steps < 2:
-        raise UserError(f"config: {ALONE}")
+    if config.batch_size // config.accumulation_steps < objective.smallest_batch:
+        raise UserError(
+            f"config: the objective needs {objective.smallest_batch} pictures at once, and batch_size "
+            f"{config.batch_size} in {counted(config.accumulation_steps, 'accumulation step')} gives fewer"
+        )
     frozen = [name for name, group in objective.groups.items() if not (group.learns or group.fitted)]
     if frozen and not config.pretrained.path:
         named = ", ".join(frozen)

@@ -1,10 +1,10 @@
 """FLUX.2: its files of three naming schemes, its small decoder, and its latents normalised, against diffusers live."""
 
-import importlib.util
 import json
 
 import numpy as np
 import pytest
+from needs import needs_diffusers
 from other_autoencoders import WEIGHTS, assert_params, canonical_tensors, flux2_statistics, to_flux2_names, write_folder
 from random_autoencoders import our_outputs, vectors
 from safetensors.numpy import load_file, save_file
@@ -126,7 +126,7 @@ def peer_scale(peer, z):
 
 
 @pytest.mark.peers
-@pytest.mark.skipif(importlib.util.find_spec("diffusers") is None, reason="diffusers is not installed")
+@needs_diffusers
 @pytest.mark.parametrize("name", vectors.FLUX2_CONFIGS)
 def test_diffusers_opens_what_we_write_and_we_what_it_writes(tmp_path, name):
     import diffusers

@@ -1,10 +1,10 @@
 """Which files hold a model, and one line for what does not."""
 
-import importlib.util
 import json
 
 import numpy as np
 import pytest
+from needs import needs_diffusers
 from other_autoencoders import WEIGHTS, assert_params, to_ldm_names, write_folder
 from safetensors.numpy import save_file
 
@@ -108,7 +108,7 @@ def test_lone_files_of_other_classes_are_named(tmp_path, names, kind):
 
 
 @pytest.mark.peers
-@pytest.mark.skipif(importlib.util.find_spec("diffusers") is None, reason="diffusers is not installed")
+@needs_diffusers
 def test_the_marks_of_other_classes_are_theirs():
     import diffusers
     import torch

@@ -1,6 +1,5 @@
 """The doors: three naming schemes, shards, half precision, round trips, and what is wrong by its name."""
 
-import importlib.util
 import json
 
 import jax
@@ -8,6 +7,7 @@ import jax.numpy as jnp
 import ml_dtypes
 import numpy as np
 import pytest
+from needs import needs_diffusers
 from other_autoencoders import CONFIG, WEIGHTS, assert_params, to_ldm_names, to_old_names, write_folder
 from random_autoencoders import our_outputs, vectors
 from safetensors.numpy import load_file, save_file
@@ -126,7 +126,7 @@ def test_two_names_of_one_tensor_are_refused(tmp_path, tensors):
 
 
 @pytest.mark.peers
-@pytest.mark.skipif(importlib.util.find_spec("diffusers") is None, reason="diffusers is not installed")
+@needs_diffusers
 @pytest.mark.parametrize("name", vectors.CONFIGS)
 def test_diffusers_opens_what_we_write_and_we_what_it_writes(tmp_path, name):
     import diffusers

@@ -8,7 +8,7 @@ from ml_collections import ConfigDict
 from dfm import models, objectives
 from dfm.arrays import to_float
 from dfm.data import load
-from dfm.evaluation import code_metrics, evaluate_run
+from dfm.evaluation import evaluate_run
 from dfm.training.runs import Run
 
 MODEL = {
@@ -31,7 +31,7 @@ def run_of(tmp_path, objective, bottleneck):
 
 
 def test_usage_and_perplexity_are_those_of_all_pictures(tmp_path, monkeypatch):
-    monkeypatch.setattr(code_metrics, "CHUNK", 16)  # padding of the last batch counts for nothing
+    monkeypatch.setattr("dfm.training.codes.PICTURES_AT_ONCE", 16)  # padding of the last batch counts for nothing
     pictures = load("digits", "test").take(np.arange(23))
     run = run_of(tmp_path, "vector_quantized", "vq")
     codes = run.model.apply({"params": run.params}, to_float(jax.numpy.asarray(pictures)), method="quantize").codes

@@ -1,11 +1,10 @@
 """Large pictures: strips and shards equal the whole; blended tiles equal those of diffusers."""
 
-import importlib.util
-
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from needs import needs_diffusers
 from random_autoencoders import random_params, vectors
 
 from dfm.models.autoencoder_kl import AutoencoderKL
@@ -82,7 +81,7 @@ def test_tiles_too_small_are_refused(params):
 
 
 @pytest.mark.peers
-@pytest.mark.skipif(importlib.util.find_spec("diffusers") is None, reason="diffusers is not installed")
+@needs_diffusers
 def test_blended_tiles_are_those_of_diffusers():
     import torch
 

@@ -1,19 +1,14 @@
 """AutoencoderKL against PyTorch's diffusers: golden vectors always, live where diffusers is installed."""
 
-import importlib.util
-
 import jax
 import numpy as np
 import pytest
 from compilation import AS_USERS_DO
+from needs import needs_diffusers
 from random_autoencoders import GOLDEN, our_outputs, random_params, vectors
 
 from dfm.conversion.autoencoder_kl_names import to_canonical
 from dfm.models.autoencoder_kl import AutoencoderKL
-
-needs_diffusers = pytest.mark.skipif(
-    importlib.util.find_spec("diffusers") is None, reason="diffusers is not installed; the extra `peers` has it"
-)
 
 
 def relative(ours, theirs) -> float:

@@ -1,11 +1,10 @@
 """padding_mode "reflect": against NumPy, against diffusers with its convolutions set so, in strips and over devices."""
 
-import importlib.util
-
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from needs import needs_diffusers
 from random_autoencoders import our_outputs, random_params, vectors
 
 from dfm.models.autoencoder_kl import AutoencoderKL
@@ -74,7 +73,7 @@ def test_what_cannot_be_mirrored_is_refused():
 
 
 @pytest.mark.peers
-@pytest.mark.skipif(importlib.util.find_spec("diffusers") is None, reason="diffusers is not installed")
+@needs_diffusers
 def test_equals_diffusers_whose_padded_convolutions_mirror():
     import torch
 

@@ -139,6 +139,6 @@ def test_a_discrepancy_of_one_picture_is_refused_before_there_is_a_folder(tmp_pa
     monkeypatch.setattr("dfm.training.setting_up.check_batch_size", lambda *_: None)  # four devices refuse it earlier
     config = tiny("wae")
     config.batch_size = 1
-    with pytest.raises(UserError, match="batch_size must be 2 or more"):
+    with pytest.raises(UserError, match="needs 2 pictures at once, and batch_size 1"):
         train(config, str(tmp_path / "run"))
     assert not (tmp_path / "run").exists()

@@ -35,7 +35,7 @@ def encode(
     Args:
         jobs: pictures and .dfm files.
         folder: the output folder, where there is one.
-        settings: keywords of `dfm.codec.encode_each`, which takes them.
+        settings: keywords of `dfm.codec.encode_each`, which has accepted them.
         background: colour behind transparent pictures.
         shard: of `jobs`, for the journal's name.
         overwrite: False: an output that is there is not replaced, even if it appears during the fit.

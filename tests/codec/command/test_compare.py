@@ -11,7 +11,8 @@ from dfm.codec.command.compare import compare
 from dfm.compress import main
 from dfm.picture_files import load_picture, save_picture
 
-BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+BROWSERS = ("chromium", "chromium-browser", "google-chrome")
+BROWSER = next(filter(None, map(shutil.which, BROWSERS)), None)
 MOVE = """<script>
 const said = [];
 function look() {
@@ -83,7 +84,7 @@ def test_the_page_replaces_no_input(inside, capsys, output):
     assert {name: (inside / name).read_bytes() for name in before} == before
 
 
-@pytest.mark.skipif(BROWSER is None, reason="no Chromium on this machine")
+@pytest.mark.skipif(BROWSER is None, reason=f"none of {', '.join(BROWSERS)} is on the PATH")
 def test_the_slider_moves(inside):
     """In a browser: by the slider and by the pointer; any two pictures, their sizes, and their difference."""
     compare("photo.png", ["photo.jpg", "<!--<script>.png"], "compare.html")
