@@ -11,7 +11,7 @@ from jaxtyping import Array, Float
 from dfm.errors import UserError
 from dfm.objectives.elbo import check_size, first_variables, labels_of
 from dfm.objectives.likelihoods import LOSSES
-from dfm.objectives.per_example import Losses, Rows, StatelessPerExample
+from dfm.objectives.per_example import Losses, PerExample, Rows
 from dfm.objectives.protocol import Batch, Group, Metrics, Params
 from dfm.shapes import typechecked
 
@@ -19,7 +19,7 @@ MMD_SCALES = (0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0)  # of the kernel's 2 d sigma^2
 
 
 @dataclass(frozen=True)
-class Autoencoding(StatelessPerExample):
+class Autoencoding(PerExample):
     """loss(x, d(e(x))) a dimension, with what keeps the latents where a prior can find them.
 
     Attributes:

@@ -7,12 +7,12 @@ import jax.numpy as jnp
 from jaxtyping import Array
 
 from dfm.objectives.elbo import check_size, labels_of
-from dfm.objectives.per_example import Losses, Rows, StatelessPerExample
+from dfm.objectives.per_example import Losses, PerExample, Rows
 from dfm.objectives.protocol import Batch, Metrics, Params
 
 
 @dataclass(frozen=True)
-class CodeLikelihood(StatelessPerExample):
+class CodeLikelihood(PerExample):
     """-log p(codes) / positions, in nats a code.
 
     Attributes:

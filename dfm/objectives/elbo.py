@@ -14,7 +14,7 @@ from dfm.data import Dataset
 from dfm.errors import UserError
 from dfm.models.autoencoder import PSEUDO_INPUTS, pseudo_inputs
 from dfm.objectives.likelihoods import LIKELIHOODS, SMALLEST_LOG_SIGMA, optimal_log_sigma
-from dfm.objectives.per_example import Losses, PerExample, Rows
+from dfm.objectives.per_example import Losses, PerExampleWithStatistics, Rows
 from dfm.objectives.protocol import Batch, Group, Metrics, Params, Statistics
 
 LIKELIHOOD = "likelihood"  # the group of parameters of p(x|z) that the decoder's network does not hold
@@ -23,7 +23,7 @@ SIGMAS = ("fixed", "learned", "optimal")
 
 
 @dataclass(frozen=True)
-class Elbo(PerExample):
+class Elbo(PerExampleWithStatistics):
     """-ELBO / D, D = height x width x channels, so that rates suit any size (Kingma and Welling 2014, Eq. 3).
 
     Attributes:

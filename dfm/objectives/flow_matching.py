@@ -9,7 +9,7 @@ from jaxtyping import Array
 
 from dfm.models.latent_flow import LatentFlow
 from dfm.objectives.elbo import check_size
-from dfm.objectives.per_example import Losses, Rows, StatelessPerExample
+from dfm.objectives.per_example import Losses, PerExample, Rows
 from dfm.objectives.protocol import Batch, Metrics, Params
 from dfm.registry import check_value
 
@@ -17,7 +17,7 @@ TIMES = ("uniform", "logit_normal")
 
 
 @dataclass(frozen=True)
-class FlowMatching(StatelessPerExample):
+class FlowMatching(PerExample):
     """Mean over numbers of |v(x_t, t) - (x - noise)|^2, x_t = (1 - t) noise + t x.
 
     Attributes:

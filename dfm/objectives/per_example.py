@@ -15,9 +15,9 @@ Rows = Float[Array, "batch latent"] | None
 Losses = Float[Array, " batch"]
 
 
-class PerExample(ABC):
+class PerExampleWithStatistics(ABC):
     """An objective (dfm/objectives/protocol.py) of a loss: a subclass is a dataclass whose first field is `model`, the
-    others being keys of the config, and has `losses`, or, without statistics, is a `StatelessPerExample`.
+    others being keys of the config, and has `losses`, or, without statistics, derives from `PerExample`.
 
     One player, one phase, the model's parameters, no statistics and no table, unless it says otherwise.
     """
@@ -98,7 +98,7 @@ class PerExample(ABC):
         return means, gradients if rows is None else {**gradients, LATENTS: of_rows}, new
 
 
-class StatelessPerExample(PerExample):
+class PerExample(PerExampleWithStatistics, ABC):
     """One without statistics: a subclass has `__call__`."""
 
     @abstractmethod

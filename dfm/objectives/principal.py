@@ -13,14 +13,14 @@ from dfm.errors import UserError
 from dfm.metrics.moments import Moments
 from dfm.metrics.principal_components import principal_components
 from dfm.objectives.elbo import check_size, first_variables, labels_of
-from dfm.objectives.per_example import Losses, Rows, StatelessPerExample
+from dfm.objectives.per_example import Losses, PerExample, Rows
 from dfm.objectives.protocol import Batch, Group, Metrics, Params
 
 PICTURES_AT_ONCE = 4096
 
 
 @dataclass(frozen=True)
-class PrincipalComponents(StatelessPerExample):
+class PrincipalComponents(PerExample):
     """z = W (x - m), x_hat = W^T z + m: m the mean picture, the rows of W the orthonormal directions of most variance.
 
     The training's start computes them in one pass over the pictures, as they are (not mirrored); nothing is left for

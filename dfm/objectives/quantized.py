@@ -10,12 +10,12 @@ from jaxtyping import Array
 
 from dfm.models.bottlenecks import CODEBOOK, code_usage, moved
 from dfm.objectives.elbo import check_size, first_variables, labels_of
-from dfm.objectives.per_example import Losses, PerExample, Rows
+from dfm.objectives.per_example import Losses, PerExampleWithStatistics, Rows
 from dfm.objectives.protocol import Batch, Group, Metrics, Params, Statistics
 
 
 @dataclass(frozen=True)
-class VectorQuantized(PerExample):
+class VectorQuantized(PerExampleWithStatistics):
     """||x - d(z_q)||^2 / D + ||sg[z_e] - e||^2 + beta ||z_e - sg[e]||^2, all of them means over what they sum.
 
     The second term is that of a codebook by gradients; one by averages moves after the look-up, so that the old book

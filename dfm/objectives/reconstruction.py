@@ -14,7 +14,7 @@ from dfm.models.dfm import DeepFourierMachine, pixel_centres
 from dfm.objectives.decoder_start import least_squares_start
 from dfm.objectives.latent_start import check_components, principal_components
 from dfm.objectives.painting_error import painting_errors
-from dfm.objectives.per_example import StatelessPerExample
+from dfm.objectives.per_example import PerExample
 from dfm.objectives.protocol import LATENTS, Group, Params
 from dfm.registry import check_value
 from dfm.shapes import typechecked
@@ -24,7 +24,7 @@ DECODER_STARTS = ("random", "least_squares")
 
 
 @dataclass(frozen=True)
-class Reconstruction(StatelessPerExample):
+class Reconstruction(PerExample):
     """Mean squared error over pixels and channels of [-1, 1] + latent_penalty * ||z||^2: one number a picture.
 
     Attributes:

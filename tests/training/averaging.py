@@ -5,7 +5,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from dfm.models.distributions import PointMass
-from dfm.objectives.per_example import PerExample
+from dfm.objectives.per_example import PerExampleWithStatistics
 from dfm.objectives.protocol import Group
 
 CLASSES = 10
@@ -37,7 +37,7 @@ class AveragingModel(nn.Module):
         return (self.decoder(z) + self.means.value[labels]).reshape(len(z), 8, 8, 1)
 
 
-class Averaging(PerExample):
+class Averaging(PerExampleWithStatistics):
     """Squared error; the means follow the pictures at a rate of 0.2 a step, without gradients."""
 
     def __init__(self, model):
