@@ -6,9 +6,10 @@
   python scripts/study_cifar10.py --size=trial                                 minutes: does it run?
   python scripts/study_cifar10.py --list                                       slices and their steps
 
-Rows: 110 principal components; the tuned machine and its form with an encoder (Algorithm 3 of the thesis); local
-machines of 256 and 1,024 numbers, and one trained with LPIPS; adversarial machines and the SNGAN of equal size and
-steps. Priors: fitted ones, and flows of the local machines' latents. A run of an AutoencoderKL joins with --kl=RUN.
+Rows: 110, 256 and 1,024 principal components; the tuned machine and its form with an encoder (Algorithm 3 of the
+thesis); local machines of 256 and 1,024 numbers, and one trained with LPIPS; adversarial machines and the SNGAN of
+equal size and steps. Priors: fitted ones, and flows of the local machines' latents. A run of an AutoencoderKL joins
+with --kl=RUN.
 
 A row's slices are `train`, `flow` where it has one, and `measure`. Each resumes: trainings from their checkpoints, rows
 of the output by their config. After --seconds the slice at work saves and the script ends with code 75: call it again.

@@ -39,8 +39,17 @@ class Row:
 
 
 FITTED = ("normal", "gaussian", "gmm")
+
+
+def _components(count: int, *priors: str) -> Row:
+    """Principal components: what a linear code of as many numbers gives back."""
+    return Row("autoencoders", "pca,dataset=cifar10", priors, settings={"model.latent": (count,)})
+
+
 ROWS = {
-    "pca-110": Row("autoencoders", "pca,dataset=cifar10", ("gaussian", "gmm"), settings={"model.latent": (110,)}),
+    "pca-110": _components(110, "gaussian", "gmm"),
+    "pca-256": _components(256, "gaussian", "gmm"),
+    "pca-1024": _components(1024, "gaussian"),
     "dfm": Row("dfm_cifar10", "tuned", FITTED),
     "dfm-encoder": Row("dfm_cifar10", "encoder", FITTED),
     "local-256": Row("local_dfm", "4x4x16", ("gaussian", "gmm", FLOW), "4x4x16:wide"),
