@@ -31,11 +31,12 @@ def cifar10() -> str:
     found = latest(lines, lambda line: tuple(line["config"][key] for key in ("row", "size", "what")))
     body = []
     for (row, size, what), line in found.items():
-        if what == RECONSTRUCTIONS:
+        has_samples = any(key[:2] == (row, size) and key[2] != RECONSTRUCTIONS for key in found)
+        if what == RECONSTRUCTIONS and has_samples:
             continue
         given_back = found.get((row, size, RECONSTRUCTIONS), {}).get("metrics", {})
         name = row if size == "small" else f"{row}, {size}"
-        body.append(_cells(name, what, line["metrics"], given_back))
+        body.append(_cells(name, what if has_samples else "", line["metrics"], given_back))
     return table(HEAD, body) if body else "Not measured yet."
 
 
@@ -53,9 +54,13 @@ def _cells(row: str, prior: str, metrics: Metrics, given_back: Metrics) -> list[
         minutes(metrics["seconds_of_training"] + metrics.get("flow_seconds_of_training", 0)),
         f"{given_back['psnr']:.2f} dB" if "psnr" in given_back else "",
         f"{given_back['rfid']:.1f}" if "rfid" in given_back else "",
-        *(f"{metrics[name]:.1f}" for name in ("fid-10k", "fid-2k", "rae-2020", "dai-wipf-2019")),
-        *(f"{metrics[name]:.2f}" for name in ("precision", "recall")),
+        *(_number(metrics, name, 1) for name in ("fid-10k", "fid-2k", "rae-2020", "dai-wipf-2019")),
+        *(_number(metrics, name, 2) for name in ("precision", "recall")),
     ]
+
+
+def _number(metrics: Metrics, name: str, digits: int) -> str:
+    return f"{metrics[name]:.{digits}f}" if name in metrics else ""
 
 
 CIFAR10 = (cifar10,)
