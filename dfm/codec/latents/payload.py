@@ -45,13 +45,15 @@ Shape = tuple[int, int, int]
 class Content:
     """What a payload holds: networks, and grids by level (0 the finest); of a preview, the coarse ones only.
 
-    Where it was read from a file, `section_bytes` are the sections' lengths and `grid_bits` the bits of each grid.
+    Where it was read from a file, `section_bytes` are the sections' lengths, and there are the bits of the networks and
+    of each grid.
     """
 
     layout: Layout
     networks: Quantized
     grids: Mapping[int, Grid]
     section_bytes: tuple[int, ...] = field(default=(), compare=False)
+    network_bits: float = field(default=0.0, compare=False)
     grid_bits: Mapping[int, float] = field(default_factory=dict, compare=False)
 
     @functools.cached_property
@@ -122,7 +124,7 @@ def coarse_end(start: bytes) -> int:
 def _content(layout: Layout, number: int, streams: Sequence[bytes], last_level: int) -> Content:
     """Networks (differences from set `number`) and grids of the sections, down to `last_level`."""
     decoders = [entropy.Decoder(stream, mirrored=False) for stream in streams]
-    networks = quantization.get(decoders[0], layout, number)
+    networks, network_bits = quantization.get(decoders[0], layout, number)
     model = context.context(quantization.fixed_point(networks, layout))
     grids: dict[int, Grid] = {}
     bits = {}
@@ -131,7 +133,7 @@ def _content(layout: Layout, number: int, streams: Sequence[bytes], last_level: 
             if level >= last_level:
                 shape, coarse = layout.grid_shapes[level], grids.get(level + 1)
                 grids[level], bits[level] = coding.decode_grid(decoder, model, level, shape, coarse)
-    return Content(layout, networks, grids, tuple(map(len, streams)), bits)
+    return Content(layout, networks, grids, tuple(map(len, streams)), network_bits, bits)
 
 
 def paint(content: Content, first: int = 0) -> UInt8[np.ndarray, "height width channels"]:
@@ -144,14 +146,14 @@ def describe(content: Content) -> dict[str, Any]:
     """Facts for `dfm info` of a content that was read. The bytes of header, networks and grids sum to the file's.
 
     Those of networks and grids are code lengths; what is left of the streams, and zeros, count as header."""
-    coded = quantization.bits(content.networks, content.layout) / 8 + sum(content.grid_bits.values()) / 8
+    coded = content.network_bits / 8 + sum(content.grid_bits.values()) / 8
     fixed = container.shared_bytes(content.layout[:3]) + START_BYTES
     return {
         "parameters": shapes.parameter_count(content.layout),
         "prior": content.networks.prior,
         "grids": [list(shape) for shape in content.layout.grid_shapes],
         "header_bytes": round(fixed + sum(content.section_bytes) - coded, 1),
-        "network_bytes": round(quantization.bits(content.networks, content.layout) / 8, 1),
+        "network_bytes": round(content.network_bits / 8, 1),
         "grid_bytes": [round(content.grid_bits[level] / 8, 1) for level in range(content.layout.grids)],
         "multiplications_per_pixel": round(shapes.multiplications_per_pixel(content.layout)),
     }

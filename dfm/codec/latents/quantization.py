@@ -99,27 +99,39 @@ def put(encoder: entropy.Encoder, quantized: Quantized, layout: Layout) -> None:
             scale = best
 
 
-def get(decoder: entropy.Decoder, layout: Layout, number: int) -> Quantized:
-    """The networks that `put` appended, differences from set `number`; integers out of bounds raise UserError."""
-    known, scale = shapes.array_shapes(layout), FIRST_SCALE
+def get(decoder: entropy.Decoder, layout: Layout, number: int) -> tuple[Quantized, float]:
+    """The networks that `put` appended, differences from set `number`, and their bits.
+
+    Integers out of bounds raise UserError."""
+    known, scale, bits = shapes.array_shapes(layout), FIRST_SCALE, 0.0
     exponents, integers = {}, {}
     for group, names in groups(layout).items():
         exponents[group] = GROUPS[group][1]
         values = np.zeros(sum(math.prod(known[name]) for name in names), np.int64)
+        bits += 1
         if decoder.get_each(ANYTHING)[0]:
-            exponents[group] += int(decoder.get(1, *STEP_TABLE)[0])
+            step = int(decoder.get(1, *STEP_TABLE)[0])
+            exponents[group] += step
             if not 0 <= exponents[group] <= COARSEST.get(group, MOST_EXPONENT):
                 raise UserError("the step of a network is out of bounds")
-            scale += int(decoder.get(1, *SCALE_TABLE)[0])
+            change = int(decoder.get(1, *SCALE_TABLE)[0])
+            scale += change
             if not 1 <= scale < entropy.SCALES:
                 raise UserError("the table of a network is out of bounds")
             values[:] = decoder.get(len(values), "laplace", scale)
+            bits += _side_bits(step, change) + float(entropy.code_lengths_each(values, "laplace", scale).sum())
         first = 0
         for name in names:
             last = first + math.prod(known[name])
             integers[name] = values[first:last].reshape(known[name])
             first = last
-    return Quantized(exponents, integers, number)
+    return Quantized(exponents, integers, number), bits
+
+
+def _side_bits(step: int, change: int) -> float:
+    """Of the step and the table of a group."""
+    each = ((step, STEP_TABLE), (change, SCALE_TABLE))
+    return sum(float(entropy.code_lengths_each(np.array([value]), *table)[0]) for value, table in each)
 
 
 def bits(quantized: Quantized, layout: Layout) -> float:
@@ -130,8 +142,7 @@ def bits(quantized: Quantized, layout: Layout) -> float:
         best = entropy.best_scale(values)
         total += 1
         if best:
-            total += entropy.code_length_bits([quantized.exponents[group] - GROUPS[group][1]], *STEP_TABLE)
-            total += entropy.code_length_bits([best - scale], *SCALE_TABLE)
+            total += _side_bits(quantized.exponents[group] - GROUPS[group][1], best - scale)
             total += entropy.code_length_bits(values, "laplace", best)
             scale = best
     return total
