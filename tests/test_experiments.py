@@ -32,6 +32,16 @@ def test_the_newest_row_of_a_config_counts():
     assert find_row(rows, {"a": (2,), "b": None}) is None
 
 
+def test_a_row_from_before_a_key_is_the_same_training():
+    """What a row lacks has the default of its class; what is said otherwise is another training."""
+    rows = [{"config": {"row": "vae", "training": {"objective.name": "elbo", "objective.sigma": "shared"}}}]
+    now = {"objective.name": "elbo", "objective.sigma": "shared", "objective.beta": 1.0}
+    assert find_row(rows, {"row": "vae", "training": now}) is rows[0]
+    assert find_row(rows, {"row": "vae", "training": now | {"objective.beta": 4.0}}) is None
+    assert find_row(rows, {"row": "vae", "training": {"objective.name": "elbo"}}) is None
+    assert find_row(rows, {"row": "ae", "training": now}) is None
+
+
 def test_lists_of_integers():
     assert integers("4,6") == [4, 6]
     for wrong in ("4;6", "4,0", ""):
