@@ -95,8 +95,8 @@ def parse(parser: argparse.ArgumentParser, full: Mapping[str, Any], quick: Mappi
 def find_row(rows: Sequence[dict], config: dict) -> dict | None:
     """The newest of the rows that were measured with exactly this config.
 
-    Where `config["training"]` is the flat config of a training, what a row lacks there has the default of its model's or
-    objective's class: a key that came into the configs later does not make old rows others'.
+    Where `config["training"]` is the flat config of a training, what a row lacks there has the default of its model's
+    or objective's class: a key that came into the configs later does not make old rows others'.
     """
     wanted = _whole(finite(config))
     return next((row for row in reversed(rows) if _whole(row.get("config") or {}) == wanted), None)

@@ -84,15 +84,20 @@ def _run(arguments: Sequence[str] | None) -> None:
     from dfm.sampling.figures import FIGURES, Notes, Search
     from dfm.sampling.outputs import Outputs
     from dfm.sampling.painter import Painter
+    from dfm.sampling.requirements import check
     from dfm.sampling.run_data import RunData
     from dfm.training.runs import load_run
 
     run = load_run(args.workdir, args.which)
+    data = RunData(run, args.data_dir)
+    if args.prior is None:
+        args.prior = data.usual_prior
     _check_class(args.label, run, args.prior)
     height, width = picture_size(args.size, run)
+    painter = Painter(run, height, width, args.batch_size)
     command = ["python", "-m", "dfm.sample", *(sys.argv[1:] if arguments is None else arguments)]
+    check(data, args.what, vars(args))
     outputs = Outputs(args.output, command, {"step": int(run.step)}, args.scale)
-    data, painter = RunData(run, args.data_dir), Painter(run, height, width, args.batch_size)
     notes = Notes((lambda line: None) if args.quiet else say, args.quiet)
     search = Search(**{name: getattr(args, name) for name in SEARCH})
     for what in args.what:
@@ -174,9 +179,9 @@ def _parser() -> Parser:
     group = parser.add_argument_group("samples, morph, attribute")
     group.add_argument(
         "--prior",
-        default=DEFAULT_PRIOR,
         metavar="PRIOR",
-        help=f"{', '.join(PRIORS)}, fitted when needed; {', '.join(LEARNED)}, learned; default {DEFAULT_PRIOR}",
+        help=f"{', '.join(PRIORS)}, fitted when needed; {', '.join(LEARNED)}, learned; default {DEFAULT_PRIOR}, of a "
+        "GAN normal",
     )
     group.add_argument("--seed", type=int, default=0, metavar="N", help="sample i depends on seed and i alone")
     count = "samples (64), pictures reconstructed (32) or inverted (16), stations of a morph (6), moved (8)"
@@ -258,7 +263,8 @@ def _check(args: argparse.Namespace) -> None:
     if Path(args.output).resolve().is_relative_to((Path(run) / "checkpoints").resolve()):
         raise UserError(f"{args.output}: is among the checkpoints of {run}; name another output")
     check_seed(args.seed)
-    check_prior_name(args.prior)
+    if args.prior is not None:
+        check_prior_name(args.prior)
     for name, least in (("temperature", 0.0), ("span", 0.0), ("seconds", 0.01)):
         value = getattr(args, name)
         if not least <= value < math.inf:

@@ -79,13 +79,10 @@ def reconstructions(
 ) -> None:
     """Originals with their reconstructions to the right: training pictures of a table, test pictures of an encoder."""
     data.check_training_latents()
-    of = "train"
-    if data.latents_by(of_training=True) == ENCODER:
-        try:
-            of = data.test.split
-        except UserError as error:  # a folder of pictures need not have a test split
-            notes.say(f"{error}; reconstructing pictures of the training instead")
-    dataset = data.test if of == "test" else data.train
+    dataset = data.reconstructed()
+    of = "train" if dataset is data.train else "test"
+    if of == "train" and data.latents_by(of_training=True) == ENCODER:
+        notes.say(f"{dataset.name} has no test split: reconstructing pictures of the training instead")
     examples = _chosen(pictures, count or RECONSTRUCTIONS, len(dataset))
     originals = data.pictures(dataset, examples)
     labels = dataset.labels[examples]

@@ -11,6 +11,7 @@ from jaxtyping import Float, Int
 
 from dfm.data import Dataset, load
 from dfm.errors import UserError, counted
+from dfm.priors import DEFAULT_PRIOR
 from dfm.sampling.painter import Painter, Pictures
 from dfm.training.run_folder import check_data
 from dfm.training.run_latents import PREFIX, names_latents
@@ -60,6 +61,11 @@ class RunData:
         """False for a model whose latents are only drawn, such as a GAN's: from N(0, I)."""
         return self.latents_by(of_training=True) != INVERSION
 
+    @property
+    def usual_prior(self) -> str:
+        """The prior of commands that name none."""
+        return DEFAULT_PRIOR if self.training_has_latents else "normal"
+
     def check_training_latents(self) -> None:
         """UserError where the pictures of the training have none."""
         if not self.training_has_latents:
@@ -85,6 +91,16 @@ class RunData:
     def test(self) -> Dataset:
         """The test split, of the run's class where it has one."""
         return self._load("test")
+
+    def reconstructed(self) -> Dataset:
+        """The pictures that reconstructions show: those of the training where latents are a table; of the test split
+        where there is an encoder, or of the training again where there is no such split."""
+        if self.latents_by(of_training=True) == ENCODER:
+            try:
+                return self.test
+            except UserError:  # a folder of pictures need not have one
+                pass
+        return self.train
 
     @property
     def test_was_trained_on(self) -> bool:
