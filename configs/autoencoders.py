@@ -73,7 +73,8 @@ def model_and_objective(word: str, dataset: str) -> tuple[dict[str, Any], dict[s
     height, width, channels = SHAPES.get(dataset, SHAPES["cifar10"])
     size = {"height": height, "width": width, "channels": channels}
     latents = LATENTS.get(dataset, LATENTS["cifar10"])
-    trunk: dict[str, Any] = {"name": "autoencoder", **size, "latent": (latents,)}
+    bounded = {"activation": "relu", "output": "identity"}
+    trunk: dict[str, Any] = {"name": "autoencoder", **size, "latent": (latents,), **bounded}
     trunk |= {"trunk": "dense", "widths": (128, 128)} if dataset == "digits" else {"trunk": "conv"}
     point = {**trunk, "bottleneck": "point"}
     vae = {**trunk, "prior": "normal", "pseudo_inputs": 100}
@@ -103,7 +104,14 @@ def model_and_objective(word: str, dataset: str) -> tuple[dict[str, Any], dict[s
             {**elbo, "sigma": "optimal", "warmup_steps": 1_000},
         ),
         "vq_vae": (
-            {**point, "bottleneck": "vq", **grid, "latent": (64,) if grid else (8, 8), "codes": 512 if grid else 32},
+            {
+                **point,
+                "bottleneck": "vq",
+                **grid,
+                "latent": (64,) if grid else (8, 8),
+                "codes": 512 if grid else 32,
+                "averaged_codes": True,
+            },
             {"name": "vector_quantized"},
         ),
         "code_prior": (
@@ -120,6 +128,6 @@ def model_and_objective(word: str, dataset: str) -> tuple[dict[str, Any], dict[s
         ),
         "gan": (
             {"name": "gan", **size, "latent_size": 128 if grid else 16, "features": 16 if grid else 4},
-            {"name": "gan", "discriminator_features": 16 if grid else 4},
+            {"name": "gan", "loss": "hinge", "discriminator_features": 16 if grid else 4},
         ),
     }[word]

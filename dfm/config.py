@@ -34,8 +34,16 @@ ADDED = (
     "pretrained",
     "evaluate_every_steps",
 )  # runs older than these keys were trained with their defaults
-# the same for keys of a model, which only its config file sets
-ADDED_TO_MODELS = {"model.input_shift": 0.0, "model.prior": "normal", "model.pseudo_inputs": 100}
+# the same for keys of a model or an objective, which only its config file sets
+ADDED_BY_FILES = {
+    "model.input_shift": 0.0,
+    "model.prior": "normal",
+    "model.pseudo_inputs": 100,
+    "model.activation": "relu",
+    "model.output": "identity",
+    "model.averaged_codes": True,
+    "objective.loss": "hinge",
+}
 SECTIONS = ("dataset", "optimizer", "pretrained")  # whose keys are known; others depend on what they name
 COMPUTE_DTYPES = ("float32", "bfloat16")
 
@@ -157,7 +165,7 @@ def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
     """
     added = {key: value for key, value in flatten(defaults()).items() if key.partition(".")[0] in ADDED}
     before, after = (json.loads(dump({**added, **flatten(config)})) for config in (old, new))
-    for key, value in ADDED_TO_MODELS.items():
+    for key, value in ADDED_BY_FILES.items():
         if key in before or key in after:
             before, after = {key: value, **before}, {key: value, **after}
     return [
