@@ -20,6 +20,7 @@ pictures are in --workdir; the sheet of pictures is written beside --output.
 """
 
 import argparse
+import math
 import os
 import time
 from pathlib import Path
@@ -130,8 +131,8 @@ def main_metrics(arguments: argparse.Namespace) -> dict[str, dict[str, Any]]:
 
 
 def best_of(metrics: dict[str, Any]) -> tuple[float, str]:
-    """(distance, prior) of the row's best prior."""
-    return min((value, prior) for prior, value in metrics["by_prior"].items() if value is not None)
+    """(distance, prior) of the row's best prior; infinite where no prior's distance could be measured."""
+    return min((math.inf if value is None else value, prior) for prior, value in metrics["by_prior"].items())
 
 
 def second_parts(arguments: argparse.Namespace, names: list[str]) -> list[tuple[str, str]]:
@@ -142,8 +143,9 @@ def second_parts(arguments: argparse.Namespace, names: list[str]) -> list[tuple[
         return [(name, RAE) for name in RAE_ROWS if name in names]
     if NETWORKS[arguments.dataset] != "inception":
         return []
-    measured = {name: best_of(metrics)[0] for name, metrics in main_metrics(arguments).items()}
-    best = sorted(measured, key=lambda name: measured[name])[:BEST_ROWS]
+    distances = {name: best_of(metrics)[0] for name, metrics in main_metrics(arguments).items()}
+    measured = [name for name, distance in distances.items() if distance < math.inf]
+    best = sorted(measured, key=distances.__getitem__)[:BEST_ROWS]
     return [(name, BEST) for name in best if name in names]
 
 

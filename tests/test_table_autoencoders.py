@@ -1,5 +1,6 @@
 """The table of generators: two tiny rows are trained, measured, found again and drawn; a row that fails says so."""
 
+import argparse
 import dataclasses
 import runpy
 import sys
@@ -79,9 +80,10 @@ def test_task_that_fails_says_why_and_the_rest_go_on(tmp_path):
 
 def test_published_values_are_of_rows_that_exist():
     from family.rows import ROWS
-    from tables.family import PUBLISHED
+    from tables.family import NAMES, PUBLISHED, SOURCES
 
-    assert all(row in ROWS for rows in PUBLISHED.values() for row in rows)
+    for dataset, row, _, _, source in PUBLISHED:
+        assert dataset in NAMES and dataset in ROWS[row].datasets and source in SOURCES
 
 
 def test_a_prior_over_codes_that_is_best_paints_the_sheet(script, tmp_path, monkeypatch):
@@ -93,3 +95,13 @@ def test_a_prior_over_codes_that_is_best_paints_the_sheet(script, tmp_path, monk
     (line,) = read_lines(tmp_path / "rows.jsonl")
     assert set(line["metrics"]["by_prior"]) == {"codes"}
     assert str(np.load(tmp_path / "digits-quick" / "vq_vae.npz")["prior"]) == "codes"
+
+
+def test_rows_without_a_distance_are_no_best_rows(monkeypatch):
+    import table_autoencoders as table
+
+    found = {"ae": {"normal": None}, "vae": {"normal": None, "gmm": 3.0}, "gan": {"normal": 2.0}}
+    monkeypatch.setattr(table, "main_metrics", lambda _: {name: {"by_prior": row} for name, row in found.items()})
+    arguments = argparse.Namespace(budget="full", table_only=False, dataset="cifar10")
+    assert table.second_parts(arguments, list(found)) == [("gan", "fid-10k"), ("vae", "fid-10k")]
+    assert table.best_of({"by_prior": found["vae"]}) == (3.0, "gmm")
