@@ -56,6 +56,18 @@ def digits_distances() -> str:
     )
 
 
+def mnist_recognised() -> str:
+    """Samples of the tuned machine by two priors at several temperatures."""
+    lines = latest(rows("evaluate_mnist"), lambda line: (line["prior"], line["temperature"], line["metric"]))
+    metrics = ("recognised-mnist", "precision-mnist", "recall-mnist", "fd-mnist")
+    body = []
+    for prior, temperature in dict.fromkeys(key[:2] for key in lines):
+        share, precision, recall, distance = (lines[prior, temperature, metric]["value"] for metric in metrics)
+        numbers = [f"{100 * share:.0f} %", f"{precision:.2f}", f"{recall:.2f}", f"{distance:.1f}"]
+        body.append([prior, f"{temperature:g}", *numbers])
+    return table(["prior", "temperature", "recognised", "precision", "recall", "FD of samples"], body)
+
+
 def train_step() -> str:
     body = []
     for row in rows("bench_train")[-1]["metrics"]["rows"]:
@@ -70,4 +82,4 @@ def train_step() -> str:
     return table(["", "ours, one device", "ours, two CPU devices", "PyTorch eager", "ratio"], body)
 
 
-GENERATION = (generation, crease, digits_distances, train_step)
+GENERATION = (generation, crease, digits_distances, mnist_recognised, train_step)
