@@ -81,6 +81,7 @@ def _run(arguments: Sequence[str] | None) -> None:
         _convert_picture(args)
         return
 
+    from dfm.sampling.checks import check_class, check_figure
     from dfm.sampling.figures import FIGURES, Notes, Search
     from dfm.sampling.outputs import Outputs
     from dfm.sampling.painter import Painter
@@ -88,18 +89,23 @@ def _run(arguments: Sequence[str] | None) -> None:
     from dfm.training.runs import load_run
 
     run = load_run(args.workdir, args.which)
-    _check_class(args.label, run, args.prior)
     height, width = picture_size(args.size, run)
+    data, painter = RunData(run, args.data_dir), Painter(run, height, width, args.batch_size)
+    check_class(data, args.label, args.prior)
+    chosen: dict[str, dict[str, Any]] = {
+        what: {name: getattr(args, name) for name, figures in FIGURES_OF.items() if what in figures}
+        for what in args.what
+    }
+    for what, options in chosen.items():  # all of them before the first is begun
+        check_figure(what, data, painter, args.scale, options)
     command = ["python", "-m", "dfm.sample", *(sys.argv[1:] if arguments is None else arguments)]
     outputs = Outputs(args.output, command, {"step": int(run.step)}, args.scale)
-    data, painter = RunData(run, args.data_dir), Painter(run, height, width, args.batch_size)
     notes = Notes((lambda line: None) if args.quiet else say, args.quiet)
     search = Search(**{name: getattr(args, name) for name in SEARCH})
-    for what in args.what:
-        chosen = {name: getattr(args, name) for name, figures in FIGURES_OF.items() if what in figures}
+    for what, options in chosen.items():
         if what in BY_INVERSION:
-            chosen["search"] = search
-        FIGURES[what](data, painter, outputs, **chosen, notes=notes)
+            options["search"] = search
+        FIGURES[what](data, painter, outputs, **options, notes=notes)
 
 
 def _convert_picture(args: argparse.Namespace) -> None:
@@ -263,17 +269,6 @@ def _check(args: argparse.Namespace) -> None:
         value = getattr(args, name)
         if not least <= value < math.inf:
             raise UserError(f"--{name} must be a number from {least:g} on, not {value}")
-
-
-def _check_class(label: int | None, run: "Run", prior: str) -> None:
-    """A model without classes has none to choose from, unless its prior has; but a run of one class paints that."""
-    from dfm.sampling.learned_priors import classes_of
-
-    if not (run.model.classes or classes_of(prior)) and label not in (None, run.config["dataset"]["label"]):
-        raise UserError(
-            f"the model {run.config['model']['name']!r} has no classes to choose from: train on one class alone "
-            f"(--config.dataset.label={label})"
-        )
 
 
 def picture_size(text: str | None, run: "Run") -> tuple[int, int]:

@@ -135,16 +135,20 @@ class RunData:
 
     def pictures(self, dataset: Dataset, examples: Sequence[int] | Int[np.ndarray, " n"]) -> Pictures:
         """Pictures in the model's size: as they are, or their central windows where they are larger."""
-        rows = np.asarray(examples, np.int64)
-        outside = [int(row) for row in rows if not 0 <= row < len(dataset)]
-        if outside:
-            raise UserError(f"no picture {outside[0]} in {dataset.name}, {dataset.split}: 0 to {len(dataset) - 1}")
-        model = self.run.model
+        self.check_pictures(dataset, examples)
+        rows, model = np.asarray(examples, np.int64), self.run.model
         if dataset.shape == (model.height, model.width, model.channels):
             return dataset.take(rows)
-        if dataset.channels != model.channels:
-            raise UserError(f"{dataset.name} has {counted(dataset.channels, 'channel')}, the model {model.channels}")
         return np.stack([_central_window(dataset.picture(int(row)), model.height, model.width) for row in rows])
+
+    def check_pictures(self, dataset: Dataset, examples: Sequence[int] | Int[np.ndarray, " n"]) -> None:
+        """UserError where there are no such pictures, or none that the model is for."""
+        outside = [int(row) for row in examples if not 0 <= row < len(dataset)]
+        if outside:
+            raise UserError(f"no picture {outside[0]} in {dataset.name}, {dataset.split}: 0 to {len(dataset) - 1}")
+        if dataset.channels != self.run.model.channels:
+            found = counted(dataset.channels, "channel")
+            raise UserError(f"{dataset.name} has {found}, the model {self.run.model.channels}")
 
     def nearest_in_training(self, pictures: Pictures, count: int) -> Int[np.ndarray, "n count"]:
         """For each picture the `count` training pictures of least squared error, the nearest first."""
