@@ -32,7 +32,7 @@ def get_config(arg: str = "") -> ConfigDict:
     config.dataset.name = options["dataset"]
     size = {"height": height, "width": width, "channels": channels, "latent_size": 128}
     config.model = {**size, **generator(word, wide)}
-    config.objective = {"name": "gan", "discriminator_features": 64 if wide else 16}
+    config.objective = {"name": "gan", "loss": "hinge", "discriminator_features": 64 if wide else 16}
     config.optimizer.update({"learning_rate": 2e-4, "b1": 0.5, "b2": 0.9})
     config.batch_size, config.total_steps = (128, 100_000) if wide else (64, 40_000)
     config.ema_decay = 0.9999 if wide else 0.999

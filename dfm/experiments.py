@@ -35,6 +35,7 @@ from dfm.picture_files import PICTURE_SUFFIXES, central_crop
 from dfm.progress import Progress
 from dfm.results import finite, read_lines
 from dfm.sampling.run_data import RunData
+from dfm.training.class_defaults import filled
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -91,9 +92,21 @@ def parse(parser: argparse.ArgumentParser, full: Mapping[str, Any], quick: Mappi
 
 
 def find_row(rows: Sequence[dict], config: dict) -> dict | None:
-    """The newest of the rows that were measured with exactly this config."""
+    """The newest of the rows that were measured with exactly this config.
+
+    Keys that the config of a training did not name yet had their defaults.
+    """
     wanted = finite(config)
-    return next((row for row in reversed(rows) if row.get("config") == wanted), None)
+    return next((row for row in reversed(rows) if _is_same(row.get("config"), wanted)), None)
+
+
+def _is_same(found: Any, wanted: dict) -> bool:
+    if found == wanted:
+        return True
+    if not isinstance(found, dict) or not all(isinstance(each.get("training"), dict) for each in (found, wanted)):
+        return False
+    before, now = filled(found["training"], wanted["training"])
+    return {**found, "training": before} == {**wanted, "training": now}
 
 
 def save_figure(path: str, figure: "Figure") -> None:

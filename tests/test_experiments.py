@@ -32,6 +32,16 @@ def test_the_newest_row_of_a_config_counts():
     assert find_row(rows, {"a": (2,), "b": None}) is None
 
 
+def test_rows_are_found_though_the_config_has_got_a_key_since():
+    before = {"model.name": "autoencoder", "objective.name": "gan", "seed": 0}
+    rows = [{"config": {"row": "a", "training": before}}]
+    now = {**before, "model.output": "identity", "objective.loss": "hinge"}  # what the classes have by default
+    assert find_row(rows, {"row": "a", "training": now}) is rows[0]
+    assert find_row(rows, {"row": "a", "training": {**now, "model.output": "tanh"}}) is None
+    assert find_row(rows, {"row": "a", "training": {**now, "seed": 1}}) is None
+    assert find_row(rows, {"row": "b", "training": now}) is None
+
+
 def test_lists_of_integers():
     assert integers("4,6") == [4, 6]
     for wrong in ("4;6", "4,0", ""):

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from dfm.experiments import find_row
 from dfm.results import read_lines
 
 SCRIPTS = Path(__file__).parents[1] / "scripts"
@@ -75,6 +76,16 @@ def test_task_that_fails_says_why_and_the_rest_go_on(tmp_path):
     tasks = [Task("nonsense:main", tmp_path / "log.txt")]
     failed = run_tasks(tasks, ["--dataset=digits", f"--workdir={tmp_path}", f"--output={tmp_path / 'rows.jsonl'}"], 1)
     assert list(failed) == ["nonsense:main"] and "nonsense" in failed["nonsense:main"]
+
+
+def test_every_line_that_was_measured_is_found_by_the_configs_of_today():
+    from family.rows import identity
+
+    lines = read_lines(SCRIPTS.parent / "results" / "table_autoencoders.jsonl")
+    names = [tuple(line["config"][key] for key in ("row", "dataset", "budget", "part")) for line in lines]
+    assert len(names) > 30
+    lost = [name for name, line in zip(names, lines, strict=True) if find_row([line], identity(*name)) is None]
+    assert not lost, "trained and measured again for a key that came into the config?"
 
 
 def test_published_values_are_of_rows_that_exist():
