@@ -218,7 +218,9 @@ def _parser() -> Parser:
         "--which", type=checkpoint, default="latest", metavar="latest|best|STEP", help="checkpoint; default latest"
     )
     group.add_argument(
-        "--prior", default=DEFAULT_PRIOR, metavar="NAME,...", help=f"of {', '.join((*PRIORS, *LEARNED))}"
+        "--prior",
+        metavar="NAME,...",
+        help=f"of {', '.join((*PRIORS, *LEARNED))}; default {DEFAULT_PRIOR}, of a GAN normal",
     )
     group.add_argument("--seed", type=int, default=0, metavar="N", help="sample i depends on seed and i alone")
     group.add_argument("--repeats", type=int, default=1, metavar="R", help="seeds N, N+1, ...: mean and spread")
@@ -259,11 +261,12 @@ def _check(args: argparse.Namespace) -> None:
         raise UserError(f"--seed must be 0 to {2**32 - 1 - args.repeats}, not {args.seed}")
     if not 0 <= args.temperature < math.inf:
         raise UserError(f"--temperature must be a number from 0 on, not {args.temperature}")
-    args.prior = [word.strip() for word in args.prior.split(",") if word.strip()]
-    for word in args.prior:
-        check_prior_name(word)
-    if not args.prior:
-        raise UserError(f"--prior names none of {', '.join(PRIORS)}")
+    if args.prior is not None:
+        args.prior = [word.strip() for word in args.prior.split(",") if word.strip()]
+        for word in args.prior:
+            check_prior_name(word)
+        if not args.prior:
+            raise UserError(f"--prior names none of {', '.join(PRIORS)}")
     if args.make_stats and not (args.output or "").endswith(".npz"):
         raise UserError("--make_stats needs --output=FILE.npz")
     if args.output:

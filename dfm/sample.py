@@ -81,6 +81,7 @@ def _run(arguments: Sequence[str] | None) -> None:
         _convert_picture(args)
         return
 
+    from dfm.sampling import default_prior
     from dfm.sampling.checks import check_class, check_figure
     from dfm.sampling.figures import FIGURES, Notes, Search
     from dfm.sampling.outputs import Outputs
@@ -91,6 +92,7 @@ def _run(arguments: Sequence[str] | None) -> None:
     run = load_run(args.workdir, args.which)
     height, width = picture_size(args.size, run)
     data, painter = RunData(run, args.data_dir), Painter(run, height, width, args.batch_size)
+    args.prior = args.prior or default_prior(data)
     check_class(data, args.label, args.prior)
     chosen: dict[str, dict[str, Any]] = {
         what: {name: getattr(args, name) for name, figures in FIGURES_OF.items() if what in figures}
@@ -180,9 +182,9 @@ def _parser() -> Parser:
     group = parser.add_argument_group("samples, morph, attribute")
     group.add_argument(
         "--prior",
-        default=DEFAULT_PRIOR,
         metavar="PRIOR",
-        help=f"{', '.join(PRIORS)}, fitted when needed; {', '.join(LEARNED)}, learned; default {DEFAULT_PRIOR}",
+        help=f"{', '.join(PRIORS)}, fitted when needed; {', '.join(LEARNED)}, learned; default {DEFAULT_PRIOR}, "
+        "of a GAN normal",
     )
     group.add_argument("--seed", type=int, default=0, metavar="N", help="sample i depends on seed and i alone")
     count = "samples (64), pictures reconstructed (32) or inverted (16), stations of a morph (6), moved (8)"
@@ -264,7 +266,8 @@ def _check(args: argparse.Namespace) -> None:
     if Path(args.output).resolve().is_relative_to((Path(run) / "checkpoints").resolve()):
         raise UserError(f"{args.output}: is among the checkpoints of {run}; name another output")
     check_seed(args.seed)
-    check_prior_name(args.prior)
+    if args.prior is not None:
+        check_prior_name(args.prior)
     for name, least in (("temperature", 0.0), ("span", 0.0), ("seconds", 0.01)):
         value = getattr(args, name)
         if not least <= value < math.inf:

@@ -11,9 +11,9 @@ from jaxtyping import Float, Int
 
 from dfm.data import Dataset, load
 from dfm.errors import UserError, counted
+from dfm.priors import CODES, LATENTS
 from dfm.sampling.painter import Painter, Pictures
 from dfm.training.run_folder import check_data
-from dfm.training.run_latents import PREFIX, names_latents
 
 if TYPE_CHECKING:
     from dfm.training.runs import Run
@@ -24,11 +24,12 @@ TABLE, ENCODER, INVERSION = "table", "encoder", "inversion"  # where latents of 
 
 
 def check_paints(run: "Run") -> None:
-    """UserError for the run of a prior, which makes latents of another run's pictures."""
+    """UserError for the run of a prior, which makes latents or codes of another run's pictures."""
     name = run.config["dataset"]["name"]
-    if names_latents(name):
-        whose = name.removeprefix(PREFIX)
-        raise UserError(f"{run.workdir}: is a prior of {whose}; open {whose} with prior {PREFIX}{run.workdir}")
+    for prefix in (LATENTS, CODES):
+        if name.startswith(prefix):
+            whose = name.removeprefix(prefix)
+            raise UserError(f"{run.workdir}: is a prior of {whose}; open {whose} with prior {prefix}{run.workdir}")
 
 
 class RunData:

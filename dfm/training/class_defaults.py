@@ -21,7 +21,7 @@ def filled(one: Mapping[str, Any], other: Mapping[str, Any]) -> tuple[dict[str, 
 
 
 def _filled(own: dict[str, Any], other: dict[str, Any]) -> dict[str, Any]:
-    known = {}
+    known: dict[str, Any] = {}
     for section, names in (("model", MODELS), ("objective", OBJECTIVES)):
         if own.get(f"{section}.name") in names:
             defaults = field_defaults(names[own[f"{section}.name"]])

@@ -63,5 +63,11 @@ def test_nothing_is_fitted_or_written_before_all_is_checked(tmp_path, monkeypatc
     assert not (tmp_path / "out").exists() and not (run.workdir / "priors").exists()
 
 
+def test_a_generator_is_drawn_from_the_standard_normal_where_no_prior_is_named(tmp_path, monkeypatch, show):
+    serve(monkeypatch, tiny_run(tmp_path / "run", **RUNS["generator"]))
+    lines = show("--what=samples,morph", "--count=2", "--frames=2", "--paths=linear")
+    assert {line["prior"] for line in lines.values()} == {"normal"}
+
+
 def test_every_figure_is_checked():
     assert set(PICTURES) == set(figures.FIGURES)
