@@ -1,6 +1,7 @@
 """The table of generators: two tiny rows are trained, measured, found again and drawn; a row that fails says so."""
 
 import dataclasses
+import json
 import runpy
 import sys
 from pathlib import Path
@@ -9,7 +10,7 @@ import numpy as np
 import pytest
 
 from dfm.experiments import find_row
-from dfm.results import read_lines
+from dfm.results import finite, read_lines
 
 SCRIPTS = Path(__file__).parents[1] / "scripts"
 
@@ -68,6 +69,24 @@ def test_diverged_rows_say_so_and_stay(script, tmp_path, monkeypatch):
 def test_rows_that_are_unknown_are_one_line(script, capsys):
     assert script("--rows=vea") == 2
     assert "did you mean" in capsys.readouterr().err
+
+
+def test_a_row_whose_samples_have_no_distance_is_none_of_the_best(tmp_path, monkeypatch):
+    """NaN becomes null in the results: such a row was measured, and has no number."""
+    import table_autoencoders
+    from family.rows import identity
+
+    found = {"pca": {"gaussian": 9.0, "normal": None}, "ae": {"normal": None}, "vae": {"normal": 5.0, "gmm": 7.0}}
+    lines = [
+        {"config": identity(name, "cifar10", "full", "main"), "metrics": {"by_prior": by_prior}}
+        for name, by_prior in found.items()
+    ]
+    (tmp_path / "rows.jsonl").write_text("".join(json.dumps(finite(line)) + "\n" for line in lines))
+    words = ["--dataset=cifar10", "--budget=full", f"--output={tmp_path / 'rows.jsonl'}"]
+    monkeypatch.setattr(sys, "argv", ["table_autoencoders.py", *words])
+    arguments = table_autoencoders.parse_arguments()
+    parts = table_autoencoders.second_parts(arguments, list(found))
+    assert parts == [("vae", "fid-10k"), ("pca", "fid-10k")]
 
 
 def test_task_that_fails_says_why_and_the_rest_go_on(tmp_path):
