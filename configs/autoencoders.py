@@ -21,8 +21,8 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from dfm.config import defaults, parse_words
+from dfm.data.datasets import SHAPES
 
-SHAPES = {"digits": (8, 8, 1), "mnist": (28, 28, 1), "cifar10": (32, 32, 3)}
 LATENTS = {"digits": 8, "mnist": 16, "cifar10": 64}
 STEPS = {"digits": 5_000, "mnist": 3_700, "cifar10": 3_700}
 WORDS = (

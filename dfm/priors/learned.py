@@ -10,6 +10,7 @@ from jaxtyping import Array, ArrayLike, Float, PRNGKeyArray, UInt32
 
 from dfm.errors import UserError
 from dfm.models.code_transformer import CodeTransformer
+from dfm.models.distributions import mixture_log_prob
 from dfm.priors import CODES, VAMP
 from dfm.priors.prior import Labels, Prior, draw_class, keys_at
 from dfm.shapes import typechecked
@@ -50,9 +51,7 @@ class Vamp(LearnedPrior):
     @jax.jit
     @typechecked
     def log_prob(self, z: Float[ArrayLike, "n d"], labels: Labels = None) -> Float[Array, " n"]:
-        z = jnp.asarray(z)[:, None]
-        terms = jnp.square(z - self.means) * jnp.exp(-self.logvars) + self.logvars + jnp.log(2 * jnp.pi)
-        return jax.scipy.special.logsumexp(-0.5 * terms.sum(-1), axis=1) - jnp.log(float(len(self.means)))
+        return mixture_log_prob(jnp.asarray(z), self.means, self.logvars)
 
 
 @jax.tree_util.register_dataclass

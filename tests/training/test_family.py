@@ -126,7 +126,7 @@ def test_a_conditional_run_knows_what_its_labels_mean(tmp_path):
         ),
         ("vae", {"model.output": "clip"}, "output is 'clip', not one of identity, tanh, sigmoid"),
         ("ae", {"objective.loss": "l2"}, "loss is 'l2', not one of mse, l1, rmse, bce"),
-        ("gan", {"objective.loss": "hing"}, "loss is 'hing', not 'hinge' or 'vanilla'"),
+        ("gan", {"objective.loss": "hing"}, "loss is 'hing', not one of hinge, vanilla"),
         ("hierarchical_vae", {"model.top": 0}, "top must be at least 1"),
         ("hierarchical_vae", {"model.levels": 9}, "8x8 have no 9 levels"),
         ("conditional_vae", {"model.classes": 4}, "classes is 4, and the pictures have labels up to 9"),
