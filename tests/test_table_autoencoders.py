@@ -109,9 +109,23 @@ def test_every_line_that_was_measured_is_found_by_the_configs_of_today():
 
 def test_published_values_are_of_rows_that_exist():
     from family.rows import ROWS
-    from tables.family import PUBLISHED
+    from tables.published_fids import SOURCES, VALUES
 
-    assert all(row in ROWS for rows in PUBLISHED.values() for row in rows)
+    assert all(row in ROWS for _, row, *_ in VALUES)
+    assert {source for *_, source in VALUES} == set(SOURCES)
+    assert all(where and protocol for where, protocol in SOURCES.values())
+
+
+def test_published_values_stand_apart_with_source_and_protocol():
+    from tables.family import autoencoders
+    from tables.published_fids import published_fids
+
+    head, _, *lines = published_fids().splitlines()
+    assert head.endswith("| FID | source | protocol |")
+    (thesis,) = [line for line in lines if "Fourier net" in line]
+    assert "| 80.5 | Asadi 2022, table 5.2 | names none" in thesis
+    ours = autoencoders()
+    assert "Dai and Wipf" not in ours and "Asadi" not in ours and "published" not in ours
 
 
 def test_a_prior_over_codes_that_is_best_paints_the_sheet(script, tmp_path, monkeypatch):
