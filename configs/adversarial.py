@@ -19,9 +19,9 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from dfm.config import defaults, parse_words
+from dfm.data.datasets import SHAPES
 
 WORDS = ("cells", "machine", "sngan")
-SHAPES = {"cifar10": (32, 32, 3), "mnist": (28, 28, 1)}
 
 
 def get_config(arg: str = "") -> ConfigDict:

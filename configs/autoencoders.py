@@ -8,8 +8,9 @@
 
 Words: pca (closed form: one pass, one step), linear_ae (spans what PCA spans), ae, rae (L2), wae (MMD), vae (one
 learned sigma), beta_vae (beta 4), vamp_vae (and --config.model.prior=vamp of the other VAEs without classes), sigma_vae
-(optimal sigma), bernoulli_vae, conditional_vae, hierarchical_vae, vq_vae, code_prior (a transformer over the codes of a
-vq_vae's run, told the class with --config.model.classes=10), gan. `:quick` takes 60 steps.
+(optimal sigma), bernoulli_vae, conditional_vae, hierarchical_vae, vq_vae (--config.model.averaged_codes=false: its book
+learns by gradients), code_prior (a transformer over the codes of a vq_vae's run, told the class with
+--config.model.classes=10), gan (--config.objective.loss=vanilla). `:quick` takes 60 steps.
 
 Trunk: dense 64-128-128 for the digits; 64 and 128 channels at f = 4 and a dense layer of 1,024 for the others (Ghosh et
 al. 2020 in small). Latents: 8 numbers for digits, 16 for MNIST, 64 for CIFAR-10. Cost and outcome: results/README.md.
@@ -20,8 +21,8 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from dfm.config import defaults, parse_words
+from dfm.data.datasets import SHAPES
 
-SHAPES = {"digits": (8, 8, 1), "mnist": (28, 28, 1), "cifar10": (32, 32, 3)}
 LATENTS = {"digits": 8, "mnist": 16, "cifar10": 64}
 STEPS = {"digits": 5_000, "mnist": 3_700, "cifar10": 3_700}
 WORDS = (
@@ -73,9 +74,10 @@ def model_and_objective(word: str, dataset: str) -> tuple[dict[str, Any], dict[s
     height, width, channels = SHAPES.get(dataset, SHAPES["cifar10"])
     size = {"height": height, "width": width, "channels": channels}
     latents = LATENTS.get(dataset, LATENTS["cifar10"])
-    bounded = {"activation": "relu", "output": "identity"}
-    trunk: dict[str, Any] = {"name": "autoencoder", **size, "latent": (latents,), **bounded}
+    trunk: dict[str, Any] = {"name": "autoencoder", **size, "latent": (latents,)}
     trunk |= {"trunk": "dense", "widths": (128, 128)} if dataset == "digits" else {"trunk": "conv"}
+    trunk |= {"activation": "relu", "output": "identity"}
+    autoencoding = {"name": "autoencoding", "loss": "mse"}
     point = {**trunk, "bottleneck": "point"}
     vae = {**trunk, "prior": "normal", "pseudo_inputs": 100}
     elbo = {
@@ -86,22 +88,26 @@ def model_and_objective(word: str, dataset: str) -> tuple[dict[str, Any], dict[s
         "beta": 1.0,
         "warmup_steps": 0,
     }
+    no_start = {"sigma_value": 1.0}  # of a sigma that is not learned, and not looked at here
     grid = {"grid": True} if dataset != "digits" else {}
     return {
         "pca": ({**point, "trunk": "dense", "widths": ()}, {"name": "principal_components"}),
-        "linear_ae": ({**point, "trunk": "dense", "widths": ()}, {"name": "autoencoding"}),
-        "ae": (point, {"name": "autoencoding"}),
-        "rae": (point, {"name": "autoencoding", "code_penalty": 1e-3, "decoder_penalty": 1e-6}),
-        "wae": (point, {"name": "autoencoding", "mmd_weight": 0.1}),
+        "linear_ae": ({**point, "trunk": "dense", "widths": ()}, autoencoding),
+        "ae": (point, autoencoding),
+        "rae": (point, {**autoencoding, "code_penalty": 1e-3, "decoder_penalty": 1e-6}),
+        "wae": (point, {**autoencoding, "mmd_weight": 0.1}),
         "vae": (vae, elbo),
         "beta_vae": (vae, {**elbo, "beta": 4.0}),
         "vamp_vae": ({**vae, "prior": "vamp"}, elbo),
-        "sigma_vae": (vae, {**elbo, "sigma": "optimal"}),
-        "bernoulli_vae": ({**vae, "output": "sigmoid"}, {**elbo, "likelihood": "bernoulli", "sigma": "fixed"}),
+        "sigma_vae": (vae, {**elbo, "sigma": "optimal", **no_start}),
+        "bernoulli_vae": (
+            {**vae, "output": "sigmoid"},
+            {**elbo, "likelihood": "bernoulli", "sigma": "fixed", **no_start},
+        ),
         "conditional_vae": ({**trunk, "classes": 10}, elbo),
         "hierarchical_vae": (
             {"name": "hierarchical_vae", **size, "levels": 2, "top": latents // 2, "latent_channels": 4},
-            {**elbo, "sigma": "optimal", "warmup_steps": 1_000},
+            {**elbo, "sigma": "optimal", **no_start, "warmup_steps": 1_000},
         ),
         "vq_vae": (
             {

@@ -18,10 +18,10 @@ busy CPU cores.
 from ml_collections import ConfigDict
 
 from dfm.config import defaults, parse_words
+from dfm.data.datasets import SHAPES
 
 WIDTHS = {"4x4": (32, 64, 128), "8x8": (64, 128)}  # of the encoder's convolutions of stride 2
 WORDS = ("4x4x16", "8x8x4", "8x8x16", "4x4x4")
-SHAPES = {"cifar10": (32, 32, 3), "mnist": (28, 28, 1), "digits": (8, 8, 1)}
 
 
 def get_config(arg: str = "") -> ConfigDict:

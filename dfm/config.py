@@ -34,16 +34,6 @@ ADDED = (
     "pretrained",
     "evaluate_every_steps",
 )  # runs older than these keys were trained with their defaults
-# the same for keys of a model or an objective, which only its config file sets
-ADDED_BY_FILES = {
-    "model.input_shift": 0.0,
-    "model.prior": "normal",
-    "model.pseudo_inputs": 100,
-    "model.activation": "relu",
-    "model.output": "identity",
-    "model.averaged_codes": True,
-    "objective.loss": "hinge",
-}
 SECTIONS = ("dataset", "optimizer", "pretrained")  # whose keys are known; others depend on what they name
 COMPUTE_DTYPES = ("float32", "bfloat16")
 
@@ -161,13 +151,10 @@ def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
     """What keeps a run from being continued with the new config: one "key: old -> new" for each key, but for cadence.
 
     Both are compared as JSON would return them: a tuple and a list are the same. A key that came into the world after
-    the run had begun has its default there.
+    the run had begun has its default there; for those of a model and an objective see dfm/training/class_defaults.py.
     """
     added = {key: value for key, value in flatten(defaults()).items() if key.partition(".")[0] in ADDED}
     before, after = (json.loads(dump({**added, **flatten(config)})) for config in (old, new))
-    for key, value in ADDED_BY_FILES.items():
-        if key in before or key in after:
-            before, after = {key: value, **before}, {key: value, **after}
     return [
         f"{key}: {_shown(before, key)} -> {_shown(after, key)}"
         for key in sorted({*before, *after})

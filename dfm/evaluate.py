@@ -265,8 +265,8 @@ def _check(args: argparse.Namespace) -> None:
         args.prior = [word.strip() for word in args.prior.split(",") if word.strip()]
         for word in args.prior:
             check_prior_name(word)
-    if args.prior == []:
-        raise UserError(f"--prior names none of {', '.join(PRIORS)}")
+        if not args.prior:
+            raise UserError(f"--prior names none of {', '.join(PRIORS)}")
     if args.make_stats and not (args.output or "").endswith(".npz"):
         raise UserError("--make_stats needs --output=FILE.npz")
     if args.output:

@@ -6,7 +6,6 @@ of them need stands here or in the library, and no script imports tests or is im
 
 import argparse
 import dataclasses
-import functools
 import io
 import json
 import math
@@ -34,9 +33,9 @@ from dfm.files import write_atomically
 from dfm.models.fourier import coefficient_count, fourier_net
 from dfm.picture_files import PICTURE_SUFFIXES, central_crop
 from dfm.progress import Progress
-from dfm.registry import load
 from dfm.results import finite, read_lines
 from dfm.sampling.run_data import RunData
+from dfm.training.class_defaults import filled
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -95,31 +94,19 @@ def parse(parser: argparse.ArgumentParser, full: Mapping[str, Any], quick: Mappi
 def find_row(rows: Sequence[dict], config: dict) -> dict | None:
     """The newest of the rows that were measured with exactly this config.
 
-    Where `config["training"]` is the flat config of a training, what a row lacks there has the default of its model's
-    or objective's class: a key that came into the configs later does not make old rows others'.
+    Keys that the config of a training did not name yet had their defaults.
     """
-    wanted = _whole(finite(config))
-    return next((row for row in reversed(rows) if _whole(row.get("config") or {}) == wanted), None)
+    wanted = finite(config)
+    return next((row for row in reversed(rows) if _is_same(row.get("config"), wanted)), None)
 
 
-def _whole(config: Mapping[str, Any]) -> Mapping[str, Any]:
-    if "training" not in config:
-        return config
-    training = config["training"]
-    names = ((section, training.get(f"{section}.name")) for section in ("model", "objective"))
-    added = [_defaults(section, name) for section, name in names if name is not None]
-    return {**config, "training": {key: value for part in (*added, training) for key, value in part.items()}}
-
-
-@functools.cache
-def _defaults(section: str, name: str) -> dict[str, Any]:
-    """Of the class's attributes, as a flat config has them."""
-    from dfm.models import MODELS
-    from dfm.objectives import OBJECTIVES
-
-    fields = dataclasses.fields(load({"model": MODELS, "objective": OBJECTIVES}[section][name]))
-    known = {field.name: field.default for field in fields if field.default is not dataclasses.MISSING}
-    return finite({f"{section}.{key}": value for key, value in known.items() if key not in ("name", "parent")})
+def _is_same(found: Any, wanted: dict) -> bool:
+    if found == wanted:
+        return True
+    if not isinstance(found, dict) or not all(isinstance(each.get("training"), dict) for each in (found, wanted)):
+        return False
+    before, now = filled(found["training"], wanted["training"])
+    return {**found, "training": before} == {**wanted, "training": now}
 
 
 def save_figure(path: str, figure: "Figure") -> None:

@@ -60,6 +60,12 @@ def check_offers(what: str, made: Any, protocol: type, optional: Iterable[str] =
         raise UserError(f"{what} lacks {', '.join(lacking)}, which {where}.py asks for")
 
 
+def field_defaults(path: str) -> dict[str, Any]:
+    """Defaults of the fields of the dataclass that "package.module:attribute" names, as far as they have some."""
+    fields = dataclasses.fields(load(path))
+    return {field.name: field.default for field in fields if field.default is not dataclasses.MISSING}
+
+
 def construct(section: str, known: Mapping[str, str], config: Mapping[str, Any], *first: Any) -> Any:
     """What config["name"] names, called with (*first, **the other keys); lists become tuples, as a Flax module must be
     hashable.

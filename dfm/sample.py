@@ -81,30 +81,33 @@ def _run(arguments: Sequence[str] | None) -> None:
         _convert_picture(args)
         return
 
+    from dfm.sampling import default_prior
+    from dfm.sampling.checks import check_class, check_figure
     from dfm.sampling.figures import FIGURES, Notes, Search
     from dfm.sampling.outputs import Outputs
     from dfm.sampling.painter import Painter
-    from dfm.sampling.requirements import check
     from dfm.sampling.run_data import RunData
     from dfm.training.runs import load_run
 
     run = load_run(args.workdir, args.which)
-    data = RunData(run, args.data_dir)
-    if args.prior is None:
-        args.prior = data.usual_prior
-    _check_class(args.label, run, args.prior)
     height, width = picture_size(args.size, run)
-    painter = Painter(run, height, width, args.batch_size)
+    data, painter = RunData(run, args.data_dir), Painter(run, height, width, args.batch_size)
+    args.prior = args.prior or default_prior(data)
+    check_class(data, args.label, args.prior)
+    chosen: dict[str, dict[str, Any]] = {
+        what: {name: getattr(args, name) for name, figures in FIGURES_OF.items() if what in figures}
+        for what in args.what
+    }
+    for what, options in chosen.items():  # all of them before the first is begun
+        check_figure(what, data, painter, args.scale, options)
     command = ["python", "-m", "dfm.sample", *(sys.argv[1:] if arguments is None else arguments)]
-    check(data, args.what, vars(args))
     outputs = Outputs(args.output, command, {"step": int(run.step)}, args.scale)
     notes = Notes((lambda line: None) if args.quiet else say, args.quiet)
     search = Search(**{name: getattr(args, name) for name in SEARCH})
-    for what in args.what:
-        chosen = {name: getattr(args, name) for name, figures in FIGURES_OF.items() if what in figures}
+    for what, options in chosen.items():
         if what in BY_INVERSION:
-            chosen["search"] = search
-        FIGURES[what](data, painter, outputs, **chosen, notes=notes)
+            options["search"] = search
+        FIGURES[what](data, painter, outputs, **options, notes=notes)
 
 
 def _convert_picture(args: argparse.Namespace) -> None:
@@ -180,8 +183,8 @@ def _parser() -> Parser:
     group.add_argument(
         "--prior",
         metavar="PRIOR",
-        help=f"{', '.join(PRIORS)}, fitted when needed; {', '.join(LEARNED)}, learned; default {DEFAULT_PRIOR}, of a "
-        "GAN normal",
+        help=f"{', '.join(PRIORS)}, fitted when needed; {', '.join(LEARNED)}, learned; default {DEFAULT_PRIOR}, "
+        "of a GAN normal",
     )
     group.add_argument("--seed", type=int, default=0, metavar="N", help="sample i depends on seed and i alone")
     count = "samples (64), pictures reconstructed (32) or inverted (16), stations of a morph (6), moved (8)"
@@ -269,17 +272,6 @@ def _check(args: argparse.Namespace) -> None:
         value = getattr(args, name)
         if not least <= value < math.inf:
             raise UserError(f"--{name} must be a number from {least:g} on, not {value}")
-
-
-def _check_class(label: int | None, run: "Run", prior: str) -> None:
-    """A model without classes has none to choose from, unless its prior has; but a run of one class paints that."""
-    from dfm.sampling.learned_priors import classes_of
-
-    if not (run.model.classes or classes_of(prior)) and label not in (None, run.config["dataset"]["label"]):
-        raise UserError(
-            f"the model {run.config['model']['name']!r} has no classes to choose from: train on one class alone "
-            f"(--config.dataset.label={label})"
-        )
 
 
 def picture_size(text: str | None, run: "Run") -> tuple[int, int]:

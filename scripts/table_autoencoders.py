@@ -20,7 +20,6 @@ pictures are in --workdir; the sheet of pictures is written beside --output.
 """
 
 import argparse
-import math
 import os
 import time
 from pathlib import Path
@@ -101,7 +100,10 @@ def _priors(arguments: argparse.Namespace, name: str, part: str, latent_size: in
     """Those of RAE's table, or the row's best one."""
     if part == RAE:
         return [prior for prior in RAE_PRIORS if prior in priors_of(name, latent_size)]
-    return [best_of(main_metrics(arguments)[name])[1]]
+    best = best_of(main_metrics(arguments)[name])
+    if best is None:
+        raise UserError(f"{name}: samples of no prior have a distance, so that none is the best")
+    return [best[1]]
 
 
 def add_line(arguments: argparse.Namespace, name: str, part: str, metrics: dict[str, Any], seconds: float) -> None:
@@ -130,9 +132,9 @@ def main_metrics(arguments: argparse.Namespace) -> dict[str, dict[str, Any]]:
     return found
 
 
-def best_of(metrics: dict[str, Any]) -> tuple[float, str]:
-    """(distance, prior) of the row's best prior; infinite where no prior's distance could be measured."""
-    return min((math.inf if value is None else value, prior) for prior, value in metrics["by_prior"].items())
+def best_of(metrics: dict[str, Any]) -> tuple[float, str] | None:
+    """(distance, prior) of the row's best prior; None where samples of none have a distance that is a number."""
+    return min(((value, prior) for prior, value in metrics["by_prior"].items() if value is not None), default=None)
 
 
 def second_parts(arguments: argparse.Namespace, names: list[str]) -> list[tuple[str, str]]:
@@ -143,10 +145,9 @@ def second_parts(arguments: argparse.Namespace, names: list[str]) -> list[tuple[
         return [(name, RAE) for name in RAE_ROWS if name in names]
     if NETWORKS[arguments.dataset] != "inception":
         return []
-    distances = {name: best_of(metrics)[0] for name, metrics in main_metrics(arguments).items()}
-    measured = [name for name, distance in distances.items() if distance < math.inf]
-    best = sorted(measured, key=distances.__getitem__)[:BEST_ROWS]
-    return [(name, BEST) for name in best if name in names]
+    found = ((best_of(metrics), name) for name, metrics in main_metrics(arguments).items())
+    best = sorted((own[0], name) for own, name in found if own is not None)[:BEST_ROWS]
+    return [(name, BEST) for _, name in best if name in names]
 
 
 def run_parts(arguments: argparse.Namespace, parts: list[tuple[str, str]]) -> int:

@@ -1,11 +1,10 @@
-import json
 import math
 from pathlib import Path
 
 import pytest
 from ml_collections import ConfigDict
 
-from dfm.config import apply, config_module, defaults, differences, flatten, parse_arg, read_sweep, resolve, sweep_name
+from dfm.config import apply, defaults, differences, flatten, parse_arg, read_sweep, resolve, sweep_name
 from dfm.errors import UserError
 
 WORDS = ("tuned", "thesis", "quick")
@@ -99,16 +98,6 @@ def test_differences_name_keys_with_both_values_but_for_cadence():
         "optimizer.groups.latents.learning_rate: absent -> 1.0",
         "total_steps: 10000 -> 5",
     ]
-
-
-@pytest.mark.parametrize(("word", "key", "other"), [("vq_vae", "averaged_codes", False), ("ae", "output", "tanh")])
-def test_runs_from_before_a_key_of_a_file_go_on(word, key, other):
-    new = resolve(config_module(Path(__file__).parents[1] / "configs" / "autoencoders.py").get_config(word))
-    old = {**new.to_dict(), "model": {name: value for name, value in new.model.items() if name != key}}
-    assert differences(old, new) == []
-    before = json.dumps(new.model[key])
-    new.model[key] = other
-    assert differences(old, new) == [f"model.{key}: {before} -> {json.dumps(other)}"]
 
 
 def test_tuples_and_lists_do_not_differ():

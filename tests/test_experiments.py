@@ -32,14 +32,14 @@ def test_the_newest_row_of_a_config_counts():
     assert find_row(rows, {"a": (2,), "b": None}) is None
 
 
-def test_a_row_from_before_a_key_is_the_same_training():
-    """What a row lacks has the default of its class; what is said otherwise is another training."""
-    rows = [{"config": {"row": "vae", "training": {"objective.name": "elbo", "objective.sigma": "shared"}}}]
-    now = {"objective.name": "elbo", "objective.sigma": "shared", "objective.beta": 1.0}
-    assert find_row(rows, {"row": "vae", "training": now}) is rows[0]
-    assert find_row(rows, {"row": "vae", "training": now | {"objective.beta": 4.0}}) is None
-    assert find_row(rows, {"row": "vae", "training": {"objective.name": "elbo"}}) is None
-    assert find_row(rows, {"row": "ae", "training": now}) is None
+def test_rows_are_found_though_the_config_has_got_a_key_since():
+    before = {"model.name": "autoencoder", "objective.name": "gan", "seed": 0}
+    rows = [{"config": {"row": "a", "training": before}}]
+    now = {**before, "model.output": "identity", "objective.loss": "hinge"}  # what the classes have by default
+    assert find_row(rows, {"row": "a", "training": now}) is rows[0]
+    assert find_row(rows, {"row": "a", "training": {**now, "model.output": "tanh"}}) is None
+    assert find_row(rows, {"row": "a", "training": {**now, "seed": 1}}) is None
+    assert find_row(rows, {"row": "b", "training": now}) is None
 
 
 def test_lists_of_integers():

@@ -12,6 +12,7 @@ import pytest
 from dfm.config import apply
 from dfm.metrics.features import FeatureNetwork
 from dfm.results import read_lines
+from dfm.training.class_defaults import filled
 
 SCRIPTS = Path(__file__).parents[1] / "scripts"
 SMALL = {
@@ -68,6 +69,18 @@ def test_every_row_has_a_config_at_either_size(monkeypatch):
                 1, config.total_steps // 10
             )
         assert flow_config("local-256", Path("runs"), size).dataset.name == "latents:runs/local-256"
+
+
+def test_lines_that_were_measured_are_of_the_configs_of_today(monkeypatch):
+    """But for the steps, which --factor and the device decide."""
+    monkeypatch.syspath_prepend(str(SCRIPTS))
+    from cifar10.rows import training_config
+
+    for line in read_lines(SCRIPTS.parent / "results" / "study_cifar10.jsonl"):
+        before, now = filled(line["config"]["training"], training_config(line["config"]["row"], line["config"]["size"]))
+        for key in ("total_steps", "steps_per_call", "checkpoint_every_steps"):
+            del before[key], now[key]
+        assert before == now
 
 
 def test_a_row_is_trained_measured_and_shown_once(study, capsys):

@@ -113,6 +113,7 @@ def test_a_signal_ends_the_whole_sweep(config_file, tmp_path, monkeypatch):
         (["--config=FILE", "--workdir=W", "--wokdir=W"], "Unknown command line flag 'wokdir'"),
         (["--config=FILE", "--workdir=W", "extra"], "unexpected argument 'extra'"),
         (["--config=FILE", "--workdir=W", "--config.batch_size=six"], "--config.batch_size=six: not a whole number"),
+        (["--config=FILE", "--workdir=W", "--config.dataset.flip=maybe"], "flip=maybe: not true or false"),
         (["--config=FILE", "--workdir=W", "--config.bach_size=3"], "no key 'bach_size'; did you mean 'batch_size'?"),
         (["--config=FILE", "--workdir=W", "--config.zzz.y=3"], "no key 'zzz'"),
         (["--config=FILE", "--workdir=W", "--config.total_steps=1e3"], "1e3"),

@@ -19,6 +19,8 @@ from dfm.registry import check, closest
 
 SPLITS = ("train", "test", "train+test")
 DIGITS_TRAIN_COUNT = 1500
+# height, width and channels of the data sets that configs/ and scripts/ know without reading them
+SHAPES = {"digits": (8, 8, 1), "mnist": (28, 28, 1), "cifar10": (32, 32, 3)}
 
 Split = tuple[Pictures, np.ndarray, tuple[str, ...]]  # pictures, labels, names of the labels
 Reader = Callable[[str, str, Path], Split]  # of the data set's name, "train" or "test", and the data folder

@@ -40,7 +40,7 @@ from dfm.metrics import networks
 from dfm.metrics.features import Extractor
 from dfm.progress import Progress
 from dfm.results import provenance
-from dfm.sampling.fitted_priors import check_prior, stored_or_fitted
+from dfm.sampling.fitted_priors import check_prior, default_prior, stored_or_fitted
 from dfm.sampling.flow_priors import prior_label
 from dfm.sampling.learned_priors import classes_of
 
@@ -170,7 +170,7 @@ def prepare_run(
     Args:
         run: opened, or its folder, whose checkpoint `which` is opened: "latest", "best" or a step.
         priors: names of `dfm.priors.PRIORS`, fitted to the training's latents where they are not yet; or of
-            `dfm.priors.LEARNED`. None: one Gaussian, or the standard normal of a GAN.
+            `dfm.priors.LEARNED`; None: `dfm.sampling.default_prior`.
         num_samples: of each prior and seed; None: what the protocol says, or 10,000.
         seed: sample i depends on it and on i alone.
         repeats: seeds `seed`, `seed` + 1, ...: mean and spread over them.
@@ -186,7 +186,7 @@ def prepare_run(
     count = fixed_count("samples", num_samples, protocol.samples, options) or DEFAULT_COUNT
     trained_label = data.run.config["dataset"].get("label", -1)
     opened = open_given_reference(reference, options, protocol, trained_label)
-    names = (data.usual_prior,) if priors is None else priors
+    names = [default_prior(data)] if priors is None else priors
     samplers = [_run_sampler(data, name, count, temperature, protocol, options) for name in names]
     assert samplers[0].sources is not None
     return _prepared(

@@ -110,6 +110,14 @@ class DiagonalGaussian:
         return 0.5 * jnp.sum(terms, axis=tuple(range(1, terms.ndim)))
 
 
+def mixture_log_prob(
+    z: Float[Array, "n d"], means: Float[Array, "k d"], logvars: Float[Array, "k d"]
+) -> Float[Array, " n"]:
+    """log 1/K sum_k N(z; means_k, diag exp(logvars_k)) of each z."""
+    terms = jnp.square(z[:, None] - means) * jnp.exp(-logvars) + logvars + jnp.log(2 * jnp.pi)
+    return jax.scipy.special.logsumexp(-0.5 * terms.sum(-1), axis=1) - jnp.log(float(len(means)))
+
+
 KL_DRAWS = 64  # of a KL divergence that has no closed form
 
 
@@ -125,10 +133,8 @@ class AgainstMixture(DiagonalGaussian):
     components: DiagonalGaussian
 
     def log_prior(self, z: Float[Array, "batch *event"]) -> Float[Array, " batch"]:
-        flat = z.reshape(len(z), 1, -1)
-        means, logvars = (leaf.reshape(len(leaf), -1) for leaf in (self.components.mean, self.components.logvar))
-        terms = jnp.square(flat - means) * jnp.exp(-logvars) + logvars + jnp.log(2 * jnp.pi)
-        return jax.scipy.special.logsumexp(-0.5 * terms.sum(-1), axis=1) - jnp.log(float(len(means)))
+        rows = (z, self.components.mean, self.components.logvar)
+        return mixture_log_prob(*(leaf.reshape(len(leaf), -1) for leaf in rows))
 
     def log_ratio(self, z: Float[Array, "batch *event"]) -> Float[Array, " batch"]:
         """log p(z) - log q(z), a number an example: its mean over z ~ q is -KL."""

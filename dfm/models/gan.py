@@ -119,10 +119,18 @@ class Painter(nn.Module):
 
 
 class SpectralDiscriminator(nn.Module):
-    """One logit a picture: pairs of 3x3 stride 1 and 4x4 stride 2 convolutions, every kernel over its spectral norm.
+    """One logit a picture: pairs of 3x3 stride 1 and 4x4 stride 2 convolutions, one more of 3x3, and a linear layer.
 
-    SNGAN's CNN; with `features` 64 it is that of Miyato et al. 2018, table 3. One power iteration a step keeps the
-    singular vectors in "batch_stats" where that is mutable.
+    The CNN of SNGAN (Miyato et al. 2018), with the widths of its authors' code at `features` 64, but for its end: the
+    linear layer sees the sum over positions, as in their ResNets, where theirs has a weight for each position.
+
+    Every kernel is divided by an estimate of its spectral norm, of one power iteration from a vector in "batch_stats".
+    Where `training`, which needs that collection mutable, the vector moves, and the next call's estimate is nearer;
+    otherwise it stays. The embedding of the labels is divided by nothing.
+
+    Attributes:
+        features: channels of the first convolution; each stride of two doubles them.
+        classes: number of labels, judged by projection (Miyato and Koyama 2018); 0: none.
     """
 
     features: int = 16
@@ -142,7 +150,7 @@ class SpectralDiscriminator(nn.Module):
         x = nn.leaky_relu(nn.SpectralNorm(nn.Conv(self.features << STAGES, (3, 3)))(x, update_stats=training), SLOPE)
         features = x.sum((1, 2))
         logits = nn.SpectralNorm(nn.Dense(1))(features, update_stats=training)[:, 0]
-        if self.classes and labels is not None:  # projection (Miyato and Koyama 2018)
+        if self.classes and labels is not None:
             logits += (nn.Embed(self.classes, features.shape[-1])(labels) * features).sum(-1)
         return logits
 

@@ -1,6 +1,6 @@
 """Losses of a discriminator and of a generator, and the adaptive weight between reconstruction and adversarial loss.
 
-Logits are of patches, positive for real; every loss is a mean over all patches of all pictures.
+Logits are of pictures or their patches, positive for real; every loss is a mean over all patches of all pictures.
 """
 
 from collections.abc import Callable
@@ -11,7 +11,7 @@ from jaxtyping import Array, Float
 
 from dfm.shapes import typechecked
 
-Logits = Float[Array, "batch rows columns 1"]
+Logits = Float[Array, "batch *patch"]
 Scalar = Float[Array, ""]
 
 GRADIENT_FLOOR = 1e-4  # added to the norm of the adversarial gradient, as in the reference
@@ -55,7 +55,7 @@ def r1_penalty(logits: Callable[[Array], Array], images: Float[Array, "batch hei
 
     D(x) of a picture is the mean of its patches. With a batch norm the other pictures of the batch take part.
     """
-    gradient = jax.grad(lambda x: logits(x).mean((1, 2, 3)).sum())(images)
+    gradient = jax.grad(lambda x: logits(x).reshape(len(x), -1).mean(1).sum())(images)
     return 0.5 * jnp.square(gradient.astype(jnp.float32)).sum((1, 2, 3)).mean()
 
 

@@ -12,6 +12,8 @@ from jaxtyping import Array, Float
 from dfm.data import Dataset
 from dfm.errors import UserError
 from dfm.models.gan import BATCH_STATISTICS, DISCRIMINATOR, STAGES, SpectralDiscriminator
+from dfm.objectives.adversarial import DISCRIMINATOR_LOSSES, r1_penalty
+from dfm.objectives.adversarial import generator_loss as adversarial_loss
 from dfm.objectives.elbo import check_size, first_variables, labels_of
 from dfm.objectives.protocol import Batch, Group, Metrics, Params, Statistics
 
@@ -36,8 +38,8 @@ class Gan:
     r1_weight: float = 0.0
 
     def __post_init__(self):
-        if self.loss not in ("hinge", "vanilla"):
-            raise ValueError(f"loss is {self.loss!r}, not 'hinge' or 'vanilla'")
+        if self.loss not in DISCRIMINATOR_LOSSES:
+            raise ValueError(f"loss is {self.loss!r}, not one of {', '.join(DISCRIMINATOR_LOSSES)}")
         if self.discriminator_features < 1 or self.r1_weight < 0:
             raise ValueError("discriminator_features must be at least 1, r1_weight at least 0")
 
@@ -113,21 +115,17 @@ class Gan:
         def generator_loss(generator: Params) -> tuple[Array, tuple[Array, Any]]:
             fake, moved = self._paint(generator, kept, z, labels)
             logits, _ = self._logits(params[DISCRIMINATOR], kept, fake, labels)
-            loss = -logits.mean() if self.loss == "hinge" else jax.nn.softplus(-logits).mean()
+            loss = adversarial_loss(logits) if self.loss == "hinge" else jax.nn.softplus(-logits).mean()
             return loss, (fake, moved)
 
         def discriminator_loss(discriminator: Params, fake: Array) -> tuple[Array, tuple[Metrics, Any]]:
             both = None if labels is None else jnp.concatenate([labels, labels])
             logits, moved = self._logits(discriminator, kept, jnp.concatenate([images, fake]), both, True)
             real, false = jnp.split(logits, 2)
-            if self.loss == "hinge":
-                loss = jax.nn.relu(1.0 - real).mean() + jax.nn.relu(1.0 + false).mean()
-            else:
-                loss = jax.nn.softplus(-real).mean() + jax.nn.softplus(false).mean()
+            loss = 2.0 * DISCRIMINATOR_LOSSES[self.loss](real, false)  # the sum over both kinds, not their mean
             metrics = {"discriminator_loss": loss, "logits_real": real.mean(), "logits_fake": false.mean()}
             if self.r1_weight:
-                logit = lambda x: self._logits(discriminator, kept, x, labels)[0].sum()  # noqa: E731
-                metrics["r1"] = 0.5 * jnp.square(jax.grad(logit)(images)).sum((1, 2, 3)).mean()
+                metrics["r1"] = r1_penalty(lambda x: self._logits(discriminator, kept, x, labels)[0], images)
                 loss += self.r1_weight * metrics["r1"]
             return loss, (metrics, moved)
 

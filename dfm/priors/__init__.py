@@ -22,7 +22,7 @@ PRIORS = {
     "two_stage": "dfm.priors.two_stage:TwoStage",
     "flow": "dfm.priors.flow:Flow",
 }
-DEFAULT_PRIOR = "gaussian"  # of every command
+DEFAULT_PRIOR = "gaussian"  # but for models whose latents are only drawn, see dfm.sampling.default_prior
 # priors that are learned and not fitted: with their VAE (model.prior=vamp); or by a run of their own, over a VQ-VAE's
 # codes, or as a flow of latents
 VAMP, CODES, LATENTS = "vamp", "codes:", "latents:"

@@ -9,10 +9,9 @@ import numpy as np
 from jaxtyping import Array, ArrayLike, Float, Int, PRNGKeyArray, UInt32
 
 from dfm.errors import UserError
-from dfm.priors.prior import Labels, Prior, Progress
+from dfm.priors.prior import Labels, Prior, Progress, draw_class, keys_at
 
 CLASS_WEIGHTS, OF_CLASS = "class_log_weights", "by_class/"  # names of the stored arrays
-CLASS_DRAW = 2**31  # folded into a sample's key: the draw of its class is none of its latent's
 
 
 @jax.tree_util.register_dataclass
@@ -56,8 +55,7 @@ class ByClass(Prior):
         return dataclasses.replace(self.own, **fields)  # type: ignore[type-var]
 
     def sample_one(self, key: PRNGKeyArray, temperature: Float[ArrayLike, ""]) -> Float[Array, " d"]:
-        label = jax.random.categorical(jax.random.fold_in(key, CLASS_DRAW), self.class_log_weights)
-        return self.of_class(label).sample_one(key, temperature)
+        return self.of_class(draw_class(key, self.class_log_weights)).sample_one(key, temperature)
 
     @jax.jit
     def sample_at(
@@ -67,7 +65,7 @@ class ByClass(Prior):
         temperature: float | Array = 1.0,
         labels: Labels = None,
     ) -> Float[Array, "n d"]:
-        keys = jax.vmap(lambda index: jax.random.fold_in(key, index))(indices)
+        keys = keys_at(key, indices)
         if labels is None:
             return jax.vmap(lambda own_key: self.sample_one(own_key, temperature))(keys)
         return jax.vmap(lambda own_key, label: self.of_class(label).sample_one(own_key, temperature))(keys, labels)

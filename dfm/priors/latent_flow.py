@@ -8,9 +8,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, ArrayLike, Float, Int, PRNGKeyArray, UInt32
 
 from dfm.errors import UserError
-from dfm.priors.prior import Prior
-
-CLASS_DRAW = 2**31  # folded into a sample's key: the draw of its class is none of its noise's
+from dfm.priors.prior import CLASS_DRAW, Prior, keys_at
 
 
 @jax.tree_util.register_dataclass
@@ -59,8 +57,7 @@ class LatentFlowPrior(Prior):
         Args:
             labels: of a flow with classes; None: each class as often as the others.
         """
-        keys = jax.vmap(lambda index: jax.random.fold_in(key, index))(jnp.asarray(indices))
-        return self._of_keys(keys, temperature, labels)
+        return self._of_keys(keys_at(key, indices), temperature, labels)
 
     def log_prob(self, z: Float[ArrayLike, "n d"], labels: Any = None) -> Float[Array, " n"]:
         raise UserError("the density of a flow of latents is not computed")

@@ -8,12 +8,12 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, ArrayLike, Float, PRNGKeyArray, UInt32
 
+from dfm.errors import UserError
 from dfm.models.code_transformer import CodeTransformer
+from dfm.models.distributions import mixture_log_prob
 from dfm.priors import CODES, VAMP
-from dfm.priors.prior import Labels, Prior
+from dfm.priors.prior import Labels, Prior, draw_class, keys_at
 from dfm.shapes import typechecked
-
-CLASS_DRAW = 2**31  # folded into a sample's key: the draw of its class is none of its latent's
 
 
 class LearnedPrior(Prior):
@@ -52,9 +52,7 @@ class Vamp(LearnedPrior):
     @jax.jit
     @typechecked
     def log_prob(self, z: Float[ArrayLike, "n d"], labels: Labels = None) -> Float[Array, " n"]:
-        z = jnp.asarray(z)[:, None]
-        terms = jnp.square(z - self.means) * jnp.exp(-self.logvars) + self.logvars + jnp.log(2 * jnp.pi)
-        return jax.scipy.special.logsumexp(-0.5 * terms.sum(-1), axis=1) - jnp.log(float(len(self.means)))
+        return mixture_log_prob(jnp.asarray(z), self.means, self.logvars)
 
 
 @jax.tree_util.register_dataclass
@@ -82,9 +80,7 @@ class OverCodes(LearnedPrior):
         return self.transformer.classes
 
     def sample_one(self, key: PRNGKeyArray, temperature: Float[ArrayLike, ""] = 1.0) -> Float[Array, " d"]:
-        labels = jax.random.categorical(jax.random.fold_in(key, CLASS_DRAW), self.class_log_weights)[None]
-        noise = jax.random.normal(key, (1, self.transformer.positions))
-        return self._latents(noise, temperature, labels if self.classes else None)[0]
+        return self._of_keys(key[None], temperature, None)[0]
 
     @jax.jit
     def sample_at(
@@ -94,17 +90,19 @@ class OverCodes(LearnedPrior):
         temperature: float | Array = 1.0,
         labels: Labels = None,
     ) -> Float[Array, "n d"]:
-        """As for every prior, the whole batch at once: position after position."""
-        keys = jax.vmap(lambda index: jax.random.fold_in(key, index))(indices)
-        noise = jax.vmap(lambda own_key: jax.random.normal(own_key, (self.transformer.positions,)))(keys)
-        if labels is None and self.classes:
-            draw = lambda own_key: jax.random.categorical(  # noqa: E731
-                jax.random.fold_in(own_key, CLASS_DRAW), self.class_log_weights
-            )
-            labels = jax.vmap(draw)(keys)
-        return self._latents(noise, temperature, labels if self.classes else None)
+        """As for every prior, the whole batch at once: position after position.
 
-    def _latents(self, noise: Array, temperature: ArrayLike, labels: Labels) -> Float[Array, "n d"]:
+        Raises:
+            UserError: labels, of a transformer that is told none.
+        """
+        return self._of_keys(keys_at(key, indices), temperature, labels)
+
+    def _of_keys(self, keys: Array, temperature: ArrayLike, labels: Labels) -> Float[Array, "n d"]:
+        if labels is not None and not self.classes:
+            raise UserError("this prior over codes was trained without classes: it has none to choose from")
+        if labels is None and self.classes:
+            labels = jax.vmap(lambda own: draw_class(own, self.class_log_weights))(keys)
+        noise = jax.vmap(lambda own: jax.random.normal(own, (self.transformer.positions,)))(keys)
         codes: Any = self.transformer.apply(
             self.variables, noise, labels, jnp.asarray(temperature, jnp.float32), method="draw"
         )

@@ -20,6 +20,7 @@ from dfm.errors import UserError
 # dimensions leave a covariance singular. It widens a direction without spread to a thousandth of the usual spread.
 RIDGE = 1e-6
 CHUNK = 4096
+CLASS_DRAW = 2**31  # folded into a sample's key where its class is drawn
 Progress = Callable[[int, int], None]  # rounds of a fit that are done, and how many there are at most
 Labels = Int[ArrayLike, " n"] | None
 
@@ -93,8 +94,7 @@ class Prior(abc.ABC):
         labels: Labels = None,
     ) -> Float[Array, "n d"]:
         """The samples with these numbers of the list that `sample` draws from."""
-        keys = jax.vmap(lambda index: jax.random.fold_in(key, index))(indices)
-        return jax.vmap(lambda own_key: self.sample_one(own_key, temperature))(keys)
+        return jax.vmap(lambda own: self.sample_one(own, temperature))(keys_at(key, indices))
 
     def arrays(self) -> dict[str, np.ndarray]:
         """The fields by name, as they are stored."""
@@ -104,6 +104,16 @@ class Prior(abc.ABC):
     def from_arrays(cls, arrays: dict[str, np.ndarray]) -> Self:
         """The prior of these fields; TypeError where they are not those of this family."""
         return cls(**{name: jnp.asarray(array, jnp.float32) for name, array in arrays.items()})
+
+
+def keys_at(key: PRNGKeyArray, indices: UInt32[ArrayLike, " n"]) -> Array:
+    """The key of each sample of a list: it depends on the list's key and the sample's number alone."""
+    return jax.vmap(lambda index: jax.random.fold_in(key, index))(jnp.asarray(indices))
+
+
+def draw_class(key: PRNGKeyArray, log_weights: Float[Array, " classes"]) -> Int[Array, ""]:
+    """The class of the sample of this key: a draw that is none of its latent's."""
+    return jax.random.categorical(jax.random.fold_in(key, CLASS_DRAW), log_weights)
 
 
 def checked_latents(latents: Float[ArrayLike, "n d"]) -> Float[np.ndarray, "n d"]:

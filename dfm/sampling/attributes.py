@@ -59,10 +59,16 @@ def attribute_vector(
             if turned >= closeness and has.any() and not has.all():
                 return AttributeVector(now, counts[True], counts[False], turned, True)
         before = now
-    if before is None:
-        lacking = "none of the pictures has" if not counts[True] else "all of the pictures have"
-        raise UserError(f"{lacking} the attribute: there is no direction towards it")
+    check_divides(counts[True], counts[False])
+    assert before is not None  # as there are both kinds
     return AttributeVector(before, counts[True], counts[False], turned, False)
+
+
+def check_divides(with_it: int, without_it: int) -> None:
+    """UserError where none of the pictures has the attribute, or all have."""
+    if not (with_it and without_it):
+        lacking = "all of the pictures have" if with_it else "none of the pictures has"
+        raise UserError(f"{lacking} the attribute: there is no direction towards it")
 
 
 def _cosine(a: Float[np.ndarray, " d"], b: Float[np.ndarray, " d"]) -> float:

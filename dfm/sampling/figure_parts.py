@@ -7,12 +7,14 @@ from collections.abc import Callable
 import numpy as np
 from jaxtyping import Float, Int
 
+from dfm.data import Dataset
+from dfm.errors import UserError
 from dfm.progress import Progress
 from dfm.sampling.fitted_priors import stored_or_fitted
 from dfm.sampling.inversion import STARTS, STEPS, Inversion, invert
 from dfm.sampling.outputs import Outputs
 from dfm.sampling.painter import Labels, Painter, Pictures
-from dfm.sampling.run_data import INVERSION, RunData
+from dfm.sampling.run_data import ENCODER, INVERSION, RunData
 
 Latents = Float[np.ndarray, "n d"]
 
@@ -55,6 +57,33 @@ def paint_all(painter: Painter, outputs: Outputs, latents: Latents, notes: Notes
             images.append(batch)
             progress.advance(len(batch))
     return np.concatenate(images)
+
+
+def named_ends(start_picture: int | None, end_picture: int | None) -> list[int] | None:
+    """The test pictures that an interpolation lies between; None where neither is named.
+
+    Raises:
+        UserError: one of them is missing.
+    """
+    if start_picture is not None and end_picture is not None:
+        return [start_picture, end_picture]
+    if start_picture is not None or end_picture is not None:
+        raise UserError("an interpolation between two test pictures needs both its ends")
+    return None
+
+
+def reconstructed(data: RunData) -> tuple[Dataset, str, str]:
+    """The pictures to show beside their reconstructions: those of the training of a table, test pictures of an encoder.
+
+    Returns:
+        The data set; "train" or "test"; and a note where an encoder has no test pictures, otherwise "".
+    """
+    if data.latents_by(of_training=True) != ENCODER:
+        return data.train, "train", ""
+    try:
+        return data.test, "test", ""
+    except UserError as error:  # a folder of pictures need not have a test split
+        return data.train, "train", f"{error}; reconstructing pictures of the training instead"
 
 
 def latents_of_test(data: RunData, examples: Int[np.ndarray, " n"], search: Search, notes: Notes) -> Latents:

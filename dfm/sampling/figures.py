@@ -12,7 +12,6 @@ from typing import Any
 import numpy as np
 from jaxtyping import Int
 
-from dfm.errors import UserError
 from dfm.metrics.picture_quality import FLOAT_PEAK, decibels, mse, psnr
 from dfm.priors import DEFAULT_PRIOR
 from dfm.sampling import interpolation
@@ -26,12 +25,14 @@ from dfm.sampling.figure_parts import (
     drawn,
     inverted,
     latents_of_test,
+    named_ends,
     paint_all,
+    reconstructed,
 )
 from dfm.sampling.learned_priors import classes_of
 from dfm.sampling.outputs import Outputs, resized_nearest, square_columns
 from dfm.sampling.painter import Labels, Painter, Pictures
-from dfm.sampling.run_data import ENCODER, RunData
+from dfm.sampling.run_data import RunData
 
 SAMPLES, RECONSTRUCTIONS, INVERSIONS, STATIONS = 64, 32, 16, 6  # how many, unless asked otherwise
 CLASSES = 10  # of an interpolation between classes; data sets with more show their first ones
@@ -79,10 +80,9 @@ def reconstructions(
 ) -> None:
     """Originals with their reconstructions to the right: training pictures of a table, test pictures of an encoder."""
     data.check_training_latents()
-    dataset = data.reconstructed()
-    of = "train" if dataset is data.train else "test"
-    if of == "train" and data.latents_by(of_training=True) == ENCODER:
-        notes.say(f"{dataset.name} has no test split: reconstructing pictures of the training instead")
+    dataset, of, note = reconstructed(data)
+    if note:
+        notes.say(note)
     examples = _chosen(pictures, count or RECONSTRUCTIONS, len(dataset))
     originals = data.pictures(dataset, examples)
     labels = dataset.labels[examples]
@@ -134,12 +134,10 @@ def interpolations(
     notes: Notes = UNHEARD,
 ) -> None:
     """Rows of a grid: one between two test pictures, or one for each pair of neighbouring classes (Asadi 2022, 5.7)."""
-    if (start_picture is None) != (end_picture is None):
-        raise UserError("an interpolation between two test pictures needs both its ends")
-    if start_picture is None or end_picture is None:
+    named = named_ends(start_picture, end_picture)
+    if named is None:
         ends, report = _class_ends(data, notes)
     else:
-        named = [start_picture, end_picture]
         ends, report = latents_of_test(data, np.array(named), search, notes), {"of": "test", "pictures": named}
     for path in paths:
         rows = [interpolation.between(a, b, columns, path) for a, b in zip(ends[:-1], ends[1:], strict=True)]

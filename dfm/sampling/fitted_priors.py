@@ -76,6 +76,11 @@ def store_prior(run: "Run", prior: Prior, facts: dict[str, Any]) -> Path:
     return path
 
 
+def default_prior(data: RunData) -> str:
+    """The prior of a run for which none is named: N(0, I) of a model that has learned from its draws, such as a GAN."""
+    return priors.DEFAULT_PRIOR if data.training_has_latents else Normal.name
+
+
 def check_prior(data: RunData, name: str) -> None:
     """UserError for a prior that cannot be had of this run, before any work."""
     if priors.is_learned(name):

@@ -21,6 +21,22 @@ VISIBLE_SIDE = 64  # pixels; smaller pictures are enlarged to about this
 MAXIMUM_PIXELS = 100_000_000
 
 
+def scale_for(scale: int | None, count: int, height: int, width: int) -> int:
+    """How much pictures of this size are enlarged; UserError where all of them together would be too much.
+
+    Args:
+        scale: pixels a side for each pixel; None: enough to see pictures of a few pixels.
+    """
+    scale = scale or max(1, VISIBLE_SIDE // max(height, width))
+    pixels = count * height * width * scale**2
+    if pixels > MAXIMUM_PIXELS:
+        raise UserError(
+            f"{count} pictures of {height * scale} x {width * scale} are {pixels / 1e6:,.0f} megapixels, but "
+            f"{MAXIMUM_PIXELS // 10**6} are the most in one file: take a smaller count, size or scale"
+        )
+    return scale
+
+
 class Outputs:
     """Writes into one folder, and one JSON line on standard output for each file.
 
@@ -68,15 +84,8 @@ class Outputs:
         return path
 
     def scale_for(self, count: int, height: int, width: int) -> int:
-        """How much pictures of this size are enlarged; UserError where all of them together would be too much."""
-        scale = self.scale or max(1, VISIBLE_SIDE // max(height, width))
-        pixels = count * height * width * scale**2
-        if pixels > MAXIMUM_PIXELS:
-            raise UserError(
-                f"{count} pictures of {height * scale} x {width * scale} are {pixels / 1e6:,.0f} megapixels, but "
-                f"{MAXIMUM_PIXELS // 10**6} are the most in one file: take a smaller count, size or scale"
-            )
-        return scale
+        """See the function of this name."""
+        return scale_for(self.scale, count, height, width)
 
     def _size(self, images: Pictures, scale: int) -> dict[str, Any]:
         return {"count": len(images), "height": images.shape[1], "width": images.shape[2], "scale": scale}

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh, NamedSharding
 from jaxtyping import Array, Float, Int, UInt8
@@ -150,17 +151,31 @@ class Painter:
             raise UserError(f"the model of this run is conditioned on a class: name one of 0 to {classes - 1}")
         return self._labels(labels, count, classes)
 
+    def check_size(self) -> None:
+        """UserError where the model does not paint pictures of this size: it is traced, and nothing is computed."""
+        model, variables = self.run.model, self.run.variables
+        if (self.height, self.width) != (model.height, model.width):
+            latents = jnp.zeros((1, latent_vectors.latent_size(model)))
+            labels = jnp.zeros(1, jnp.int32) if model.classes else None
+            decode = functools.partial(latent_vectors.decode, model, height=self.height, width=self.width)
+            jax.eval_shape(decode, variables, latents, labels)
+
     def _labels(self, labels: Labels, count: int, classes: int) -> Iterable[Array]:
         """Padded batches; UserError where there are others than 0 to classes - 1."""
         labels = np.broadcast_to(np.asarray(labels, np.int32), count)
-        if count and not 0 <= labels.min() <= labels.max() < classes:
-            raise UserError(f"the model has classes 0 to {classes - 1}, not {labels.min()} to {labels.max()}")
+        check_labels(labels, classes)
         return (batch for batch, _ in self._padded(labels))
 
     def _padded(self, array: np.ndarray) -> Iterator[tuple[Array, int]]:
         """Batches of one size on the devices, and how many rows of each are no padding."""
         for batch, count in padded_batches(array, self.batch_size):
             yield jax.device_put(batch, self._batched), count
+
+
+def check_labels(labels: Int[np.ndarray, " n"], classes: int) -> None:
+    """UserError where there are others than 0 to classes - 1."""
+    for label in labels[(labels < 0) | (labels >= classes)]:
+        raise UserError(f"the model has classes 0 to {classes - 1}, not {label}")
 
 
 def _dividing(devices: Sequence[jax.Device] | None, batch_size: int) -> list[jax.Device]:

@@ -11,10 +11,9 @@ from jaxtyping import Float, Int
 
 from dfm.data import Dataset, load
 from dfm.errors import UserError, counted
-from dfm.priors import DEFAULT_PRIOR
+from dfm.priors import CODES, LATENTS
 from dfm.sampling.painter import Painter, Pictures
 from dfm.training.run_folder import check_data
-from dfm.training.run_latents import PREFIX, names_latents
 
 if TYPE_CHECKING:
     from dfm.training.runs import Run
@@ -25,11 +24,12 @@ TABLE, ENCODER, INVERSION = "table", "encoder", "inversion"  # where latents of 
 
 
 def check_paints(run: "Run") -> None:
-    """UserError for the run of a prior, which makes latents of another run's pictures."""
+    """UserError for the run of a prior, which makes latents or codes of another run's pictures."""
     name = run.config["dataset"]["name"]
-    if names_latents(name):
-        whose = name.removeprefix(PREFIX)
-        raise UserError(f"{run.workdir}: is a prior of {whose}; open {whose} with prior {PREFIX}{run.workdir}")
+    for prefix in (LATENTS, CODES):
+        if name.startswith(prefix):
+            whose = name.removeprefix(prefix)
+            raise UserError(f"{run.workdir}: is a prior of {whose}; open {whose} with prior {prefix}{run.workdir}")
 
 
 class RunData:
@@ -61,11 +61,6 @@ class RunData:
         """False for a model whose latents are only drawn, such as a GAN's: from N(0, I)."""
         return self.latents_by(of_training=True) != INVERSION
 
-    @property
-    def usual_prior(self) -> str:
-        """The prior of commands that name none."""
-        return DEFAULT_PRIOR if self.training_has_latents else "normal"
-
     def check_training_latents(self) -> None:
         """UserError where the pictures of the training have none."""
         if not self.training_has_latents:
@@ -91,16 +86,6 @@ class RunData:
     def test(self) -> Dataset:
         """The test split, of the run's class where it has one."""
         return self._load("test")
-
-    def reconstructed(self) -> Dataset:
-        """The pictures that reconstructions show: those of the training where latents are a table; of the test split
-        where there is an encoder, or of the training again where there is no such split."""
-        if self.latents_by(of_training=True) == ENCODER:
-            try:
-                return self.test
-            except UserError:  # a folder of pictures need not have one
-                pass
-        return self.train
 
     @property
     def test_was_trained_on(self) -> bool:
@@ -151,16 +136,20 @@ class RunData:
 
     def pictures(self, dataset: Dataset, examples: Sequence[int] | Int[np.ndarray, " n"]) -> Pictures:
         """Pictures in the model's size: as they are, or their central windows where they are larger."""
-        rows = np.asarray(examples, np.int64)
-        outside = [int(row) for row in rows if not 0 <= row < len(dataset)]
-        if outside:
-            raise UserError(f"no picture {outside[0]} in {dataset.name}, {dataset.split}: 0 to {len(dataset) - 1}")
-        model = self.run.model
+        self.check_pictures(dataset, examples)
+        rows, model = np.asarray(examples, np.int64), self.run.model
         if dataset.shape == (model.height, model.width, model.channels):
             return dataset.take(rows)
-        if dataset.channels != model.channels:
-            raise UserError(f"{dataset.name} has {counted(dataset.channels, 'channel')}, the model {model.channels}")
         return np.stack([_central_window(dataset.picture(int(row)), model.height, model.width) for row in rows])
+
+    def check_pictures(self, dataset: Dataset, examples: Sequence[int] | Int[np.ndarray, " n"]) -> None:
+        """UserError where there are no such pictures, or none that the model is for."""
+        outside = [int(row) for row in examples if not 0 <= row < len(dataset)]
+        if outside:
+            raise UserError(f"no picture {outside[0]} in {dataset.name}, {dataset.split}: 0 to {len(dataset) - 1}")
+        if dataset.channels != self.run.model.channels:
+            found = counted(dataset.channels, "channel")
+            raise UserError(f"{dataset.name} has {found}, the model {self.run.model.channels}")
 
     def nearest_in_training(self, pictures: Pictures, count: int) -> Int[np.ndarray, "n count"]:
         """For each picture the `count` training pictures of least squared error, the nearest first."""

@@ -130,6 +130,8 @@ def _not_a_number(error: Exception, arguments: Sequence[str]) -> str | None:
 def _one_line(error: Exception) -> str:
     """The message without the traceback that config_flags puts in front of it, or the quotes of a KeyError."""
     text = str(error)
+    if switch := re.fullmatch(r"flag (\S+): \('Non-boolean argument to boolean flag', .*\)", text):
+        return f"{switch[1]}: not true or false"
     guess = re.search(r'Did you mean "(.+?)" instead of "(.+?)"', text)
     if guess:
         return f"--config has no key '{guess[2]}'; did you mean '{guess[1]}'?"

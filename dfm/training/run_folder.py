@@ -16,6 +16,7 @@ from dfm.config import differences, from_json
 from dfm.data import fingerprint
 from dfm.errors import UserError
 from dfm.files import write_atomically
+from dfm.training.class_defaults import filled
 
 CONFIG, RUN, METRICS, CHECKPOINTS, PICTURES = "config.json", "run.json", "metrics.jsonl", "checkpoints", "pictures"
 LOCK = ".lock"
@@ -123,7 +124,7 @@ def check_config(workdir: str | Path, config: ConfigDict, latest_step: int | Non
                 "(extend=True) if that is what you want"
             )
         before.total_steps = config.total_steps
-    found = differences(before, config)
+    found = differences(*filled(before, config))
     if found:
         raise UserError(
             f"{workdir}: was trained to step {latest_step} with another config ({'; '.join(found)}); "

@@ -9,6 +9,7 @@ from ml_collections import ConfigDict
 
 from dfm import models, objectives
 from dfm.config import config_module, flatten, resolve
+from dfm.data.datasets import SHAPES
 from dfm.errors import UserError
 from dfm.experiments import STEPS_A_CALL, steps_per_call
 from dfm.registry import check
@@ -21,8 +22,7 @@ BUDGETS: dict[str, dict[str, float]] = {
 }
 QUICK_STEPS = 500  # at most
 CODE_PRIOR_STEPS = {"full": 1_000, "quick": 20}
-SHAPES = {"digits": (8, 8, 1), "mnist": (28, 28, 1), "cifar10": (32, 32, 3)}
-DATASETS = tuple(SHAPES)
+DATASETS = tuple(BUDGETS["full"])
 EVERY_PRIOR = ("normal", "gaussian", "gmm")
 MORE_PRIORS = ("two_stage", "flow")  # of a VAE and an autoencoder
 LARGEST_MIXTURE = 256  # numbers of a latent: a mixture of more takes longer than the training

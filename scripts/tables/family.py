@@ -4,53 +4,10 @@ from typing import Any
 
 from dfm.results import read_lines
 from tables.lines import RESULTS, latest, minutes, rows, table
+from tables.published_fids import published_fids
 
 NAMES = {"digits": "digits", "mnist": "MNIST", "cifar10": "CIFAR-10"}
 PRIORS = ("normal", "gaussian", "gmm", "two_stage", "flow", "vamp", "codes")
-# what the published values are of: (source, protocol)
-SOURCES = {
-    "Dai and Wipf": ("Dai and Wipf 2019, table 1", "samples stretched to all levels, against the test pictures"),
-    "Ghosh": ("Ghosh et al. 2020, table 1", "10,000 samples against the test pictures"),
-    "Chadebec": ("Chadebec and Allassonniere 2022", "samples against the test pictures"),
-    "Asadi": ("Asadi 2022, table 5.2", "not named"),
-}
-# (data set, row, prior, FID, of SOURCES)
-PUBLISHED = (
-    ("mnist", "ae", "gaussian", 58.7, "Ghosh"),
-    ("mnist", "ae", "gmm", 10.7, "Ghosh"),
-    ("mnist", "ae", "gmm", 9.6, "Chadebec"),
-    ("mnist", "rae", "gaussian", 22.2, "Ghosh"),
-    ("mnist", "rae", "gmm", 8.7, "Ghosh"),
-    ("mnist", "rae", "gmm", 9.9, "Chadebec"),
-    ("mnist", "wae", "normal", 20.4, "Ghosh"),
-    ("mnist", "wae", "gmm", 9.4, "Ghosh"),
-    ("mnist", "wae", "normal", 115.0, "Dai and Wipf"),
-    ("mnist", "wae", "normal", 20.7, "Chadebec"),
-    ("mnist", "vae", "normal", 19.2, "Ghosh"),
-    ("mnist", "vae", "gmm", 17.7, "Ghosh"),
-    ("mnist", "vae", "normal", 54.5, "Dai and Wipf"),
-    ("mnist", "vae", "two_stage", 12.6, "Dai and Wipf"),
-    ("mnist", "vae", "normal", 40.7, "Chadebec"),
-    ("mnist", "bernoulli_vae", "normal", 16.6, "Dai and Wipf"),
-    ("cifar10", "ae", "gaussian", 84.7, "Ghosh"),
-    ("cifar10", "ae", "gmm", 76.5, "Ghosh"),
-    ("cifar10", "ae", "gmm", 130.3, "Chadebec"),
-    ("cifar10", "rae", "gaussian", 80.8, "Ghosh"),
-    ("cifar10", "rae", "gmm", 74.2, "Ghosh"),
-    ("cifar10", "rae", "gmm", 123.3, "Chadebec"),
-    ("cifar10", "wae", "normal", 117.4, "Ghosh"),
-    ("cifar10", "wae", "gmm", 93.5, "Ghosh"),
-    ("cifar10", "wae", "normal", 80.9, "Dai and Wipf"),
-    ("cifar10", "wae", "normal", 133.0, "Chadebec"),
-    ("cifar10", "vae", "normal", 106.4, "Ghosh"),
-    ("cifar10", "vae", "gmm", 103.8, "Ghosh"),
-    ("cifar10", "vae", "normal", 76.7, "Dai and Wipf"),
-    ("cifar10", "vae", "two_stage", 72.9, "Dai and Wipf"),
-    ("cifar10", "vae", "normal", 162.6, "Chadebec"),
-    ("cifar10", "vae", "normal", 106.0, "Asadi"),
-    ("cifar10", "gan", "normal", 30.9, "Asadi"),
-    ("cifar10", "dfm_thesis", "normal", 80.5, "Asadi"),
-)
 Metrics = dict[str, Any]
 
 
@@ -122,15 +79,6 @@ def recognised() -> str:
         for line in lines.values()
     ]
     return table(["share of", *kinds], body)
-
-
-def published_fids() -> str:
-    """FID of published tables: none is a number of ours."""
-    body = [
-        [NAMES[dataset], row, prior, f"{value:.1f}", *SOURCES[source]]
-        for dataset, row, prior, value, source in PUBLISHED
-    ]
-    return table(["data set", "row", "prior", "FID", "source", "protocol"], body)
 
 
 FAMILY = (autoencoders, published_fids, recognised)

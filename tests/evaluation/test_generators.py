@@ -31,6 +31,11 @@ def test_what_needs_latents_of_the_training_is_refused(generator, metric):
         prepare_run(generator, ["fd-digits", metric], "digits:test", priors=["normal"], options=OPTIONS)
 
 
+def test_the_prior_is_normal_where_none_is_named(generator):
+    evaluation = prepare_run(generator, ["fd-digits"], "digits:test", options=OPTIONS)
+    assert [sampler.prior_name for sampler in evaluation.samplers] == ["normal"]
+
+
 def test_a_prior_that_is_fitted_is_refused(generator):
     with pytest.raises(UserError, match="no latents.*the prior 'normal'"):
         prepare_run(generator, ["fd-digits"], "digits:test", priors=["normal", "gaussian"], options=OPTIONS)

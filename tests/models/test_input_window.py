@@ -12,6 +12,7 @@ from dfm import models
 from dfm.config import config_module, differences, resolve
 from dfm.models.dfm import pixel_centres
 from dfm.models.literal_fourier import basis_functions
+from dfm.training.class_defaults import filled
 
 CONFIGS = Path(__file__).parents[2] / "configs"
 SIDES = {"digits": 8, "mnist": 28, "cifar10": 32}
@@ -99,6 +100,6 @@ def test_a_run_without_the_key_goes_on_without_a_shift_and_with_no_other():
     config = config_module(CONFIGS / "dfm_digits.py").get_config()
     old = resolve(config).to_dict()
     del old["model"]["input_shift"]
-    assert differences(old, resolve(config)) == ["model.input_shift: 0.0 -> 0.125"]
+    assert differences(*filled(old, resolve(config))) == ["model.input_shift: 0.0 -> 0.125"]
     config.model.input_shift = 0.0
-    assert differences(old, resolve(config)) == []
+    assert differences(*filled(old, resolve(config))) == []

@@ -128,7 +128,7 @@ def test_only_the_generator_outlives_the_training():
 
 
 def test_every_kernel_of_the_discriminator_counts_over_its_spectral_norm():
-    """Five times a kernel is the same kernel, and the linear last layer has norm 1."""
+    """Five times a kernel is the same kernel."""
     net = SpectralDiscriminator(2)
     images = jax.random.uniform(jax.random.key(1), (3, 8, 8, 1), minval=-1.0)
     variables = net.init(jax.random.key(0), images, None, True)
@@ -149,6 +149,29 @@ def test_every_kernel_of_the_discriminator_counts_over_its_spectral_norm():
         after = net.apply({**moved, "params": scaled}, images)
         np.testing.assert_allclose(after, net.apply(still, images), rtol=1e-3, atol=1e-5)
     assert before.shape == (3,)
+
+
+def test_spectral_norms_are_approached_in_training_alone_and_labels_are_divided_by_nothing():
+    net, labels = SpectralDiscriminator(2, classes=3), jnp.arange(3)
+    images = jax.random.uniform(jax.random.key(1), (3, 8, 8, 1), minval=-1.0)
+    variables = net.init(jax.random.key(0), images, labels, True)
+    step = jax.jit(lambda variables: net.apply(variables, images, labels, True, mutable=[BATCH_STATISTICS])[1])
+    for _ in range(60):
+        variables = {**variables, **step(variables)}
+    found = {}
+    for estimates in variables[BATCH_STATISTICS].values():
+        found |= {name.partition("/")[0]: value for name, value in estimates.items() if name.endswith("sigma")}
+    kernels = {name: own["kernel"] for name, own in variables["params"].items() if "kernel" in own}
+    assert set(found) == set(kernels)
+    for name, kernel in kernels.items():
+        norm = np.linalg.norm(np.asarray(kernel).reshape(-1, kernel.shape[-1]), 2)
+        np.testing.assert_allclose(found[name], norm, rtol=0.02)
+    _, untouched = net.apply(variables, images, labels, mutable=[BATCH_STATISTICS])
+    jax.tree.map(np.testing.assert_array_equal, untouched[BATCH_STATISTICS], variables[BATCH_STATISTICS])
+    plain, with_labels = net.apply(variables, images), net.apply(variables, images, labels)
+    params = {**variables["params"], "Embed_0": jax.tree.map(lambda leaf: 5 * leaf, variables["params"]["Embed_0"])}
+    five = net.apply({**variables, "params": params}, images, labels)
+    np.testing.assert_allclose(five - plain, 5 * (with_labels - plain), rtol=1e-4, atol=1e-5)
 
 
 def test_pictures_too_small_to_halve_are_refused():

@@ -8,6 +8,7 @@ from jax.scipy.stats import multivariate_normal
 from sklearn.datasets import load_digits
 
 from dfm.data import load
+from dfm.errors import UserError
 from dfm.models.autoencoder import PSEUDO_INPUTS, Autoencoder
 from dfm.models.code_transformer import CodeTransformer
 from dfm.models.distributions import KL_DRAWS
@@ -116,3 +117,22 @@ def test_a_prior_over_codes_draws_vectors_of_the_book():
     np.testing.assert_array_equal(prior.sample(jax.random.key(2), 4, start=30), z[30:34])
     with pytest.raises(TypeError, match="learned, not fitted"):
         OverCodes.fit(z)
+
+
+@pytest.mark.parametrize("classes", [0, 3])
+def test_one_sample_of_a_prior_over_codes_is_that_of_the_list_with_classes_and_without(classes):
+    transformer = CodeTransformer(1, 4, 5, layers=1, features=8, heads=2, classes=classes)
+    variables = jax.jit(transformer.init)(jax.random.key(0), jnp.zeros((1, 1, 4, 1)))
+    weights = jnp.log(jnp.full(classes, 1 / max(1, classes)))
+    prior = OverCodes(transformer, variables, jax.random.normal(jax.random.key(1), (5, 2)), weights)
+    z = prior.sample(jax.random.key(2), 20)
+    assert len(np.unique(z, axis=0)) > 5
+    for number in (0, 7):
+        one = prior.sample_one(jax.random.fold_in(jax.random.key(2), number))
+        np.testing.assert_array_equal(one, z[number])
+    if classes:
+        of_two = prior.sample(jax.random.key(2), 20, labels=jnp.full(20, 2))
+        assert of_two.shape == z.shape and (of_two != z).any() and (of_two == z).all(1).any()
+    else:
+        with pytest.raises(UserError, match="trained without classes"):
+            prior.sample(jax.random.key(2), 20, labels=jnp.zeros(20, jnp.int32))

@@ -122,8 +122,3 @@ def test_where_latents_come_from(data, encoder, tmp_path):
         _ = generator.training_latents
     with pytest.raises(UserError, match="no latents"):
         generator.latents_of_training(np.arange(2))
-
-
-def test_a_generator_is_drawn_from_n01_unless_asked_otherwise(data, encoder, tmp_path):
-    generator = RunData(tiny_run(tmp_path, table=False, model=Generator()))
-    assert [one.usual_prior for one in (data, encoder, generator)] == ["gaussian", "gaussian", "normal"]

@@ -6,7 +6,7 @@ import jax
 import numpy as np
 import pytest
 
-from dfm import sample
+from dfm import evaluate, sample
 from dfm.config import config_module
 from dfm.data import load
 from dfm.errors import UserError
@@ -93,6 +93,15 @@ def test_the_command_samples_a_class_and_a_column_for_each(vq, tmp_path, capsys)
     assert sample.main([*words[:2], "--prior=gaussian", "--class=3"]) == 2
     assert sample.main([*words, "--class=10"]) == 2
     assert "classes 0 to 9, not 10" in capsys.readouterr().err
+
+
+def test_the_run_of_the_prior_itself_says_how_it_is_sampled(vq, tmp_path, capsys):
+    run, name = vq
+    codes = name.removeprefix("codes:")
+    assert sample.main([f"--workdir={codes}", f"--output={tmp_path / 'out'}"]) == 2
+    assert evaluate.main([f"--workdir={codes}", "--metrics=fd-digits", "--reference=digits:test"]) == 2
+    said = f"is a prior of {run.workdir}; open {run.workdir} with prior {name}"
+    assert capsys.readouterr().err.count(said) == 2 and not (tmp_path / "out").exists()
 
 
 def test_it_is_evaluated(vq):
