@@ -10,6 +10,7 @@ from jaxtyping import Array, ArrayLike, Float, Int, PRNGKeyArray, UInt32
 from dfm.errors import UserError
 from dfm.priors.prior import CLASS_DRAW, Prior, keys_at
 
+
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
 class LatentFlowPrior(Prior):

@@ -15,6 +15,7 @@ from dfm.priors import CODES, VAMP
 from dfm.priors.prior import Labels, Prior, draw_class, keys_at
 from dfm.shapes import typechecked
 
+
 class LearnedPrior(Prior):
     """One that `fit` cannot make."""
 

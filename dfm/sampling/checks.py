@@ -1,4 +1,4 @@
-"""What keeps a figure from being made: said of all that are asked for, before a prior is fitted or a file is written."""
+"""What keeps a figure from being made: said of all that are asked for before a prior is fitted or a file written."""
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any

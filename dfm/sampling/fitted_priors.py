@@ -77,7 +77,7 @@ def store_prior(run: "Run", prior: Prior, facts: dict[str, Any]) -> Path:
 
 
 def default_prior(data: RunData) -> str:
-    """The prior of a run for which none is named: N(0, I) of a model that has learned from draws of it, such as a GAN."""
+    """The prior of a run where none is named: N(0, I) of a model that has learned from draws of it, such as a GAN."""
     return priors.DEFAULT_PRIOR if data.training_has_latents else Normal.name
 
 
