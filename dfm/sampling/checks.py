@@ -1,4 +1,8 @@
+<<<<<<< HEAD
 """What keeps a figure from being made: said of all that are asked for, before a prior is fitted or a file written."""
+=======
+"""What keeps a figure from being made: said of all that are asked for before a prior is fitted or a file written."""
+>>>>>>> h16
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
