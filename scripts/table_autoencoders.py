@@ -28,11 +28,11 @@ from typing import Any
 from family import measure, sheet
 from family.jobs import Task, run_tasks
 from family.measure import MAIN, NETWORKS, Place
-from family.rows import BUDGETS, DATASETS, find_rows, identity, priors_of
+from family.rows import BUDGETS, DATASETS, find_rows, identity, measured_lines, priors_of
 
 from dfm.errors import UserError
 from dfm.experiments import find_row, run_script
-from dfm.results import read_lines, record
+from dfm.results import record
 
 OUTPUTS = {"full": "results/table_autoencoders.jsonl", "quick": "results/demo/table_autoencoders.jsonl"}
 REFERENCE = "reference"
@@ -124,7 +124,7 @@ def add_line(arguments: argparse.Namespace, name: str, part: str, metrics: dict[
 
 def main_metrics(arguments: argparse.Namespace) -> dict[str, dict[str, Any]]:
     """Row -> its metrics, of the rows that have been measured."""
-    lines, found = read_lines(arguments.output), {}
+    lines, found = measured_lines(arguments.output), {}
     for name in find_rows(arguments.dataset, None):
         line = find_row(lines, identity(name, arguments.dataset, arguments.budget, MAIN))
         if line is not None and "failed" not in line["metrics"]:
@@ -152,7 +152,7 @@ def second_parts(arguments: argparse.Namespace, names: list[str]) -> list[tuple[
 
 def run_parts(arguments: argparse.Namespace, parts: list[tuple[str, str]]) -> int:
     """Makes what is missing of these; the number of those that failed."""
-    known = [] if arguments.again else read_lines(arguments.output)
+    known = [] if arguments.again else measured_lines(arguments.output)
     missing = [(name, part) for name, part in parts if not is_done(known, name, part, arguments)]
     tasks = [Task(f"{name}:{part}", place_of(arguments).folder / f"{name}-{part}.log") for name, part in missing]
     failed = run_tasks(tasks, [*_options(arguments)], arguments.jobs)

@@ -98,13 +98,22 @@ def test_task_that_fails_says_why_and_the_rest_go_on(tmp_path):
 
 
 def test_every_line_that_was_measured_is_found_by_the_configs_of_today():
-    from family.rows import identity
+    from family.rows import identity, measured_lines
 
-    lines = read_lines(SCRIPTS.parent / "results" / "table_autoencoders.jsonl")
+    lines = measured_lines(SCRIPTS.parent / "results" / "table_autoencoders.jsonl")
     names = [tuple(line["config"][key] for key in ("row", "dataset", "budget", "part")) for line in lines]
     assert len(names) > 30
     lost = [name for name, line in zip(names, lines, strict=True) if find_row([line], identity(*name)) is None]
     assert not lost, "trained and measured again for a key that came into the config?"
+
+
+def test_a_sigma_of_no_consequence_makes_no_other_training():
+    from family.rows import with_what_counts
+
+    optimal = {"objective.sigma": "optimal", "objective.sigma_value": 0.5}
+    assert with_what_counts(optimal) == with_what_counts({**optimal, "objective.sigma_value": 1.0})
+    learned = {"objective.sigma": "learned", "objective.likelihood": "gaussian", "objective.sigma_value": 0.5}
+    assert with_what_counts(learned) == learned
 
 
 def test_published_values_are_of_rows_that_exist():

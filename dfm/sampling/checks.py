@@ -1,8 +1,4 @@
-<<<<<<< HEAD
-"""What keeps a figure from being made: said of all that are asked for, before a prior is fitted or a file written."""
-=======
-"""What keeps a figure from being made: said of all that are asked for before a prior is fitted or a file written."""
->>>>>>> h16
+"""What keeps a figure from being made: said of all that are asked for before a prior is fitted or a file is written."""
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any

@@ -13,6 +13,7 @@ from dfm.data.datasets import SHAPES
 from dfm.errors import UserError
 from dfm.experiments import STEPS_A_CALL, steps_per_call
 from dfm.registry import check
+from dfm.results import read_lines
 from dfm.training.cost import gradient_operations
 
 CONFIGS = Path(__file__).resolve().parents[2] / "configs"
@@ -143,7 +144,7 @@ def code_prior_config(run: Path, budget: str) -> ConfigDict:
 
 def identity(name: str, dataset: str, budget: str, part: str) -> dict[str, Any]:
     """What a line of results is found by: row, budget and the whole config of the training but for its steps."""
-    training = flatten(first_config(name, dataset))
+    training = with_what_counts(flatten(first_config(name, dataset)))
     operations = BUDGETS[budget][dataset]
     return {
         "dataset": dataset,
@@ -153,6 +154,20 @@ def identity(name: str, dataset: str, budget: str, part: str) -> dict[str, Any]:
         "part": part,
         "training": training,
     }
+
+
+def measured_lines(path: str | Path) -> list[dict[str, Any]]:
+    """Lines of results, as `identity` has their trainings."""
+    lines = read_lines(path)
+    for line in lines:
+        line["config"]["training"] = with_what_counts(line["config"]["training"])
+    return lines
+
+
+def with_what_counts(training: Mapping[str, Any]) -> dict[str, Any]:
+    """Without the value of a sigma that is no number of the training: an optimal one, or that of no Gaussian."""
+    has_none = training.get("objective.sigma") == "optimal" or training.get("objective.likelihood") == "bernoulli"
+    return {key: value for key, value in training.items() if not (has_none and key == "objective.sigma_value")}
 
 
 def priors_of(name: str, latent_size: int) -> list[str]:
