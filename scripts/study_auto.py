@@ -1,6 +1,6 @@
 """Which profile is better at which size and rate: what the threshold of `--profile auto` is taken from.
 
-    python scripts/study_auto.py ../data/imagenet_samples --output results/study_auto.jsonl
+    python scripts/study_auto.py PHOTOGRAPHS --output results/study_auto.jsonl
 
 The central squares of the pictures, which are halved first because they are JPEG already, are shrunk to each of
 --sizes. The profile latents fits each at --qualities; the profile weights fits it to as many bytes. A line of results
