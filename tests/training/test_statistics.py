@@ -78,7 +78,7 @@ def test_painting_uses_statistics_and_labels(runs):
     np.testing.assert_array_equal(painted, to_uint8(means[labels]))
     with pytest.raises(UserError, match="conditioned on a class: name one of 0 to 9"):
         Painter(run).paint(np.zeros((3, 2), np.float32))
-    with pytest.raises(UserError, match="classes 0 to 9, not 3 to 10"):
+    with pytest.raises(UserError, match="classes 0 to 9, not 10"):
         Painter(run).paint(np.zeros((2, 2), np.float32), np.array([3, 10]))
 
 
