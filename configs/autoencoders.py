@@ -80,15 +80,8 @@ def model_and_objective(word: str, dataset: str) -> tuple[dict[str, Any], dict[s
     autoencoding = {"name": "autoencoding", "loss": "mse"}
     point = {**trunk, "bottleneck": "point"}
     vae = {**trunk, "prior": "normal", "pseudo_inputs": 100}
-    elbo = {
-        "name": "elbo",
-        "likelihood": "gaussian",
-        "sigma": "learned",
-        "sigma_value": 0.5,
-        "beta": 1.0,
-        "warmup_steps": 0,
-    }
-    no_start = {"sigma_value": 1.0}  # of a sigma that is not learned, and not looked at here
+    elbo = {"name": "elbo", "likelihood": "gaussian", "beta": 1.0, "warmup_steps": 0}
+    learned = {**elbo, "sigma": "learned", "sigma_value": 0.5}
     grid = {"grid": True} if dataset != "digits" else {}
     return {
         "pca": ({**point, "trunk": "dense", "widths": ()}, {"name": "principal_components"}),
@@ -96,18 +89,15 @@ def model_and_objective(word: str, dataset: str) -> tuple[dict[str, Any], dict[s
         "ae": (point, autoencoding),
         "rae": (point, {**autoencoding, "code_penalty": 1e-3, "decoder_penalty": 1e-6}),
         "wae": (point, {**autoencoding, "mmd_weight": 0.1}),
-        "vae": (vae, elbo),
-        "beta_vae": (vae, {**elbo, "beta": 4.0}),
-        "vamp_vae": ({**vae, "prior": "vamp"}, elbo),
-        "sigma_vae": (vae, {**elbo, "sigma": "optimal", **no_start}),
-        "bernoulli_vae": (
-            {**vae, "output": "sigmoid"},
-            {**elbo, "likelihood": "bernoulli", "sigma": "fixed", **no_start},
-        ),
-        "conditional_vae": ({**trunk, "classes": 10}, elbo),
+        "vae": (vae, learned),
+        "beta_vae": (vae, {**learned, "beta": 4.0}),
+        "vamp_vae": ({**vae, "prior": "vamp"}, learned),
+        "sigma_vae": (vae, {**elbo, "sigma": "optimal"}),
+        "bernoulli_vae": ({**vae, "output": "sigmoid"}, {**elbo, "likelihood": "bernoulli", "sigma": "fixed"}),
+        "conditional_vae": ({**trunk, "classes": 10}, learned),
         "hierarchical_vae": (
             {"name": "hierarchical_vae", **size, "levels": 2, "top": latents // 2, "latent_channels": 4},
-            {**elbo, "sigma": "optimal", **no_start, "warmup_steps": 1_000},
+            {**elbo, "sigma": "optimal", "warmup_steps": 1_000},
         ),
         "vq_vae": (
             {

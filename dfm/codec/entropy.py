@@ -119,7 +119,7 @@ def _bits(shape: str, index: int) -> Float[np.ndarray, "magnitudes"]:
 @functools.cache
 @typechecked
 def _all_bits(shape: str) -> Float[np.ndarray, "scales magnitudes"]:
-    """`_bits` of each scale index: a tenth of a second of making tables, which a decoder does without."""
+    """`_bits` of each scale index: all tables, where a decoder makes those of its file alone."""
     return np.stack([_bits(shape, index) for index in range(SCALES)])
 
 

@@ -64,11 +64,6 @@ def test_json_beside_the_picture_has_command_and_hardware(table, show, tmp_path)
         (["--what=reconstructions", "--pictures=1500"], "no picture 1500 in digits, train: 0 to 1499"),
         (["--what=invert", "--pictures=297"], "no picture 297 in digits, test: 0 to 296"),
         (["--count=40000", "--size=64"], "40000 pictures of 64 x 64 are 164 megapixels"),
-        (["--what=samples,invert", "--pictures=297"], "no picture 297 in digits, test: 0 to 296"),
-        (["--what=samples,reconstructions", "--pictures=1500"], "no picture 1500 in digits, train: 0 to 1499"),
-        (["--what=samples,interpolation", "--to=1"], "needs both its ends"),
-        (["--what=samples,traversal", "--from=297"], "no picture 297 in digits, test"),
-        (["--what=samples,attribute", "--attribute=label:10"], "none of the pictures has the attribute"),
     ],
 )
 def test_mistakes_are_one_line(table, tmp_path, capsys, arguments, message):
