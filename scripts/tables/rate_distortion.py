@@ -1,6 +1,9 @@
 """The picture codec beside others: rates, distortions, BD-rates, and the published curves of its class."""
 
 import json
+from statistics import median
+
+import numpy as np
 
 from dfm.codec.bench.rate_distortion import bd_rate
 from tables.lines import RESULTS, Row, table
@@ -82,6 +85,59 @@ def latents_against() -> str:
     return table(["protocol", "pictures", "effort", "against JPEG", "against WebP", "against AVIF"], body)
 
 
+def at_equal_psnr() -> str:
+    """Every point of the latents profile's averaged curves beside the bits that others take for its PSNR."""
+    body = []
+    for protocol, names in SUMMARIES.items():
+        for name in names:
+            curves = summary(name)["codecs"]
+            ours = curves["dfm-latents"]
+            for setting, rate, psnr in zip(
+                ours["settings"], ours["results"]["bpp"], ours["results"]["psnr-rgb"], strict=True
+            ):
+                cells = []
+                for anchor in ANCHORS:
+                    theirs = _rate_at(curves[anchor]["results"], psnr)
+                    cells.append("" if theirs is None else f"{theirs:.3f} ({100 * (rate / theirs - 1):+.0f} %)")
+                effort = str(ours["options"]["effort"])
+                body.append([protocol, effort, setting, f"{psnr:.2f} dB", f"{rate:.3f}", *cells])
+    return table(["protocol", "effort", "setting", "PSNR", "latents", "JPEG", "WebP", "AVIF"], body)
+
+
+def _rate_at(results: Row, psnr: float) -> float | None:
+    """Bits a pixel of an averaged curve at a PSNR, between points log-linearly; None outside of it."""
+    if not results["psnr-rgb"][0] <= psnr <= results["psnr-rgb"][-1]:
+        return None
+    return float(np.exp(np.interp(psnr, results["psnr-rgb"], np.log(results["bpp"]))))
+
+
+def codec_seconds() -> str:
+    """Medians of the rows' seconds, a picture, without compilation."""
+    body = []
+    for protocol, names in SUMMARIES.items():
+        told = set()
+        for name in names:
+            found = summary(name)
+            for codec, curve in found["codecs"].items():
+                lines = [row for row in found["rows"] if row["codec"] == codec and row["options"] == curve["options"]]
+                key = (codec, curve["options"].get("effort"))
+                if key in told or not lines:
+                    continue
+                told.add(key)
+                seconds = [
+                    median(row[f"{part}_seconds"] - row[f"{part}_compile_seconds"] for row in lines)
+                    for part in ("encode", "decode")
+                ]
+                body.append(
+                    [
+                        protocol,
+                        curve["description"],
+                        *(f"{each:.0f} s" if each >= 10 else f"{each:.2g} s" for each in seconds),
+                    ]
+                )
+    return table(["protocol", "codec", "encode", "decode"], body)
+
+
 def bd_rates_of(protocol: str) -> str:
     head = ["codec", "averaged curve", "between", "mean of the pictures' BD-rates", "pictures"]
     body: list[list[str]] = []
@@ -154,6 +210,8 @@ def published_rates() -> str:
 RATE_DISTORTION = (
     rate_distortion_points,
     latents_against,
+    at_equal_psnr,
+    codec_seconds,
     bd_rates,
     full_size_points,
     full_size_bd_rates,

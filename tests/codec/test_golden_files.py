@@ -69,6 +69,8 @@ def test_golden_latents(path):
     preview = latents_payload.paint(content, expected["preview_level"])
     assert hashlib.sha256(preview.tobytes()).hexdigest() == expected["preview_sha256"]
     assert latents_payload.pack(content) == packed
+    # of fitted pictures, small ones: the streams' last words count for more than a hundredth
+    assert latents_payload.estimated_bytes(content) == pytest.approx(len(packed), rel=0.01, abs=2)
 
 
 def test_golden_latents_are_there():

@@ -144,13 +144,16 @@ class Encoding:
         if not pictures:
             return
         waiting = list(pictures)
-        start = time.perf_counter()
+        last = time.perf_counter()
         try:
             progress = functools.partial(self._show, bar, len(pictures))
             for number, encoded in codec.encode_each(list(pictures.values()), **self.settings, progress=progress):
                 job = list(pictures)[number]
-                self._write(job, pictures[job], encoded, time.perf_counter() - start, bar)
+                # since the file before it: those of a batch that was fitted together count with its first
+                now = time.perf_counter()
+                self._write(job, pictures[job], encoded, now - last, bar)
                 waiting.remove(job)
+                last = time.perf_counter()
         except UserError as error:
             if not self.jobs.into_folder:
                 raise

@@ -3,6 +3,7 @@
 import json
 import os
 import tempfile
+import time
 from pathlib import Path
 
 import numpy as np
@@ -90,6 +91,16 @@ def test_json_names_every_picture(three, work, encoder, run):
     assert {"psnr", "ssim", "encode_seconds", "output"} <= reports[2].keys()
     _, out, _ = run("encode in/b.png in/c.png -o out --json --quiet")
     assert [report["unchanged"] for report in json.loads(out)] == [True, True]
+
+
+def test_seconds_of_a_folder_are_each_picture_s_own(three, work, encoder, run, monkeypatch):
+    """Pictures of a group come one after the other: a later one has not taken the time of those before it."""
+    now = [100.0]
+    encoder.file = lambda image: (Path(__file__).parents[2] / "golden" / "v1_quantized_cas.dfm").read_bytes()
+    encoder.before = lambda place, image: now.__setitem__(0, now[0] + 10)
+    monkeypatch.setattr(time, "perf_counter", lambda: now[0])
+    _, out, _ = run("encode in -o out --json --quiet")
+    assert [report["encode_seconds"] for report in json.loads(out)] == [10, 10, 10]
 
 
 def test_where_nothing_could_be_encoded_the_code_is_2(work, encoder, run):

@@ -37,16 +37,24 @@ def test_context_model(networks):
         assert len(set(indices)) > 20 and len(set(fractions)) == 16
 
 
+@pytest.mark.parametrize("first", [0, 2], ids=["picture", "preview"])
 @pytest.mark.parametrize("channels", [1, 3])
-def test_synthesis(channels):
-    """Pixels differ by a level where the float model lies at the border of two, and hardly ever by more."""
-    content = random_content(45, 70, channels, spread=3.0, latent_spread=1.5)
+def test_synthesis(channels, first):
+    """Pixels differ by a level where the float model lies at the border of two, and hardly ever by more.
+
+    A preview is the synthesis on the grids of level 2 and coarser at their own resolution, finer ones zero."""
+    content = random_content(45 << first, 70 << first, channels, spread=3.0, latent_spread=1.5)
     floats = jax.tree.map(jnp.asarray, refinement.dequantized(content.networks, content.layout))
-    grids = [jnp.asarray(content.grids[level], jnp.float32) for level in range(content.layout.grids)]
-    expected = np.asarray(model.paint(floats, grids)) * 255
+    grids = [jnp.asarray(content.grids[level], jnp.float32) for level in range(first, content.layout.grids)]
+    coarse = model.upsample(grids, floats["upsampling"][first:])
+    features = jnp.concatenate([jnp.zeros((first, *coarse.shape[1:])), coarse])
+    mixed = model.mix(floats, features.reshape(len(features), -1)).reshape(channels, *coarse.shape[1:])
+    expected = np.asarray(model.filtered(floats, mixed)) * 255
     inside = (expected > 1) & (expected < 254)
     assert inside.mean() > 0.2
-    difference = np.moveaxis(payload.paint(content), -1, 0) - np.clip(expected, 0, 255)
+    found = payload.paint(content, first)
+    assert found.shape == (45, 70, channels)
+    difference = np.moveaxis(found, -1, 0) - np.clip(expected, 0, 255)
     assert np.abs(difference)[inside].mean() < 0.35  # rounding to whole levels alone makes 0.25
     assert np.percentile(np.abs(difference), 99) < 1.0
 

@@ -1,5 +1,6 @@
 """The integer synthesis: the same pixels for ever and everywhere, and those that the float model means."""
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -44,14 +45,6 @@ def test_bands_and_pieces_do_not_show(monkeypatch):
         np.testing.assert_array_equal(payload.paint(content), whole)
 
 
-def test_preview_is_the_synthesis_on_the_coarser_grids():
-    """At their own resolution, finer grids zero: what a picture of that size with zero fine grids would be."""
-    content = random_content(61, 75)
-    preview = payload.paint(content, 2)
-    assert preview.shape == (16, 19, 3)
-    assert preview.std() > 1
-
-
 PAINT = """
 import hashlib
 from random_content import random_content
@@ -65,8 +58,6 @@ def test_files_and_pixels_do_not_depend_on_the_threads_of_blas():
     digests = set()
     for threads in ("1", "2"):
         environment = {"OPENBLAS_NUM_THREADS": threads, "OMP_NUM_THREADS": threads, "MKL_NUM_THREADS": threads}
-        import os
-
         run = subprocess.run(
             [sys.executable, "-c", PAINT],
             env=os.environ | environment | {"PYTHONPATH": f"{Path(__file__).parent}:{Path(__file__).parents[3]}"},
