@@ -1,11 +1,12 @@
 """The whole life of every generator: trained, killed, resumed bit for bit, sampled, evaluated; on the digits.
 
-  python scripts/check_family.py                          all of configs/autoencoders.py and both machines; minutes
+  python scripts/check_family.py                          all of configs/, but for the AutoencoderKL; minutes
   python scripts/check_family.py --only=vae,dfm --workdir=runs/lives
 
 Each is trained twice at its `quick` setting, by processes of their own: one of them is killed (SIGKILL) when its first
 checkpoint is there, and goes on. Both must end with the same parameters, averages, latents and statistics, to the last
-bit. Then samples and reconstructions are painted and measured. One line each; exit code 1 where one of them fails.
+bit. Then samples and reconstructions are painted and measured; a learned prior paints by the model on whose latents or
+codes it was trained. One line each; exit code 1 where one of them fails.
 """
 
 import argparse
@@ -18,8 +19,9 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from dfm import evaluate, sample
 from dfm.config import config_module
@@ -29,39 +31,65 @@ from dfm.registry import check
 from dfm.training.runs import load_run
 
 ROOT = Path(__file__).resolve().parents[1]
-MACHINE = "dfm"
 CHECKPOINT_EVERY = 10
-Trainer = Callable[[str, Path, bool], None]  # config and its argument, folder, whether to be killed at a checkpoint
 
 
-def members() -> dict[str, str]:
-    """Name -> config of its quick setting."""
+@dataclass(frozen=True)
+class Member:
+    """A config with its argument; for a learned prior, the member on whose runs it is trained and its name for them."""
+
+    config: str
+    learns_from: str | None = None
+    kind: str = ""
+
+
+class Trainer(Protocol):
+    """Trains a config in a folder; `killed`: at its first checkpoint. `dataset` in place of the config's own."""
+
+    def __call__(self, config: str, workdir: Path, killed: bool, dataset: str | None = None) -> None: ...
+
+
+def members() -> dict[str, Member]:
+    """Each at its quick setting."""
     words = config_module(ROOT / "configs" / "autoencoders.py").WORDS
-    own_data = ("code_prior",)  # learns from the codes of a run, and not from pictures
-    family = {word: f"configs/autoencoders.py:{word}:quick" for word in words if word not in own_data}
-    return {**family, MACHINE: "configs/dfm_digits.py:quick"}
+    family = {word: Member(f"configs/autoencoders.py:{word}:quick") for word in words if word != "code_prior"}
+    return {
+        **family,
+        "dfm": Member("configs/dfm_digits.py:quick"),
+        "local": Member("configs/local_dfm.py:8x8x4:quick,dataset=digits"),
+        "cells": Member("configs/adversarial.py:cells:quick,dataset=digits"),
+        "machine": Member("configs/adversarial.py:machine:quick,dataset=digits"),
+        "code_prior": Member("configs/autoencoders.py:code_prior:quick", "vq_vae", "codes"),
+        "latent_flow": Member("configs/latent_flow.py:quick", "vae", "latents"),
+    }
 
 
-def life(config: str, folder: Path, train: Trainer, reference: str = "digits:test", data_dir: str | None = None) -> str:
+def life(
+    member: Member, folder: Path, train: Trainer, reference: str = "digits:test", data_dir: str | None = None
+) -> str:
     """Where the killed run went on and what was measured.
 
     Raises:
         UserError: something that ought to be did not come to be.
     """
-    whole, interrupted = folder / "whole", folder / "interrupted"
-    train(config, whole, False)
-    train(config, interrupted, True)
+    whole, interrupted, dataset = folder / "whole", folder / "interrupted", None
+    if member.learns_from is not None:
+        train(members()[member.learns_from].config, folder / "model", False)
+        dataset = f"{member.kind}:{folder / 'model'}"
+    train(member.config, whole, False, dataset)
+    train(member.config, interrupted, True, dataset)
     resumed_at = load_run(interrupted).step
     if resumed_at >= load_run(whole).step and load_run(whole).step > 1:
         raise UserError("the training was over before it could be killed")
-    train(config, interrupted, False)
+    train(member.config, interrupted, False, dataset)
     if load_run(whole).sha256 != load_run(interrupted).sha256:
         raise UserError(f"killed at step {resumed_at} and resumed, it ends with other numbers")
-    run = load_run(interrupted)
+    learned = f"{member.kind}:{interrupted}" if member.learns_from is not None else None
+    run = load_run(folder / "model" if learned else interrupted)
     has_latents = run.model.encodes or run.latents is not None
-    prior = "gaussian" if has_latents else "normal"
+    prior = learned or ("gaussian" if has_latents else "normal")
     common = [
-        f"--workdir={interrupted}",
+        f"--workdir={run.workdir}",
         f"--prior={prior}",
         "--quiet",
         *([f"--data_dir={data_dir}"] if data_dir else []),
@@ -74,7 +102,7 @@ def life(config: str, folder: Path, train: Trainer, reference: str = "digits:tes
     counts = ["--num_samples=50"] if reference.startswith("digits") else []
     counts += ["--importance_samples=2"] if run.model.has_likelihood else []
     _call(evaluate.main, [*common, *counts, f"--metrics={','.join(metrics)}", f"--reference={reference}"])
-    return f"resumed at step {resumed_at}; {prior}; {', '.join(metrics)}"
+    return f"resumed at step {resumed_at}; {prior.partition(':')[0]}; {', '.join(metrics)}"
 
 
 def _call(command: Callable[[list[str]], int], words: list[str]) -> None:
@@ -85,11 +113,11 @@ def _call(command: Callable[[list[str]], int], words: list[str]) -> None:
         raise UserError(said.getvalue().strip() or f"exit code {code}")
 
 
-def train_in_process(config: str, workdir: Path, killed: bool, data_dir: str | None = None) -> None:
+def train_in_process(config: str, workdir: Path, killed: bool, dataset: str | None = None) -> None:
     """By a process of its own, which is killed when its first checkpoint is there."""
     words = [f"--config={ROOT / config}", f"--workdir={workdir}", "--config.sample_every_steps=0"]
     words += [f"--config.checkpoint_every_steps={CHECKPOINT_EVERY}"]
-    words += [f"--data_dir={data_dir}"] if data_dir else []
+    words += [f"--config.dataset.name={dataset}"] if dataset else []
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "XLA_PYTHON_CLIENT_PREALLOCATE": "false"}
     pipes: dict[str, Any] = {"stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE, "env": environment}
     with subprocess.Popen([sys.executable, "-m", "dfm.train", *words], cwd=ROOT, text=True, **pipes) as process:

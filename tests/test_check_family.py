@@ -35,12 +35,14 @@ def train(monkeypatch):
 
     monkeypatch.setattr(dfm.train, "make_step", make_once)
 
-    def trained(config: str, workdir: Path, killed: bool, **settings) -> None:
+    def trained(config: str, workdir: Path, killed: bool, dataset: str | None = None, **settings) -> None:
         file, _, argument = config.partition(":")
         whole = config_module(ROOT / file).get_config(argument)
         whole.total_steps, whole.checkpoint_every_steps, whole.sample_every_steps = 6, 2, 0
         whole.batch_size = 20
         whole.update(settings)
+        if dataset is not None:
+            whole.dataset.name = dataset
         save = dfm.train.save
 
         def save_and_die(*arguments, **more):
@@ -65,14 +67,20 @@ def test_lives(script, train, tmp_path, name):
     assert (tmp_path / "pictures" / "samples-gaussian.png").exists()
 
 
+def test_a_learned_prior_paints_by_its_model(script, train, tmp_path):
+    outcome = script["life"](script["members"]()["code_prior"], tmp_path, train)
+    assert "resumed at step 2; codes" in outcome
+    assert list((tmp_path / "pictures").glob("samples-*.png"))
+
+
 def test_runs_that_end_with_other_numbers_are_told(script, train, tmp_path):
     from dfm.errors import UserError
 
-    def other(config, workdir, killed):
+    def other(config, workdir, killed, dataset):
         train(config, workdir, killed, seed=0 if workdir.name == "whole" else 1)
 
     with pytest.raises(UserError, match="other numbers"):
-        script["life"]("configs/autoencoders.py:linear_ae:quick", tmp_path, other)
+        script["life"](script["Member"]("configs/autoencoders.py:linear_ae:quick"), tmp_path, other)
 
 
 def test_folders_of_pictures_have_lives_too(script, train, tmp_path):
@@ -82,9 +90,9 @@ def test_folders_of_pictures_have_lives_too(script, train, tmp_path):
         for number in range(16):
             save_picture(tmp_path / "data" / split / f"{number}.png", draw.integers(0, 256, (32, 32, 3), np.uint8))
 
-    def small(config, workdir, killed):
+    def small(config, workdir, killed, dataset):
         train(config, workdir, killed, batch_size=4, model={"widths": (4, 4), "features": 8, "latent": (3,)})
 
-    config = f"configs/autoencoders.py:vae:quick,dataset=folder:{tmp_path / 'data'}"
-    outcome = script["life"](config, tmp_path / "life", small, reference=str(tmp_path / "data" / "test"))
+    member = script["Member"](f"configs/autoencoders.py:vae:quick,dataset=folder:{tmp_path / 'data'}")
+    outcome = script["life"](member, tmp_path / "life", small, reference=str(tmp_path / "data" / "test"))
     assert "likelihood" in outcome
