@@ -33,6 +33,7 @@ def test_nets_are_those_of_the_sources(script):
     jaanli, pythae = (script["make_config"](script["CHECKS"][name], None) for name in ("jaanli", "pythae"))
     assert (jaanli.batch_size, jaanli.total_steps, tuple(jaanli.model.widths)) == (128, 30_000, (512, 512))
     assert (pythae.batch_size, pythae.total_steps, tuple(pythae.model.latent)) == (100, 250_000, (40,))
+    assert (jaanli.optimizer.name, pythae.optimizer.name) == ("rmsprop", "adam")
     assert jaanli.optimizer.learning_rate == pythae.optimizer.learning_rate == 1e-3
 
 

@@ -57,6 +57,11 @@ def _as_matrix(p: Any) -> MuonDimensionNumbers | None:
     return MuonDimensionNumbers(reduction_axis=tuple(range(p.ndim - 1)), output_axis=p.ndim - 1)
 
 
+def _rmsprop(settings: Settings) -> optax.GradientTransformation:
+    """Hinton's: gradients over the root of the average of their squares, which forgets at the rate b2 (0.9 usually)."""
+    return optax.rmsprop(1.0, decay=settings["b2"])
+
+
 def _sgd(settings: Settings) -> optax.GradientTransformation:
     """Plain descent, without momentum."""
     return optax.sgd(1.0)
@@ -66,6 +71,7 @@ OPTIMIZERS: dict[str, Callable[[Settings], optax.GradientTransformation]] = {
     "adam": _adam,
     "adamw": _adamw,
     "muon": _muon,
+    "rmsprop": _rmsprop,
     "sgd": _sgd,
 }
 DECAYING = ("adamw", "muon")

@@ -81,4 +81,16 @@ def recognised() -> str:
     return table(["share of", *kinds], body)
 
 
-FAMILY = (autoencoders, published_fids, recognised)
+def published_likelihoods() -> str:
+    """scripts/check_published.py: ours beside the published, nats a picture."""
+    body = []
+    for name, line in latest(rows("check_published"), lambda line: line["config"]["check"]).items():
+        metrics = line["metrics"]
+        for quantity, published in metrics["published"].items():
+            difference = metrics["differences_nats"][quantity]
+            numbers = (f"{metrics[quantity]:.2f}", f"{published:.2f}", f"{difference:+.2f}")
+            body.append([name, f"{metrics['step']:,}", quantity, *numbers, metrics["source"]])
+    return table(["check", "step", "quantity", "ours", "published", "difference", "source"], body)
+
+
+FAMILY = (autoencoders, published_fids, published_likelihoods, recognised)

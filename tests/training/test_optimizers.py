@@ -72,6 +72,15 @@ def test_sgd_against_numpy():
     np.testing.assert_allclose(leaf(got, "kernel"), want, rtol=1e-5, atol=1e-6)
 
 
+def test_rmsprop_against_numpy():
+    got = descend(built(name="rmsprop", b2=0.9))
+    want, square = PARAMS["decoder"]["kernel"], 0.0
+    for gradients in GRADIENTS:
+        square = 0.9 * square + 0.1 * gradients["decoder"]["kernel"] ** 2
+        want = want - 0.1 * gradients["decoder"]["kernel"] / np.sqrt(square + 1e-8)
+    np.testing.assert_allclose(leaf(got, "kernel"), want, rtol=1e-5, atol=1e-6)
+
+
 def test_muon_is_for_matrices_and_adam_for_the_rest():
     got = descend(built(name="muon"))
     kernel = numpy_muon(PARAMS["decoder"]["kernel"], [g["decoder"]["kernel"] for g in GRADIENTS], lambda _: 0.1)
