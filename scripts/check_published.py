@@ -4,10 +4,10 @@
   python scripts/check_published.py --only=jaanli         half an hour on two cores
   python scripts/check_published.py --steps=200           does it run? rows of their own
 
-jaanli: github.com/jaanli/variational-autoencoder, JAX, mean field: 784-512-512-z128, RMSprop 1e-3 (decay 0.9), batch 128,
-30,000 steps. Test ELBO -104.87 nats, log p(x) -96.72 nats by 1,000 draws. pythae: examples/scripts/reproducibility/vae.py, 784-400-z40, Adam
-1e-3 that falls by 10^(-1/5) after epochs 200 and 350 (here linearly to the same end), batch 100, 500 epochs, the state
-of the best validation: -log p(x) 89.78 nats by 200 draws.
+jaanli: github.com/jaanli/variational-autoencoder, JAX, mean field: 784-512-512-z128, RMSprop 1e-3 (decay 0.9), batch
+128, 30,000 steps. Test ELBO -104.87 nats, log p(x) -96.72 nats by 1,000 draws. pythae:
+examples/scripts/reproducibility/vae.py, 784-400-z40, Adam 1e-3 that falls by 10^(-1/5) after epochs 200 and 350 (here
+linearly to the same end), batch 100, 500 epochs, the state of the best validation: -log p(x) 89.78 nats by 200 draws.
 
 Both read the files of Larochelle and Murray 2011: pictures binarised once, each pixel drawn with its grey value as
 probability (static), 50,000 to train, 10,000 to validate, 10,000 to test. These files are not used here: the same
