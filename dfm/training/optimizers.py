@@ -58,8 +58,11 @@ def _as_matrix(p: Any) -> MuonDimensionNumbers | None:
 
 
 def _rmsprop(settings: Settings) -> optax.GradientTransformation:
-    """Hinton's: gradients over the root of the average of their squares, which forgets at the rate b2 (0.9 usually)."""
-    return optax.rmsprop(1.0, decay=settings["b2"])
+    """Hinton's: gradients over the root of the average of their squares, which forgets at the rate b2 (0.9 usually).
+
+    optax adds its eps below the root, and losses here are means, whose gradients are small: the root of 1e-16 is what
+    Adam adds."""
+    return optax.rmsprop(1.0, decay=settings["b2"], eps=1e-16)
 
 
 def _sgd(settings: Settings) -> optax.GradientTransformation:

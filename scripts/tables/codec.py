@@ -67,6 +67,19 @@ def latent_speed() -> str:
     return table([*head, "peak memory, cold", "warm", "decode"], body)
 
 
+def latent_start() -> str:
+    """scripts/study_latent_start.py: the cost over that of the long fit, by what a short one begins with."""
+    found: dict[tuple[float, str], list[Row]] = {}
+    for line in rows("study_latent_start"):
+        found.setdefault((line["config"]["rate_weight"], line["config"]["start"]), []).append(line)
+    body = []
+    for (weight, start), lines in found.items():
+        ratio = math.exp(mean(math.log(line["metrics"]["ratio"]) for line in lines))
+        steps, long = (f"{lines[0]['config'][name]:,}" for name in ("steps", "long"))
+        body.append([f"{weight:g}", start, str(len(lines)), f"{100 * (ratio - 1):+.1f} %", steps, long])
+    return table(["rate weight", "start", "pictures", "cost over the long fit's", "steps", "of the long fit"], body)
+
+
 def latent_prior() -> str:
     """Cost with the sets of networks over the cost without, geometric mean over pictures; and bytes of networks."""
     found: dict[tuple, dict[bool, list[Row]]] = {}
@@ -196,6 +209,7 @@ CODEC = (
     rate_against_steps,
     latent_speed,
     latent_prior,
+    latent_start,
     latent_synthesis,
     recipe_robust,
     thesis_claim,

@@ -84,13 +84,14 @@ def recognised() -> str:
 def published_likelihoods() -> str:
     """scripts/check_published.py: ours beside the published, nats a picture."""
     body = []
-    for name, line in latest(rows("check_published"), lambda line: line["config"]["check"]).items():
+    for line in rows("check_published"):
+        name, optimizer = line["config"]["check"], line["config"]["training"]["optimizer.name"]
         metrics = line["metrics"]
         for quantity, published in metrics["published"].items():
             difference = metrics["differences_nats"][quantity]
             numbers = (f"{metrics[quantity]:.2f}", f"{published:.2f}", f"{difference:+.2f}")
-            body.append([name, f"{metrics['step']:,}", quantity, *numbers, metrics["source"]])
-    return table(["check", "step", "quantity", "ours", "published", "difference", "source"], body)
+            body.append([name, optimizer, f"{metrics['step']:,}", quantity, *numbers, metrics["source"]])
+    return table(["check", "optimizer", "step", "quantity", "ours", "published", "difference", "source"], body)
 
 
 FAMILY = (autoencoders, published_fids, published_likelihoods, recognised)

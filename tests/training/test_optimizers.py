@@ -77,7 +77,7 @@ def test_rmsprop_against_numpy():
     want, square = PARAMS["decoder"]["kernel"], 0.0
     for gradients in GRADIENTS:
         square = 0.9 * square + 0.1 * gradients["decoder"]["kernel"] ** 2
-        want = want - 0.1 * gradients["decoder"]["kernel"] / np.sqrt(square + 1e-8)
+        want = want - 0.1 * gradients["decoder"]["kernel"] / np.sqrt(square + 1e-16)
     np.testing.assert_allclose(leaf(got, "kernel"), want, rtol=1e-5, atol=1e-6)
 
 
