@@ -1,6 +1,6 @@
 """The whole life of every generator: trained, killed, resumed bit for bit, sampled, evaluated; on the digits.
 
-  python scripts/check_family.py                          all of configs/, but for the AutoencoderKL; minutes
+  python scripts/check_family.py                          the family, machines, learned priors; half an hour
   python scripts/check_family.py --only=vae,dfm --workdir=runs/lives
 
 Each is trained twice at its `quick` setting, by processes of their own: one of them is killed (SIGKILL) when its first

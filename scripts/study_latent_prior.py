@@ -40,16 +40,22 @@ def measure(picture: np.ndarray, state: tuple, settings: Settings) -> dict[str, 
     }
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+def study_parser(description: str | None, pictures: int, rate_weights: tuple[float, ...], output: str):
+    """The words of a study of photographs that the sets were not fitted to."""
+    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", help="of photographs")
     parser.add_argument("--first", type=int, default=64, help="pictures that are left out")
-    parser.add_argument("--pictures", type=int, default=8)
-    parser.add_argument("--rate-weights", default=",".join(map(str, RATE_WEIGHTS)))
-    parser.add_argument("--steps", default="300,1000,3000")
+    parser.add_argument("--pictures", type=int, default=pictures)
+    parser.add_argument("--rate-weights", default=",".join(map(str, rate_weights)))
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--output", default=output)
+    return parser
+
+
+def main() -> None:
+    parser = study_parser(__doc__, 8, RATE_WEIGHTS, "results/study_latent_prior.jsonl")
+    parser.add_argument("--steps", default="300,1000,3000")
     parser.add_argument("--workers", type=int, default=max(1, (os.cpu_count() or 2) - 1))
-    parser.add_argument("--output", default="results/study_latent_prior.jsonl")
     args = parser.parse_args()
     pictures = list(load(args.folder, args.pictures, args.first))
     grids = shapes.usual_grids(*pictures[0].shape[:2])

@@ -95,9 +95,9 @@ def jpeg_header() -> str:
     header = scan + 2 + int.from_bytes(stream.getvalue()[scan + 2 : scan + 4], "big") + 2  # and the end's marker
     body = []
     for protocol, names in SUMMARIES.items():
-        pixels = {"kodak-256": 256 * 256, "kodak-8": 768 * 512}[protocol]
         for name in names:
-            curves = summary(name)["codecs"]
+            found = summary(name)
+            curves, pixels = found["codecs"], found["rows"][0]["width"] * found["rows"][0]["height"]
             ours, jpeg = (
                 list(zip(curves[codec]["results"]["bpp"], curves[codec]["results"]["psnr-rgb"], strict=True))
                 for codec in ("dfm-latents", "jpeg")
